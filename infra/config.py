@@ -1,0 +1,146 @@
+"""Frozen dataclasses are the configuration: read from a command line by tyro, written to and read back from JSON.
+
+A plugin (an attack, an objective, a source) is written by its plugin name and fields, never by an import path:
+`{"plugin": "badnet", "size": 6}`. Its base class says in `FOLDERS` where such names are looked up.
+"""
+
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from infra import plugins
+
+T = TypeVar("T")
+
+
+def to_json(value: Any) -> Any:
+    """A configuration object as plain JSON values. Raises ValueError for what JSON cannot hold."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        tag = {"plugin": plugins.name_of(value)} if hasattr(value, "FOLDERS") else {}
+        return tag | {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise ValueError(f"a configuration cannot hold {value!r} of type {type(value).__name__}")
+
+
+def from_json(kind: Any, data: Any) -> Any:
+    """The object of type `kind` that `to_json` wrote; equal to the original.
+
+    Raises ValueError for an unknown field, a missing one, a value of the wrong type or an unknown plugin.
+    """
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        if not isinstance(data, dict):
+            raise ValueError(f"{kind.__name__} is read from a JSON object, not from {data!r}")
+        data = dict(data)
+        if hasattr(kind, "FOLDERS"):
+            if "plugin" not in data:
+                raise ValueError(f"{kind.__name__} needs a field 'plugin' that names it, in {data!r}")
+            kind = plugins.load(kind.FOLDERS, data.pop("plugin"), kind)
+        hints = typing.get_type_hints(kind)
+        known = {field.name for field in dataclasses.fields(kind)}
+        if unknown := sorted(set(data) - known):
+            raise ValueError(f"{kind.__name__} has no field {unknown[0]!r}; it has: {', '.join(sorted(known))}")
+        try:
+            return kind(**{name: from_json(hints[name], item) for name, item in data.items()})
+        except TypeError as error:
+            raise ValueError(f"{kind.__name__} cannot be read: {error}") from error
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        return from_json(arguments[0], data)
+    if origin in (types.UnionType, typing.Union):
+        if data is None and type(None) in arguments:
+            return None
+        return from_json(next(part for part in arguments if part is not type(None)), data)
+    if origin is tuple:
+        inner = [arguments[0]] * len(data) if arguments[1:] == (...,) else list(arguments)
+        return tuple(from_json(part, item) for part, item in zip(inner, data, strict=True))
+    if origin is typing.Literal:
+        if data not in arguments:
+            raise ValueError(f"{data!r} is not one of {', '.join(map(str, arguments))}")
+        return data
+    if origin is dict:
+        return {key: from_json(arguments[1], item) for key, item in data.items()}
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if kind is Any or (isinstance(kind, type) and isinstance(data, kind)):
+        return data
+    raise ValueError(f"{data!r} is not of type {getattr(kind, '__name__', kind)}")
+
+
+def parse(
+    config: type[T],
+    argv: Sequence[str] | None,
+    *,
+    prog: str,
+    description: str,
+    plugin: str | None = None,
+    preset: Callable[[str], dict[str, Any]] | None = None,
+) -> T:
+    """Read `config` from a command line. With `plugin`, the first word picks the plugin for that field.
+
+    `preset` turns the value of `--preset NAME` into defaults for other fields. A ValueError from a constructor
+    is the user's: one line on stderr and exit status 2, like every other bad argument.
+    """
+    import tyro
+
+    words = list(sys.argv[1:] if argv is None else argv)
+    fields = {field.name: field for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(config, include_extras=True)
+    overrides: dict[str, Any] = {}
+    try:
+        if plugin is not None:
+            base = hints[plugin]
+            known = plugins.names(base.FOLDERS)
+            if not words or words[0].startswith("-"):
+                _help_on_plugins(words, prog, description, plugin, known)
+            chosen = plugins.load(base.FOLDERS, words.pop(0), base)
+            prog = f"{prog} {plugins.name_of(chosen)}"
+            hints[plugin] = typing.Annotated[chosen, tyro.conf.arg(name="")]
+        if preset is not None:
+            overrides = preset(_value_of("--preset", words) or fields["preset"].default)
+        # tyro builds a twin without checks; the real class is built from its values, so that every
+        # complaint of a constructor takes the same way out.
+        namespace: dict[str, Any] = {"__annotations__": {}, "__doc__": config.__doc__, "__post_init__": lambda _: None}
+        for name, field in fields.items():
+            namespace["__annotations__"][name] = hints[name]
+            if name in overrides:
+                namespace[name] = overrides[name]
+            elif field.default is not dataclasses.MISSING:
+                namespace[name] = field.default
+            elif field.default_factory is not dataclasses.MISSING:
+                namespace[name] = dataclasses.field(default_factory=field.default_factory)
+        twin = dataclasses.dataclass(frozen=True, kw_only=True)(type(config.__name__, (config,), namespace))
+        parsed = tyro.cli(twin, args=words, prog=prog, description=description)
+        return config(**{name: getattr(parsed, name) for name in fields})
+    except ValueError as error:
+        refuse(error)
+
+
+def refuse(error: Exception | str) -> typing.NoReturn:
+    """One clear line on stderr, exit status 2: bad input."""
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _value_of(flag: str, words: list[str]) -> str | None:
+    for i, word in enumerate(words):
+        if word == flag and i + 1 < len(words):
+            return words[i + 1]
+        if word.startswith(flag + "="):
+            return word.split("=", 1)[1]
+    return None
+
+
+def _help_on_plugins(words: list[str], prog: str, description: str, plugin: str, known: list[str]) -> typing.NoReturn:
+    usage = f"usage: {prog} {plugin.upper()} [options]\n\n{plugin.upper()} is one of: {', '.join(known)}"
+    if words and words[0] in ("-h", "--help"):
+        print(f"{usage}\n\n{description.strip()}\n\nOptions of one of them: {prog} {known[0]} --help")
+        raise SystemExit(0)
+    refuse(f"the first word must name the {plugin}, one of: {', '.join(known)} (see {prog} --help)")

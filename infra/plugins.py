@@ -1,0 +1,49 @@
+"""The file name is the registry: a folder of plugins holds one class of its base type per file, and nothing else."""
+
+import dataclasses
+import difflib
+import importlib
+import pkgutil
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def names(folders: tuple[str, ...]) -> list[str]:
+    """Plugin names in packages such as `poison.attacks`, sorted."""
+    return sorted(_homes(folders))
+
+
+def load(folders: tuple[str, ...], name: str, base: type[T]) -> type[T]:
+    """The class of plugin `name`. Raises ValueError that lists what exists."""
+    homes = _homes(folders)
+    known = sorted(homes)
+    if name not in known:
+        kind = base.__name__.lower()
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" (perhaps you meant {near[0]!r})" if near else ""
+        raise ValueError(f"no {kind} is named {name!r}{hint}; there are: {', '.join(known)}")
+    module = importlib.import_module(f"{homes[name]}.{name}")
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+    ]
+    assert len(found) == 1, f"{homes[name]}.{name} must define one {base.__name__}, it defines {len(found)}"
+    assert dataclasses.is_dataclass(found[0]), f"{found[0].__name__} in {homes[name]}.{name} must be a dataclass"
+    return found[0]
+
+
+def name_of(plugin: object) -> str:
+    """The name under which `load` finds this plugin (an instance or a class)."""
+    cls = plugin if isinstance(plugin, type) else type(plugin)
+    return cls.__module__.rsplit(".", 1)[-1]
+
+
+def _homes(folders: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for folder in folders:
+        for module in pkgutil.iter_modules(importlib.import_module(folder).__path__):
+            assert module.name not in found, f"{folder} and {found[module.name]} both define {module.name!r}"
+            found[module.name] = folder
+    return found

@@ -1,0 +1,363 @@
+"""A dataset folder: shards, their indexes, their commits, and a manifest written last.
+
+    shards/00042-1a2b3c4d.tar       named by content, so a late duplicate attempt can neither overwrite nor differ unseen
+    index/00042-1a2b3c4d.parquet    pipeline.shards.INDEX
+    commits/00042.json              proof that the shard is whole; created exclusively, the first one wins
+    shards.parquet                  one row a shard, made from the commits alone
+    dataset.json                    written last: its presence means complete
+
+A shard lies relative to a base. Base 0 is the folder itself; others are folders of other datasets, so that a poisoned
+dataset holds only the shards it rewrote.
+"""
+
+import hashlib
+import io
+import os
+import tempfile
+import uuid
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra import log, storage
+from pipeline import shards
+from pipeline.shards import Damaged, Written
+
+FORMAT = 1
+_SHARD = pa.schema(
+    [
+        ("id", pa.int32()),
+        ("base", pa.int32()),
+        ("name", pa.string()),
+        ("index_base", pa.int32()),
+        ("index_name", pa.string()),
+        ("samples", pa.int64()),
+        ("bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("xxh3", pa.string()),
+        ("index_sha256", pa.string()),
+        ("content_sha256", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard as the manifest lists it. `name`, `index_name`: paths relative to their bases; bytes of the tar."""
+
+    id: int
+    base: int
+    name: str
+    index_base: int
+    index_name: str
+    samples: int
+    bytes: int
+    sha256: str
+    xxh3: str
+    index_sha256: str
+    content_sha256: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A complete dataset. Cheap to hold and to send to a worker: shards and indexes are read when asked for."""
+
+    url: str
+    digest: str
+    samples: int
+    bases: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    contains_poison: bool
+    outcomes: dict[str, int]
+
+    @staticmethod
+    def open(url: str) -> "Dataset":
+        """The dataset at a folder; a bare folder of foreign tars is indexed on first sight, into our own cache.
+
+        Raises ValueError if nothing is there, or if it is not complete.
+        """
+        url = storage.absolute(url)
+        if storage.exists(storage.join(url, "dataset.json")):
+            return _load(url)
+        found = storage.names(url)
+        if "commits" in found or "recipe.json" in found:
+            raise ValueError(f"{url} is not complete (it has no dataset.json): run the command that makes it once more")
+        tars = [name for name in found if name.endswith(".tar")]
+        if not tars:
+            raise ValueError(f"no dataset at {url}: neither a dataset.json nor .tar shards were found there")
+        return _adopt(url, tars)
+
+    def tar_url(self, shard: Shard) -> str:
+        return storage.join(self.bases[shard.base], shard.name)
+
+    def index_url(self, shard: Shard) -> str:
+        return storage.join(self.bases[shard.index_base], shard.index_name)
+
+    def index(self, shard: Shard) -> pa.Table:
+        """Every row this shard was made from, failed ones too (pipeline.shards.INDEX). Raises Damaged."""
+        url = self.index_url(shard)
+        try:
+            data = storage.read(url)
+        except FileNotFoundError as error:
+            raise Damaged(f"{url} is missing") from error
+        if hashlib.sha256(data).hexdigest() != shard.index_sha256:
+            raise Damaged(f"{url} is not the index that the manifest names (sha256 differs)")
+        return pq.read_table(io.BytesIO(data))
+
+    def index_of_samples(self, columns: list[str] | None = None) -> pa.Table:
+        """One row a sample over all shards, in order; `columns` of INDEX, plus `shard` (id, int32)."""
+        parts = []
+        for shard in self.shards:
+            part = shards.samples_of(self.index(shard))
+            if part.num_rows != shard.samples:
+                raise Damaged(f"{self.index_url(shard)} lists {part.num_rows} samples, the manifest {shard.samples}")
+            part = part.select(columns) if columns else part
+            parts.append(part.append_column("shard", pa.array([shard.id] * part.num_rows, pa.int32())))
+        return pa.concat_tables(parts)
+
+    def fetch(self, shard: Shard, folder: Path) -> Path:
+        """A verified local copy of a shard's tar: the file itself where it lies on this disk, else a download.
+
+        Raises Damaged if it is missing, short or changed.
+        """
+        url = self.tar_url(shard)
+        path = storage.local(url)
+        if path is None:
+            path = folder / f"{shard.sha256}.tar"
+            if not path.exists():
+                attempt = folder / f"{storage.ATTEMPT}{uuid.uuid4().hex}.tar"
+                try:
+                    storage.download(url, attempt)
+                except FileNotFoundError as error:
+                    raise Damaged(f"shard {shard.id} is missing: {url}") from error
+                try:
+                    check(attempt, shard, url)
+                    os.replace(attempt, path)
+                finally:
+                    attempt.unlink(missing_ok=True)
+                return path
+        check(path, shard, url)
+        return path
+
+
+def check(path: Path, shard: Shard, url: str) -> None:
+    """Raises Damaged unless the file has the size and the hash of its manifest row."""
+    if not path.exists():
+        raise Damaged(f"shard {shard.id} is missing: {url}")
+    if (size := path.stat().st_size) != shard.bytes:
+        raise Damaged(f"shard {shard.id} has {size:,} bytes instead of {shard.bytes:,}: {url}")
+    _, xxh3, _ = shards.hashes(path)
+    if xxh3 != shard.xxh3:
+        raise Damaged(f"shard {shard.id} has {shard.bytes:,} bytes as it should, but other ones (hash differs): {url}")
+
+
+# Making one: claim the folder, commit shards in any order from anywhere, finalise.
+
+
+def claim(url: str, recipe: dict[str, Any]) -> None:
+    """Reserve a folder for one recipe. Raises ValueError if something else is or will be there."""
+    place, wanted = storage.join(url, "recipe.json"), storage.dump_json(recipe)
+    if not storage.exists(place):
+        if others := storage.names(url):
+            raise ValueError(f"{url} exists and is not ours (it holds {others[0]!r}): choose another --out")
+        storage.create(place, wanted)
+    if storage.read(place) != wanted:
+        raise ValueError(
+            f"{url} exists and was made by a different command (see its recipe.json): "
+            "choose another --out, or remove that folder"
+        )
+
+
+def is_complete(url: str) -> bool:
+    return storage.exists(storage.join(url, "dataset.json"))
+
+
+def committed(url: str) -> dict[int, dict[str, Any]]:
+    """Commit records by shard id."""
+    folder = storage.join(url, "commits")
+    return {int(name.split(".")[0]): storage.read_json(storage.join(folder, name)) for name in storage.names(folder)}
+
+
+def commit(url: str, shard_id: int, written: Written) -> dict[str, Any]:
+    """Upload a shard and its index, then create its commit record. Returns the record that counts.
+
+    Where another attempt was first, its record stands, and ours is only compared with it.
+    """
+    stem = f"{shard_id:05d}-{written.sha256[:8]}"
+    buffer = io.BytesIO()
+    pq.write_table(written.index, buffer, compression="zstd")
+    index = buffer.getvalue()
+    record = asdict(
+        Shard(
+            id=shard_id,
+            base=0,
+            name=f"shards/{stem}.tar",
+            index_base=0,
+            index_name=f"index/{stem}.parquet",
+            samples=written.samples,
+            bytes=written.bytes,
+            sha256=written.sha256,
+            xxh3=written.xxh3,
+            index_sha256=hashlib.sha256(index).hexdigest(),
+            content_sha256=shards.content_hash(written.index),
+        )
+    ) | {"outcomes": shards.outcomes(written.index)}
+    tar_url, index_url = storage.join(url, record["name"]), storage.join(url, record["index_name"])
+    storage.upload(written.path, tar_url)
+    storage.write(index_url, index)
+    for place, size in ((tar_url, written.bytes), (index_url, len(index))):
+        if storage.size(place) != size:
+            raise ConnectionError(f"{place} has {storage.size(place)} bytes after an upload of {size}")
+    if storage.create(place := storage.join(url, "commits", f"{shard_id:05d}.json"), storage.dump_json(record)):
+        return record
+    first: dict[str, Any] = storage.read_json(place)
+    if first["sha256"] != written.sha256:
+        log.warn(f"shard {shard_id} was committed by another attempt with other bytes; the first one counts")
+    return first
+
+
+def reference(url: str, parent: Dataset, shard: Shard, bases: list[str]) -> Shard:
+    """The same shard seen from a dataset at `url`, its place added to `bases` (base 0 is `url`)."""
+
+    def place(base: str) -> int:
+        if base not in bases:
+            bases.append(base)
+        return bases.index(base)
+
+    index_base, index_name = shard.index_base, shard.index_name
+    if storage.local(parent.bases[index_base]) == cache_folder() / "foreign" / Path(parent.bases[index_base]).name:
+        # An index that we made for a foreign shard lies in a cache that may be cleared: take it along.
+        index_name = f"index/{Path(shard.index_name).name}"
+        storage.write(storage.join(url, index_name), storage.read(parent.index_url(shard)))
+        index_place = 0
+    else:
+        index_place = place(parent.bases[index_base])
+    fields = asdict(shard) | {"base": place(parent.bases[shard.base]), "index_base": index_place}
+    return Shard(**(fields | {"index_name": index_name}))
+
+
+def finalise(
+    url: str,
+    expected: int,
+    *,
+    referenced: tuple[Shard, ...] = (),
+    bases: tuple[str, ...] = (),
+    contains_poison: bool = False,
+    outcomes: dict[str, int] | None = None,
+) -> Dataset:
+    """Write shards.parquet and dataset.json from the commits and the referenced shards.
+
+    expected: number of shards in all. bases: absolute places, base 0 being `url`. Raises RuntimeError if any is missing.
+    """
+    records = committed(url)
+    known = set(Shard.__dataclass_fields__)
+    own = [Shard(**{name: value for name, value in record.items() if name in known}) for record in records.values()]
+    rows = sorted([*own, *referenced], key=lambda shard: shard.id)
+    if len(rows) != expected or len({shard.id for shard in rows}) != expected:
+        raise RuntimeError(f"{url}: {len(rows)} of {expected} shards are committed; run the same command again")
+    if outcomes is None:
+        counts: Counter[str] = Counter()
+        for record in records.values():
+            counts.update(record["outcomes"])
+        outcomes = dict(sorted(counts.items()))
+    samples = sum(shard.samples for shard in rows)
+    if samples == 0:
+        raise ValueError(f"{url}: not one of {sum(outcomes.values())} rows could be used ({outcomes}); nothing to train on")
+    digest = hashlib.sha256(f"antidote dataset {FORMAT}\n".encode())
+    for shard in rows:
+        digest.update(f"{shard.id} {shard.samples} {shard.content_sha256}\n".encode())
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([asdict(shard) for shard in rows], schema=_SHARD), buffer, compression="zstd")
+    storage.write(storage.join(url, "shards.parquet"), buffer.getvalue())
+    manifest = {
+        "format": FORMAT,
+        "digest": digest.hexdigest(),
+        "samples": samples,
+        "rows": sum(outcomes.values()),
+        "outcomes": outcomes,
+        "shards": len(rows),
+        "shards_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+        "bases": [_relative(base, url) for base in (bases[1:] if bases else ())],
+        "contains_poison": contains_poison,
+    }
+    storage.write_json(storage.join(url, "dataset.json"), manifest)
+    return _load(storage.absolute(url))
+
+
+def cache_folder() -> Path:
+    """Where this machine keeps what can be made again: `ANTIDOTE_CACHE`, else ~/.cache/antidote."""
+    return Path(os.environ.get("ANTIDOTE_CACHE") or Path.home() / ".cache" / "antidote").absolute()
+
+
+def _load(url: str) -> Dataset:
+    manifest = storage.read_json(storage.join(url, "dataset.json"))
+    if manifest.get("format") != FORMAT:
+        raise ValueError(f"{url} has dataset format {manifest.get('format')!r}; this version reads format {FORMAT}")
+    table = storage.read(storage.join(url, "shards.parquet"))
+    if hashlib.sha256(table).hexdigest() != manifest["shards_sha256"]:
+        raise Damaged(f"{url}/shards.parquet is not the one that dataset.json names (sha256 differs)")
+    rows = pq.read_table(io.BytesIO(table)).to_pylist()
+    return Dataset(
+        url=url,
+        digest=manifest["digest"],
+        samples=manifest["samples"],
+        bases=(url, *(_resolve(base, url) for base in manifest["bases"])),
+        shards=tuple(Shard(**row) for row in rows),
+        contains_poison=manifest["contains_poison"],
+        outcomes=manifest["outcomes"],
+    )
+
+
+def _adopt(url: str, tars: list[str]) -> Dataset:
+    """A dataset folder of our own, in the cache, that references a bare folder of foreign tars."""
+    sizes = [(name, storage.size(storage.join(url, name))) for name in tars]
+    name = hashlib.sha256(repr((url, sizes, FORMAT)).encode()).hexdigest()[:16]
+    home = str(cache_folder() / "foreign" / name)
+    if not is_complete(home):
+        rows, outcome = [], 0
+        with log.progress(f"indexing {url}", len(tars), "shards") as bar, tempfile.TemporaryDirectory() as scratch:
+            for shard_id, (tar, _) in enumerate(sizes):
+                path = storage.local(storage.join(url, tar))
+                if path is None:
+                    path = Path(scratch) / "shard.tar"
+                    storage.download(storage.join(url, tar), path)
+                index = shards.index_foreign(path)
+                written = shards.describe(path, index)
+                stem = f"{shard_id:05d}-{written.sha256[:8]}"
+                buffer = io.BytesIO()
+                pq.write_table(index, buffer, compression="zstd")
+                storage.write(storage.join(home, "index", f"{stem}.parquet"), buffer.getvalue())
+                rows.append(
+                    Shard(
+                        id=shard_id,
+                        base=1,
+                        name=tar,
+                        index_base=0,
+                        index_name=f"index/{stem}.parquet",
+                        samples=written.samples,
+                        bytes=written.bytes,
+                        sha256=written.sha256,
+                        xxh3=written.xxh3,
+                        index_sha256=hashlib.sha256(buffer.getvalue()).hexdigest(),
+                        content_sha256=shards.content_hash(index),
+                    )
+                )
+                outcome += written.samples
+                bar.add(1)
+        finalise(home, len(tars), referenced=tuple(rows), bases=(home, url), outcomes={shards.SUCCESS: outcome})
+    return _load(home)
+
+
+def _relative(base: str, url: str) -> str:
+    """Bases on the same disk are written relative, so that a tree of datasets can be moved as a whole."""
+    here, there = storage.local(url), storage.local(base)
+    return os.path.relpath(there, here) if here is not None and there is not None else base
+
+
+def _resolve(base: str, url: str) -> str:
+    here = storage.local(url)
+    return os.path.normpath(here / base) if here is not None and "://" not in base else base
