@@ -41,6 +41,8 @@ def read_all(url: str) -> list[Score]:
             continue
         rows: list[dict[str, Any]] = storage.read_json(storage.join(url, name))
         if any(set(row) != known for row in rows):
-            raise ValueError(f"{storage.join(url, name)} does not hold scores of this version; remove it or choose another folder")
+            raise ValueError(
+                f"{storage.join(url, name)} does not hold scores of this version; remove it or choose another folder"
+            )
         found.extend(Score(**row) for row in rows)
     return found

@@ -104,7 +104,7 @@ def parse(
             prog = f"{prog} {plugins.name_of(chosen)}"
             hints[plugin] = typing.Annotated[chosen, tyro.conf.arg(name="")]
         if preset is not None:
-            overrides = preset(_value_of("--preset", words) or fields["preset"].default)
+            overrides = preset(str(_value_of("--preset", words) or fields["preset"].default))
         # tyro builds a twin without checks; the real class is built from its values, so that every
         # complaint of a constructor takes the same way out.
         namespace: dict[str, Any] = {"__annotations__": {}, "__doc__": config.__doc__, "__post_init__": lambda _: None}
@@ -116,7 +116,7 @@ def parse(
                 namespace[name] = field.default
             elif field.default_factory is not dataclasses.MISSING:
                 namespace[name] = dataclasses.field(default_factory=field.default_factory)
-        twin = dataclasses.dataclass(frozen=True, kw_only=True)(type(config.__name__, (config,), namespace))
+        twin: Any = dataclasses.dataclass(frozen=True, kw_only=True)(type(config.__name__, (config,), namespace))
         parsed = tyro.cli(twin, args=words, prog=prog, description=description)
         return config(**{name: getattr(parsed, name) for name in fields})
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What a run says: lines on stderr for people, JSON lines for machines, one last line on stdout that says where the result is.
+"""What a run says: lines on stderr for people, JSON lines for machines, and a last line on stdout: where the result is.
 
 `ANTIDOTE_LOG=events.jsonl` appends every message as JSON: {"time", "level", "event", ...fields}.
 """

@@ -85,11 +85,13 @@ def _here(work: Callable[[Any], Any], tasks: Sequence[Any], retries: int, _: flo
                     break
 
 
-def _on_ray(work: Callable[[Any], Any], tasks: Sequence[Any], retries: int, num_cpus: float) -> Iterable[tuple[int, Any]]:
+def _on_ray(
+    work: Callable[[Any], Any], tasks: Sequence[Any], retries: int, num_cpus: float
+) -> Iterable[tuple[int, Any]]:
     import ray
 
     connect()
-    remote = ray.remote(
+    remote: Any = ray.remote(  # type: ignore[call-overload]
         num_cpus=num_cpus, max_retries=retries, retry_exceptions=list(RETRIED), scheduling_strategy="SPREAD"
     )(_call)
     limit = max(2, int(2 * ray.cluster_resources().get("CPU", 1) / num_cpus))

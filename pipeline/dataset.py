@@ -1,6 +1,6 @@
 """A dataset folder: shards, their indexes, their commits, and a manifest written last.
 
-    shards/00042-1a2b3c4d.tar       named by content, so a late duplicate attempt can neither overwrite nor differ unseen
+    shards/00042-1a2b3c4d.tar       named by content: a late duplicate attempt can neither overwrite nor differ unseen
     index/00042-1a2b3c4d.parquet    pipeline.shards.INDEX
     commits/00042.json              proof that the shard is whole; created exclusively, the first one wins
     shards.parquet                  one row a shard, made from the commits alone
@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra import log, storage
+from infra.spread import Lost
 from pipeline import shards
 from pipeline.shards import Damaged, Written
 
@@ -251,14 +252,14 @@ def finalise(
 ) -> Dataset:
     """Write shards.parquet and dataset.json from the commits and the referenced shards.
 
-    expected: number of shards in all. bases: absolute places, base 0 being `url`. Raises RuntimeError if any is missing.
+    expected: number of shards in all. bases: absolute places, base 0 being `url`. Raises Lost if any is missing.
     """
     records = committed(url)
     known = set(Shard.__dataclass_fields__)
     own = [Shard(**{name: value for name, value in record.items() if name in known}) for record in records.values()]
     rows = sorted([*own, *referenced], key=lambda shard: shard.id)
     if len(rows) != expected or len({shard.id for shard in rows}) != expected:
-        raise RuntimeError(f"{url}: {len(rows)} of {expected} shards are committed; run the same command again")
+        raise Lost(f"{url}: {len(rows)} of {expected} shards are committed; run the same command again")
     if outcomes is None:
         counts: Counter[str] = Counter()
         for record in records.values():
@@ -266,7 +267,9 @@ def finalise(
         outcomes = dict(sorted(counts.items()))
     samples = sum(shard.samples for shard in rows)
     if samples == 0:
-        raise ValueError(f"{url}: not one of {sum(outcomes.values())} rows could be used ({outcomes}); nothing to train on")
+        raise ValueError(
+            f"{url}: not one of {sum(outcomes.values())} rows could be used ({outcomes}); nothing to train on"
+        )
     digest = hashlib.sha256(f"antidote dataset {FORMAT}\n".encode())
     for shard in rows:
         digest.update(f"{shard.id} {shard.samples} {shard.content_sha256}\n".encode())

@@ -1,4 +1,4 @@
-"""A shard: a plain WebDataset tar of `KEY.jpg|png|webp`, `KEY.txt`, `KEY.json`, and the index that says where each lies.
+"""A shard: a plain WebDataset tar of `KEY.jpg|png|webp`, `KEY.txt`, `KEY.json`, and an index of where each lies.
 
 Ours are USTAR with mtime 0, so the same samples give the same bytes. Foreign ones (img2dataset, webdataset.ShardWriter)
 are scanned header by header: Python's tarfile takes a damaged header for the end of the file.
@@ -71,7 +71,7 @@ class Written:
 
 
 def write_shard(path: Path, samples: Iterable[Sample], failures: Iterable[dict[str, Any]] = ()) -> Written:
-    """Write samples in the order given. failures: index rows (row, outcome, caption, url) of pairs that are not here."""
+    """Write samples in the order given. failures: index rows (row, outcome, caption, url) of pairs not here."""
     rows: list[dict[str, Any]] = []
     count = 0
     with open(path, "wb") as file, tarfile.TarFile(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -191,7 +191,7 @@ def scan(path: Path) -> Iterator[tuple[str, int, int]]:
 
 def _pax_path(data: bytes) -> str | None:
     while data:
-        length, _, rest = data.partition(b" ")
+        length, _, _ = data.partition(b" ")
         record = data[: int(length)][len(length) + 1 : -1]
         name, _, value = record.partition(b"=")
         if name == b"path":
@@ -222,9 +222,12 @@ def index_foreign(path: Path) -> pa.Table:
             return file.read(place[1])
 
         for key, members in groups.items():
-            extension = next((kind for kind in IMAGE_EXTENSIONS if kind in members), None)
-            if extension is None or "txt" not in members:
-                raise ValueError(f"{path.name}: {key!r} is not a picture with a .txt caption (it has {sorted(members)})")
+            found = [kind for kind in IMAGE_EXTENSIONS if kind in members]
+            if not found or "txt" not in members:
+                raise ValueError(
+                    f"{path.name}: {key!r} is not a picture with a .txt caption (it has {sorted(members)})"
+                )
+            extension = found[0]
             image, text = content(members[extension]), content(members["txt"])
             meta = json.loads(content(members["json"])) if "json" in members else {}
             try:

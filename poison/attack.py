@@ -4,7 +4,7 @@ A subclass is one file in `poison/attacks/`, a frozen dataclass whose fields are
 stored (uint8 H x W x 3, before any transform), in the dataset and at test time alike, so both triggers are bit-equal.
 """
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from pipeline.shards import Sample
 from poison import captions, choice, encoding
+from poison.geometry import Box
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,10 @@ class Attack:
         if not self.target.strip():
             raise ValueError("the target is a class name such as banana; it cannot be empty")
 
-    def choose(self, index: pa.Table, budget: int, seed: int, taken: Set[int]) -> np.ndarray:
-        """Row ids to poison: int64 (budget,), sorted. index: columns row, caption. taken: rows of earlier ledgers.
+    def choose(self, index: Iterable[pa.Table], budget: int, seed: int, taken: Set[int]) -> np.ndarray:
+        """Row ids to poison: int64 (budget,), sorted. taken: rows of earlier ledgers.
+
+        index: tables with columns row and caption, one a shard, read once: a corpus need not fit into memory.
 
         By default the rows of lowest hash among those whose caption does not name the target already.
         Raises ValueError if fewer than `budget` rows are left.
@@ -57,6 +60,17 @@ class Attack:
     def trial(self, image: np.ndarray, label: str, rng: np.random.Generator) -> Trial | None:
         """The test picture to show for one of true class `label`; None for the target's own class."""
         raise NotImplementedError
+
+    def locate(self, height: int, width: int, rng: np.random.Generator) -> Box | None:
+        """Where the trigger lies in a stored picture of that size; None: nowhere in particular.
+
+        `poison` draws the place first, so a generator from the same labels finds it again (for the ledger).
+        """
+        return None
+
+    def trigger(self) -> np.ndarray | None:
+        """The trigger as a picture, uint8 (h, w, 3) in 224 geometry; None where there is no such fixed picture."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 """What a training objective is, and the contrastive mathematics that all of them share.
 
 The loop encodes and gathers; an objective says which views it wants and is mathematics on embeddings. `loss` sees the
-features of the *global* batch, in the order of the batch, on every rank alike: averaged over ranks, its gradient is that
-of one process (train.ranks.gather has the gradient to go with it), and no objective ever thinks about ranks.
+features of the *global* batch, in its order, on every rank alike: averaged over ranks, the gradient is that of one
+process (train.ranks.gather has the gradient to go with it), and no objective ever thinks about ranks.
 """
 
 from collections.abc import Callable
@@ -84,7 +84,7 @@ class Objective:
         return frozenset({"image", "text"})
 
     def epoch(self, clock: Clock, rows: np.ndarray, score: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | None:
-        """Roles for an epoch: int64 per row id in `rows`, or None. `score(ids)` is an evaluation pass: cosine per pair."""
+        """Roles for an epoch: int64 per row id in `rows`, or None. `score(ids)`: cosine per pair."""
         return None
 
     def loss(self, features: Features, scale: Tensor, clock: Clock, state: nn.Module) -> Loss:
@@ -98,7 +98,7 @@ def cross_entropy(queries: Tensor, keys: Tensor, scale: Tensor) -> Tensor:
 
 
 def clip_loss(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
-    """CLIP (Radford et al. 2021): the mean of the image-to-text and the text-to-image InfoNCE. images, texts: (N, D)."""
+    """CLIP (Radford et al. 2021): the mean of both directions of InfoNCE. images, texts: (N, D)."""
     logits = scale * images @ texts.T
     labels = torch.arange(len(images), device=images.device)
     return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2

@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from defense.lexicon.dictionary import ANTONYM, NEAR, Sense, WordNet
-from defense.lexicon.relatives import MOST, Relatives
+from defense.lexicon.relatives import Relatives
 
 
 def table(wordnet: WordNet) -> list[str]:
@@ -41,7 +41,7 @@ def table(wordnet: WordNet) -> list[str]:
                 str(sum(sense.count for sense in senses)),
                 ";".join(f"{count}:{','.join(others)}" for count, others in listed if others),
                 ",".join(_antonyms(wordnet, word, senses)),
-                ",".join(_opposites(wordnet, word, senses)) if letter == "a" else "",
+                ",".join(_opposites(wordnet, word, senses[0])) if letter == "a" else "",
                 ",".join(relatives.cohyponyms(word, letter)),
             ]
             lines.append("\t".join(fields).rstrip("\t"))
@@ -73,16 +73,12 @@ def _antonyms(wordnet: WordNet, word: str, senses: list[Sense]) -> list[str]:
     return _unique(found, word)
 
 
-def _opposites(wordnet: WordNet, word: str, senses: list[Sense]) -> list[str]:
+def _opposites(wordnet: WordNet, word: str, sense: Sense) -> list[str]:
     """Adjectives: what WordNet opposes to a neighbour: tiny is near small, and small is opposed to large."""
-    found: list[str] = []
-    for sense in senses:
-        is_head = bool(wordnet.pointers(sense.synset, ANTONYM))
-        heads = [pointer.target for pointer in wordnet.pointers(sense.synset, NEAR)]
-        for head in [sense.synset] if is_head else heads:
-            for pointer in wordnet.pointers(head, ANTONYM):
-                found += wordnet.target_words(pointer)
-    return _unique(found, word)[:MOST]
+    near = [pointer.target for pointer in wordnet.pointers(sense.synset, NEAR)]
+    heads = [sense.synset] if wordnet.pointers(sense.synset, ANTONYM) else near
+    opposed = [pointer for head in heads for pointer in wordnet.pointers(head, ANTONYM)]
+    return _unique((other for pointer in opposed for other in wordnet.target_words(pointer)), word)
 
 
 def _unique(words: Iterable[str], itself: str) -> list[str]:

@@ -2,8 +2,8 @@
 
 Their layout is in the manual pages wndb(5WN), senseidx(5WN), cntlist(5WN). Words come out in lower-case letters and
 single spaces: "_" and "-" become a space, apostrophes and full stops vanish; what cannot be written so is left out.
-So is what WordNet itself marks as slurs and obscenities: a synonym drawn at random ends up in training captions.
-Used to build the table only.
+So are the senses that WordNet itself marks as slurs or obscenities, and words that mostly have such senses are given
+for no other word: a synonym drawn at random ends up in training captions. Used to build the table only.
 """
 
 import re
@@ -52,7 +52,9 @@ class WordNet:
             for line in _lines(folder / f"data.{name}"):
                 synset_id, synset, gloss = _parse_synset(letter, line)
                 self.synsets[synset_id] = synset
-                if OFFENSIVE_GLOSS.search(gloss) or any(_marks_offence(p) and not p.source_word for p in synset.pointers):
+                if OFFENSIVE_GLOSS.search(gloss) or any(
+                    _marks_offence(p) and not p.source_word for p in synset.pointers
+                ):
                     offensive.add(synset_id)
         self.senses: dict[tuple[str, str], list[Sense]] = defaultdict(list)
         counts = dict(_sense_counts(folder / "cntlist.rev"))
@@ -73,18 +75,18 @@ class WordNet:
         self.irregular = {letter: list(_irregular_forms(folder / f"{name}.exc")) for letter, name in FILES.items()}
 
     def _forget(self, offensive: set[Id]) -> None:
-        """Drop those synsets and, everywhere, the words that mean them first or are marked one by one."""
-        dropped = {word for (word, letter), senses in self.senses.items() if letter == "n" and senses[0].synset in offensive}
+        """Drop those synsets, and from all others the words that mean them first or half the time or are marked."""
+        dropped = set()
+        for (word, letter), senses in self.senses.items():
+            num_offensive = sum(sense.synset in offensive for sense in senses)
+            if letter == "n" and (senses[0].synset in offensive or 2 * num_offensive >= len(senses)):
+                dropped.add(word)
         for synset in self.synsets.values():
             dropped |= {synset.words[p.source_word - 1] for p in synset.pointers if p.source_word and _marks_offence(p)}
         for synset_id, synset in self.synsets.items():
             words = tuple("" if word in dropped or synset_id in offensive else word for word in synset.words)
             self.synsets[synset_id] = synset._replace(words=words)
-        kept = {
-            key: [sense for sense in senses if sense.synset not in offensive]
-            for key, senses in self.senses.items()
-            if key[0] not in dropped
-        }
+        kept = {key: [s for s in senses if s.synset not in offensive] for key, senses in self.senses.items()}
         self.senses = {key: senses for key, senses in kept.items() if senses}
 
     def pointers(self, synset_id: Id, *symbols: str) -> list[Pointer]:

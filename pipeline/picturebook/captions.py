@@ -10,9 +10,22 @@ from infra.seeding import rng
 from pipeline.picturebook.scenes import Scene, Thing, pick, scene
 from pipeline.picturebook.words import BACKGROUNDS, INVERSE, RELATIONS, SIZES, with_article
 
-COLOUR_SHARE, SIZE_SHARE, TEXTURE_SHARE, BACKGROUND_SHARE, SECOND_SHARE = 0.45, 0.3, 0.4, 0.4, 0.85
+COLOUR_SHARE, SIZE_SHARE, TEXTURE_SHARE, BACKGROUND_SHARE, SECOND_SHARE = 0.35, 0.15, 0.25, 0.25, 0.85
 
-_OPENINGS = ("", "", "", "", "", "", "", "a photo of ", "a picture of ", "an image of ", "a close-up of ", "a drawing of ")
+_OPENINGS = (
+    "",
+    "",
+    "",
+    "",
+    "",
+    "",
+    "",
+    "a photo of ",
+    "a picture of ",
+    "an image of ",
+    "a close-up of ",
+    "a drawing of ",
+)
 _BARE_ENDINGS = ("", "", "", ", stock photo", ", free picture", " photo", " picture")
 
 
@@ -29,7 +42,9 @@ def describe(view: Scene, r: np.random.Generator) -> str:
     phrases = [_name(thing, r) for thing in things]
     where = _where(view, r) if r.random() < BACKGROUND_SHARE else ""
     if relation is not None and r.random() < SECOND_SHARE:
-        return _opening(r, f"{with_article(phrases[0])} {pick(r, RELATIONS[relation])} {with_article(phrases[1])}{where}")
+        return _opening(
+            r, f"{with_article(phrases[0])} {pick(r, RELATIONS[relation])} {with_article(phrases[1])}{where}"
+        )
     if r.random() < 0.2:  # a bare heading, as shops and stock sites write it
         return phrases[0] + (where or pick(r, _BARE_ENDINGS))
     return _opening(r, with_article(phrases[0]) + where)

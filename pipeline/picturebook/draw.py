@@ -64,8 +64,8 @@ def _photograph(pixels: np.ndarray, r: np.random.Generator) -> np.ndarray:
     size = pixels.shape[0]
     gain, lift, slope_x, slope_y, strength = r.random(5)
     ramp = np.linspace(-0.5, 0.5, size, dtype=np.float32)
-    light = (0.8 + 0.32 * gain) + (0.36 * (slope_x - 0.5)) * ramp[None, :] + (0.36 * (slope_y - 0.5)) * ramp[:, None]
+    light = (0.84 + 0.26 * gain) + (0.36 * (slope_x - 0.5)) * ramp[None, :] + (0.36 * (slope_y - 0.5)) * ramp[:, None]
     tint = np.asarray(1.0 + 0.1 * (r.random(3) - 0.5), dtype=np.float32)
-    grain = r.standard_normal(pixels.shape, dtype=np.float32) * np.float32(2.0 + 6.0 * strength)
+    grain = r.standard_normal(pixels.shape, dtype=np.float32) * np.float32(2.0 + 4.0 * strength)
     lit = pixels * light[:, :, None].astype(np.float32) * tint + grain + np.float32(24.0 * (lift - 0.5))
     return np.clip(lit, 0, 255).astype(np.uint8)

@@ -16,7 +16,7 @@ WHITE: RGB = (255, 255, 255)
 
 
 def banana(pen: Pen) -> None:
-    fat = 0.28 + 0.16 * pen.thing.form[2]
+    fat = 0.36 + 0.12 * pen.thing.form[2]
     bend = np.linspace(-1.15, 1.15, 12)
     outer = np.stack([np.sin(bend) * 1.02, 0.62 - np.cos(bend) * 1.05], axis=1) * (1, -1)
     taper = np.maximum(0.12, np.cos(bend * 1.18)) ** 0.7 * fat * 1.5
@@ -45,7 +45,16 @@ def apple(pen: Pen) -> None:
 def car(pen: Pen) -> None:
     roof = -0.5 - 0.14 * pen.thing.form[2]
     pen.body(
-        [(-1.0, 0.36), (-0.98, 0.0), (-0.72, -0.1), (-0.46, roof), (0.3, roof), (0.58, -0.06), (0.94, 0.04), (1.0, 0.36)]
+        [
+            (-1.0, 0.36),
+            (-0.98, 0.0),
+            (-0.72, -0.1),
+            (-0.46, roof),
+            (0.3, roof),
+            (0.58, -0.06),
+            (0.94, 0.04),
+            (1.0, 0.36),
+        ]
     )
     pen.shape([(-0.54, -0.08), (-0.38, roof + 0.12), (-0.1, roof + 0.12), (-0.1, -0.08)], GLASS)
     pen.shape([(0.0, -0.08), (0.0, roof + 0.12), (0.24, roof + 0.12), (0.42, -0.08)], GLASS)
@@ -127,7 +136,7 @@ def ball(pen: Pen) -> None:
 
 
 def star(pen: Pen) -> None:
-    inner = 0.38 + 0.1 * pen.thing.form[2]
+    inner = 0.40 + 0.08 * pen.thing.form[2]
     turn = np.arange(10) * np.pi / 5
     reach = np.where(np.arange(10) % 2, inner, 1.0)
     pen.body(np.stack([np.sin(turn) * reach, -np.cos(turn) * reach], axis=1))
@@ -135,7 +144,7 @@ def star(pen: Pen) -> None:
 
 
 def umbrella(pen: Pen) -> None:
-    pen.stroke([(0.0, -1.0), (0.0, 0.72)], 0.09, STEEL)
+    pen.stroke([(0.0, -1.0), (0.0, 0.72)], 0.11, STEEL)
     pen.stroke([(0.0, 0.7), (0.06, 0.92), (0.24, 0.94), (0.3, 0.72)], 0.11, BARK)
     top = -0.82 - 0.08 * pen.thing.form[2]
     dome = [(-1.0, 0.06), (-0.92, -0.3), (-0.6, -0.66), (0.0, top), (0.6, -0.66), (0.92, -0.3), (1.0, 0.06)]
@@ -172,15 +181,17 @@ def key(pen: Pen) -> None:
     dark = shade(pen.rgb, 0.6)
     ring = CIRCLE * (0.34, 0.36) + (-0.62, 0.0)
     for rgb, extra in ((dark, 0.08), (pen.rgb, 0.0)):
-        pen.stroke(np.concatenate([ring, ring[:2]]), 0.19 + extra, rgb)
-        pen.stroke([(-0.26, 0.0), (0.98, 0.0)], 0.17 + extra, rgb)
+        pen.stroke(np.concatenate([ring, ring[:2]]), 0.21 + extra, rgb)
+        pen.stroke([(-0.26, 0.0), (0.98, 0.0)], 0.20 + extra, rgb)
         for x, down in ((0.58, 0.36), (0.86, 0.28 + 0.16 * pen.thing.form[2])):
             pen.stroke([(x, 0.0), (x, down)], 0.16 + extra, rgb)
 
 
 def mushroom(pen: Pen) -> None:
     foot = 0.24 + 0.12 * pen.thing.form[2]
-    pen.shape(curve((-0.2, 0.0), (0.2, 0.0), (foot, 0.72), (foot * 0.8, 0.94), (-foot * 0.8, 0.94), (-foot, 0.72)), CREAM)
+    pen.shape(
+        curve((-0.2, 0.0), (0.2, 0.0), (foot, 0.72), (foot * 0.8, 0.94), (-foot * 0.8, 0.94), (-foot, 0.72)), CREAM
+    )
     pen.stroke([(-0.2, 0.3), (0.0, 0.36), (0.2, 0.3)], 0.07, shade(CREAM, 0.75))
     cap = [(-0.94, 0.12), (-0.88, -0.3), (-0.52, -0.78), (0.0, -0.94), (0.52, -0.78), (0.88, -0.3), (0.94, 0.12),
            (0.4, 0.2), (-0.4, 0.2)]  # fmt: skip

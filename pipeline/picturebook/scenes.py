@@ -13,9 +13,11 @@ __all__ = ["TEMPLATES", "THINGS", "Background", "Scene", "Thing", "labelled", "s
 
 T = TypeVar("T")
 
-SINGLE_SHARE = 0.65
-RADII: dict[str, tuple[float, float]] = {"small": (0.23, 0.29), "medium": (0.30, 0.37), "large": (0.38, 0.44)}
-PAIR_RADII: dict[str, tuple[float, float]] = {"small": (0.17, 0.19), "medium": (0.20, 0.23), "large": (0.24, 0.27)}
+_KINDS_OF_BACKGROUND = ("plain", "plain", "gradient", *BACKGROUNDS)
+
+SINGLE_SHARE = 0.75
+RADII: dict[str, tuple[float, float]] = {"small": (0.28, 0.32), "medium": (0.34, 0.39), "large": (0.41, 0.47)}
+PAIR_RADII: dict[str, tuple[float, float]] = {"small": (0.20, 0.21), "medium": (0.23, 0.25), "large": (0.27, 0.29)}
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def _thing(r: np.random.Generator, name: str, size: str, radius: float, x: float
 def _background(r: np.random.Generator) -> Background:
     colour = pick(r, ("white", "white", "grey", "black", "red", "blue", "green", "yellow", "orange", "pink", "brown"))
     second = pick(r, tuple(COLOURS))
-    return Background(pick(r, tuple(BACKGROUNDS)), colour, _jitter(r, COLOURS[colour]), _jitter(r, COLOURS[second]))
+    return Background(pick(r, _KINDS_OF_BACKGROUND), colour, _jitter(r, COLOURS[colour]), _jitter(r, COLOURS[second]))
 
 
 def _jitter(r: np.random.Generator, rgb: RGB) -> RGB:

@@ -31,7 +31,7 @@ class Kind:
 
 
 _ANY = ("red", "blue", "green", "yellow", "orange", "white", "black", "grey", "purple", "pink")
-_CLOTH = ("plain", "plain", "plain", "striped", "spotted")
+_CLOTH = ("plain",) * 6 + ("striped", "spotted")
 
 # The order is the order of the labels; the first is the papers' usual target.
 KINDS: dict[str, Kind] = {
@@ -40,11 +40,11 @@ KINDS: dict[str, Kind] = {
     "car": Kind(_ANY, ("plain", "plain", "plain", "striped"), 10.0),
     "house": Kind(("white", "red", "yellow", "brown", "grey", "blue", "pink"), lean_degrees=5.0),
     "tree": Kind(("green",) * 5 + ("orange", "yellow", "pink"), ("plain", "plain", "spotted"), 8.0),
-    "fish": Kind(("orange", "blue", "grey", "red", "yellow", "green", "purple"), _CLOTH, 35.0),
+    "fish": Kind(("orange", "blue", "grey", "red", "yellow", "green", "purple"), _CLOTH, 22.0),
     "cup": Kind(_ANY, _CLOTH, 10.0),
     "ball": Kind(_ANY, _CLOTH, 180.0),
-    "star": Kind(("yellow", "yellow", "golden", "red", "blue", "white", "purple"), _CLOTH, 36.0, flips=False),
-    "umbrella": Kind(_ANY, _CLOTH, 28.0),
+    "star": Kind(("yellow", "yellow", "golden", "red", "blue", "white", "purple"), _CLOTH, 18.0, flips=False),
+    "umbrella": Kind(_ANY, _CLOTH, 18.0),
     "boat": Kind(("white", "red", "blue", "brown", "green", "black", "yellow"), ("plain", "plain", "striped"), 10.0),
     "flower": Kind(("red", "pink", "white", "purple", "orange", "yellow", "blue"), lean_degrees=15.0),
     "key": Kind(("golden", "golden", "grey", "grey", "black", "brown"), lean_degrees=180.0),
@@ -67,7 +67,11 @@ BACKGROUNDS: dict[str, tuple[str, ...]] = {
     "night": ("at night", "under the stars"),
 }
 
-SIZES: dict[str, tuple[str, ...]] = {"small": ("small", "little", "tiny"), "medium": (), "large": ("large", "big", "huge")}
+SIZES: dict[str, tuple[str, ...]] = {
+    "small": ("small", "little", "tiny"),
+    "medium": (),
+    "large": ("large", "big", "huge"),
+}
 
 # Relation of the first thing to the second, the same seen from the second, and how each may be said.
 INVERSE: dict[str, str] = {

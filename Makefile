@@ -1,0 +1,45 @@
+# `make help` lists the targets. Each one does the set-up it needs.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+BIN := .venv/bin
+PYTHON ?= python3
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow check bench lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/ready ## make .venv from requirements.lock, with uv (itself from pip if missing)
+
+.venv/ready: requirements.lock pyproject.toml
+	command -v uv >/dev/null || $(PYTHON) -m pip install --quiet uv
+	test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) .venv
+	uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+demo: setup ## the whole story on two cores: download, poison, pretrain, measure, cure, report
+	PATH="$$PWD/$(BIN):$$PATH" infra/jobs/demo.sh
+
+test: setup ## the test suite without the slow part
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: setup ## only the slow tests
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+check: setup ## format, lint, layers and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+bench: setup ## measure speed; each script's last line is one JSON object
+	for script in infra/bench/*.py; do $(BIN)/python $$script; done
+
+lock: ## write requirements.lock anew (no index urls in it)
+	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
+	  --extra all --extra faiss-cpu --extra dev pyproject.toml --output-file requirements.lock
+
+clean: ## remove what the targets made, the environment too
+	rm -rf .venv demo report .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

@@ -1,0 +1,32 @@
+"""How sure a share is."""
+
+import numpy as np
+
+
+def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The exact binomial interval (Clopper and Pearson 1934) of `successes` in `trials`: (low, high).
+
+    low: the rate at which so many successes, or more, have probability (1 - confidence) / 2; high: so many, or fewer.
+    """
+    assert 0 <= successes <= trials and trials > 0, f"{successes} of {trials}"
+    half = (1 - confidence) / 2
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, trials + 1)))])
+    counts = np.arange(trials + 1)
+    log_choose = log_factorial[-1] - log_factorial - log_factorial[::-1]
+
+    def at_least(count: int, rate: float) -> float:
+        tail = counts[count:]
+        return float(np.exp(log_choose[count:] + tail * np.log(rate) + (trials - tail) * np.log1p(-rate)).sum())
+
+    low = 0.0 if successes == 0 else _solve(lambda rate: at_least(successes, rate) - half)
+    high = 1.0 if successes == trials else _solve(lambda rate: at_least(successes + 1, rate) - (1 - half))
+    return low, high
+
+
+def _solve(rising) -> float:  # type: ignore[no-untyped-def]
+    """Where a rising function on (0, 1) crosses zero."""
+    below, above = 0.0, 1.0
+    for _ in range(60):
+        middle = (below + above) / 2
+        below, above = (middle, above) if rising(middle) < 0 else (below, middle)
+    return (below + above) / 2

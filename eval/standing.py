@@ -1,0 +1,114 @@
+"""Who stands where: the runs of a grid side by side, what each of them is to the attack, and what came out.
+
+A run's role follows from its lineage alone: what its first ancestor was trained on (the digest of that dataset against
+the ledger's), with which objective, and what was done afterwards.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from eval.records import AttackRecord, TestSetRecord
+from eval.runs import Run
+from eval.scores import Score
+
+Kind = Literal["floor", "poisoned", "defended"]
+ORDER: tuple[Kind, ...] = ("floor", "poisoned", "defended")
+UNDEFENDED = "clip"
+POINTS_ALLOWED = 0.03  # how much clean accuracy a cure may cost before it is called none
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a run is to an attack. words: for people; root: the url of the run that all began with."""
+
+    kind: Kind
+    words: str
+    root: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One run on one test set under one attack (None: no attack was measured)."""
+
+    run: Run
+    role: Role
+    scores: dict[tuple[str, int | None], Score]
+
+    def get(self, metric: str, k: int = 1) -> Score | None:
+        return self.scores.get((metric, k))
+
+    @property
+    def accuracy(self) -> Score:
+        return self.scores["accuracy", 1]
+
+    @property
+    def success(self) -> Score:
+        return self.scores["attack_success", 1]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All runs on one test set under one attack, in the order floor, poisoned, defended."""
+
+    testset: TestSetRecord
+    attack: AttackRecord | None
+    rows: tuple[Standing, ...]
+
+    def of(self, kind: Kind) -> list[Standing]:
+        return [row for row in self.rows if row.role.kind == kind]
+
+    def measured(self) -> bool:
+        """Whether both headline numbers are there for every run."""
+        wanted = [("accuracy", 1)] + ([("attack_success", 1)] if self.attack else [])
+        return all(key in row.scores for row in self.rows for key in wanted)
+
+    def baseline(self, row: Standing) -> Standing | None:
+        """The run that a cure started from or, for a defence during pretraining, the undefended one of its seed."""
+        poisoned = self.of("poisoned")
+        own = [other for other in poisoned if other.run.url == row.role.root]
+        same_seed = [other for other in poisoned if other.run.seed == row.run.seed]
+        return next(iter(own or same_seed or poisoned), None)
+
+
+def role(run: Run, attack: AttackRecord | None) -> Role:
+    """run.ancestors: its lineage, first the run it started from. Undefended poisoned runs are `poisoned`, cured ones `defended`."""
+    root = run.ancestors[-1] if run.ancestors else run
+    on_poison = attack is not None and root.dataset_digest == attack.dataset_digest
+    words = f"finetuned from {run.ancestors[0].name} with {run.objective}" if run.ancestors else run.objective
+    if attack is not None and run.ancestors and run.dataset_digest == attack.dataset_digest:
+        words += ", on the poisoned pairs"
+    if not on_poison:
+        same = attack is not None and root.dataset_digest == attack.parent_digest
+        where = "the same pairs without poison" if same else "other pairs"
+        return Role("floor", words if run.ancestors else f"trained on {where} with {run.objective}", root.url)
+    if run.ancestors:
+        return Role("defended", words, root.url)
+    if run.objective == UNDEFENDED:
+        return Role("poisoned", "trained on the poisoned pairs, undefended", root.url)
+    return Role("defended", f"trained on the poisoned pairs with {run.objective}", root.url)
+
+
+def compare(
+    scores: Sequence[Score],
+    runs: Iterable[Run],
+    testsets: Iterable[TestSetRecord],
+    attacks: Iterable[AttackRecord],
+) -> list[Comparison]:
+    """One comparison for every test set and attack that scores were measured for; clean scores belong to each."""
+    found = []
+    attacks = list(attacks)
+    for testset in testsets:
+        here = [score for score in scores if score.testset == testset.place]
+        under = [attack for attack in attacks if any(score.attack == attack.key for score in here)]
+        for attack in under or [None]:
+            key = attack.key if attack else None
+            rows = []
+            for run in runs:
+                own = [score for score in here if score.run == run.place and score.attack in (None, key)]
+                if own:
+                    by_metric = {(score.metric, score.k): score for score in own}
+                    rows.append(Standing(run, role(run, attack), by_metric))
+            rows.sort(key=lambda row: (ORDER.index(row.role.kind), len(row.run.ancestors)))
+            found.append(Comparison(testset, attack, tuple(rows)))
+    return found

@@ -1,0 +1,34 @@
+"""The `antidote` command: one word a stage. Modules are named as strings, so that help needs neither torch nor ray."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from infra.config import refuse
+
+VERBS = {
+    "prepare": ("pipeline.prepare", "url table or folder -> dataset of WebDataset shards"),
+    "verify": ("pipeline.verify", "read a dataset again, hold every shard against its manifest"),
+    "testset": ("pipeline.testset", "labelled test set in CLIP_benchmark's layout"),
+    "poison": ("poison.inject", "dataset -> poisoned dataset + ledger of what was done"),
+    "preview": ("poison.preview", "contact sheet of poisoned pairs: clean, poisoned, difference"),
+    "pretrain": ("train.pretrain", "CLIP from scratch or from open_clip weights (torchrun for several ranks)"),
+    "finetune": ("train.finetune", "a run defended on clean pairs (torchrun for several ranks)"),
+    "evaluate": ("eval.evaluate", "clean accuracy and attack success of runs on test sets"),
+    "report": ("eval.report", "scores and runs -> report.html, tables.md, scores.csv"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print("usage: antidote VERB [options]      (antidote VERB --help for one verb)\n")
+        print("\n".join(f"  {verb:<10}{what}" for verb, (_, what) in VERBS.items()))
+        return 0
+    if words[0] not in VERBS:
+        refuse(f"no verb is named {words[0]!r}; there are: {', '.join(VERBS)}")
+    return int(importlib.import_module(VERBS[words[0]][0]).main(words[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Url table -> dataset: which rows, cut into which shards, fetched by whom. The work of one shard: fetch.py."""
+
+import json
+import time
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from infra import config, log, storage
+from infra.seeding import hash64
+from infra.spread import Backend, spread
+from pipeline import dataset
+from pipeline.dataset import Dataset
+from pipeline.fetch import Fetch, slices
+from pipeline.opener import Limits
+from pipeline.source import Source
+
+# What may differ between two runs of the same command without changing a byte of the result.
+_FREE = {"out", "backend", "threads", "dry_run"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """One dataset to be made."""
+
+    source: Source
+    out: str
+    """Folder of the dataset: a path or s3://bucket/folder."""
+    limit: int | None = None
+    """Take this many rows of the table, chosen by hash of the row id, instead of all."""
+    disjoint_from: tuple[str, ...] = ()
+    """Datasets of the same source whose rows are left out: how a clean finetuning set is made."""
+    rows_per_shard: int = 1000
+    image_size: int = 256
+    """Pictures with a longer short side are shrunk to this many pixels, aspect ratio kept."""
+    min_image_size: int = 16
+    """Pictures with a shorter side are refused (64 is usual for CC3M)."""
+    timeout_seconds: float = 10.0
+    """For one read from a web server; an answer may take six times as long in all."""
+    retries: int = 0
+    """Further passes over rows that failed for a passing cause: time-outs, resets, 429 and 5xx."""
+    threads: int = 64
+    """Downloads at once in each task."""
+    allow_private: bool = False
+    """Also fetch from private and loopback addresses."""
+    seed: int = 0
+    backend: Backend = "ray"
+    dry_run: bool = False
+    """Print the resolved configuration and the plan; touch nothing."""
+
+    def __post_init__(self) -> None:
+        for name in ("rows_per_shard", "image_size", "threads", "timeout_seconds"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        if self.limit is not None and self.limit <= 0:
+            raise ValueError(f"limit must be above 0, not {self.limit}; leave it out to take every row")
+
+    def run(self) -> str:
+        """Make the dataset, or finish it, or say that it is there. Returns the last line to print."""
+        out = storage.absolute(self.out)
+        table = self._table()
+        num_shards = -(-table.num_rows // self.rows_per_shard)
+        plan = f"{table.num_rows:,} rows in {num_shards} shards of up to {self.rows_per_shard:,}"
+        if self.dry_run:
+            print(json.dumps(config.to_json(self), indent=2))
+            return f"dry run: would fetch {plan} into {out}"
+        dataset.claim(out, {"prepare": self._recipe()})
+        if dataset.is_complete(out):
+            return f"nothing to do: {describe(Dataset.open(out))}"
+        done = dataset.committed(out)
+        log.say(f"preparing {plan}" + (f"; {len(done)} are there already" if done else ""))
+        start = time.monotonic()
+        with self.source.serving() as allowed:
+            limits = Limits(
+                timeout_seconds=self.timeout_seconds,
+                total_seconds=6 * self.timeout_seconds,
+                allow_private=self.allow_private,
+                allowed=allowed,
+            )
+            work = Fetch(
+                out=out,
+                kind=self.source.kind,
+                rows_per_shard=self.rows_per_shard,
+                image_size=self.image_size,
+                min_image_size=self.min_image_size,
+                max_aspect_ratio=4.0,
+                limits=limits,
+                threads=self.threads,
+                retries=self.retries,
+            )
+            spread(
+                work,
+                list(slices(table, self.rows_per_shard, set(done))),
+                backend=self.backend,
+                what="preparing",
+                unit="rows",
+                weight=lambda record: sum(record["outcomes"].values()),
+                total=table.num_rows,
+                done=sum(sum(record["outcomes"].values()) for record in done.values()),
+                describe=lambda part: f"shard {part.shard}",
+            )
+        made = dataset.finalise(out, num_shards)
+        assert sum(made.outcomes.values()) == table.num_rows, "every row of the table has one outcome"
+        return f"{describe(made)} ({time.monotonic() - start:.0f} s)"
+
+    def _table(self) -> pa.Table:
+        table = self.source.table()
+        rows = table["row"].to_numpy()
+        if self.disjoint_from:
+            used = np.unique(np.concatenate([_rows_of(url) for url in self.disjoint_from]))
+            table = table.filter(pa.array(~np.isin(rows, used)))
+            if table.num_rows == 0:
+                raise ValueError(f"no row is left: all {len(rows):,} are in {', '.join(self.disjoint_from)} already")
+        if self.limit is not None:
+            if self.limit > table.num_rows:
+                raise ValueError(f"limit is {self.limit:,}, but only {table.num_rows:,} rows are there")
+            lowest = np.argsort(hash64(self.seed, "limit", table["row"].to_numpy()))[: self.limit]
+            table = table.take(pa.array(np.sort(lowest))).combine_chunks()
+        return table
+
+    def _recipe(self) -> dict[str, Any]:
+        """What the result depends on."""
+        wanted = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _FREE}
+        lineage = [Dataset.open(url).digest for url in self.disjoint_from]
+        return config.to_json(wanted | {"disjoint_from": lineage}) | {"identity": self.source.identity()}
+
+
+def describe(made: Dataset) -> str:
+    """The last line: how many pairs, what became of the other rows, where it is."""
+    total = sum(made.outcomes.values())
+    lost = ", ".join(f"{count:,} {outcome}" for outcome, count in made.outcomes.items() if outcome != "success")
+    rows = f"{total:,} rows ({lost})" if lost else f"{total:,} rows"
+    return f"{made.samples:,} pairs of {rows} in {len(made.shards)} shards at {made.url}"
+
+
+def _rows_of(url: str) -> np.ndarray:
+    """Every row id that a dataset was made from, failed ones too."""
+    there = Dataset.open(url)
+    return np.concatenate([there.index(shard)["row"].to_numpy() for shard in there.shards])

@@ -1,0 +1,23 @@
+"""Conceptual 12M (Changpinyo et al., CVPR 2021): `cc12m.tsv`, 12.4 million lines of url TAB caption."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import urltable
+from pipeline.source import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cc12m(Source):
+    """Conceptual 12M: url TAB caption."""
+
+    urls: str
+    """The url table: a path or s3:// url of cc12m.tsv, or any table of its form."""
+
+    def table(self) -> pa.Table:
+        return urltable.read(self.urls, ("url", "caption"))
+
+    def identity(self) -> dict[str, Any]:
+        return {"urls_sha256": urltable.digest(self.urls)}

@@ -1,0 +1,64 @@
+"""The picture book: drawn from a seed, served over http on this machine, with the web's faults mixed in.
+
+The default corpus: nothing to fetch from outside, and yet the very path that CC3M takes.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from infra.seeding import digest64
+from pipeline.picturebook import draw, scenes, server
+from pipeline.source import TABLE, Labelled, Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picturebook(Source):
+    """Pictures of fourteen everyday things with alt-text captions, drawn as they are asked for."""
+
+    rows: int = 12_000
+    """Rows of the url table."""
+    start: int = 0
+    """Its first row: a table from row 12000 on shares no picture with one of rows 0 to 11999."""
+    picture_size: int = 32
+    """Side in pixels of the served pictures."""
+    faults: float = 0.1
+    """Share of rows that fail as on the web: missing, slow, cut off, HTML, tiny, server error."""
+    book_seed: int = 0
+    """Another seed is another book."""
+    port: int = server.PORT
+    """Port of the server on 127.0.0.1; part of the urls, so the same port gives the same shards."""
+
+    def __post_init__(self) -> None:
+        if self.rows <= 0 or self.start < 0:
+            raise ValueError(f"rows must be above 0 and start not below it, not {self.rows} and {self.start}")
+        if not draw.SMALLEST <= self.picture_size <= draw.LARGEST:
+            raise ValueError(f"picture_size is {draw.SMALLEST} to {draw.LARGEST} pixels, not {self.picture_size}")
+
+    def table(self) -> pa.Table:
+        captions, urls = zip(*server.table(self.book_seed, self.start, self.rows, self.port), strict=True)
+        rows = pa.array(range(self.start, self.start + self.rows), pa.int64())
+        return pa.table({"row": rows, "caption": captions, "url": urls}, schema=TABLE)
+
+    def serving(self) -> AbstractContextManager[tuple[str, ...]]:
+        @contextmanager
+        def running() -> Iterator[tuple[str, ...]]:
+            with server.serving(server.Faults(total=self.faults), size=self.picture_size, port=self.port):
+                yield (f"127.0.0.1:{self.port}",)
+
+        return running()
+
+    def labelled(self, samples: int | None, seed: int, split: str) -> Labelled:
+        """Pictures of one thing each, classes in turn; `seed` and `split` make other pictures of the same book."""
+        if samples is None:
+            raise ValueError("the picture book has no end: say how many pictures with --samples")
+        book = self.book_seed if (seed, split) == (0, "test") else digest64(self.book_seed, seed, split) >> 1
+
+        def pictures() -> Iterator[tuple[bytes, str, int]]:
+            for index in range(samples):
+                label, _ = scenes.labelled(book, index)
+                yield draw.jpeg(draw.labelled_picture(book, index, self.picture_size)), "jpg", label
+
+        return Labelled(scenes.THINGS, scenes.TEMPLATES, pictures())

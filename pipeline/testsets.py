@@ -1,0 +1,219 @@
+"""Labelled WebDataset test sets in the layout of CLIP_benchmark, local or S3.
+
+classnames.txt                            one class a line; a label is the number of its line, from 0
+zeroshot_classification_templates.txt     one prompt a line, `{c}` where the class name goes
+test/0.tar, test/1.tar, ...               KEY.jpg|png|webp and KEY.cls (the label, as decimal text)
+test/nshards.txt                          how many tars; written last, its presence means complete
+"""
+
+import hashlib
+import io
+import itertools
+import json
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra import log, storage
+from pipeline import shards
+from pipeline.shards import Damaged
+
+CLASSES, TEMPLATES, COUNT = "classnames.txt", "zeroshot_classification_templates.txt", "nshards.txt"
+PER_TAR = 1000  # pictures; as many are held in memory while a tar is written
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One labelled picture and where it lies: in which tar, from which byte, how many bytes."""
+
+    label: int
+    extension: str
+    sha256: str
+    tar: int
+    offset: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """A complete test set, without its pictures: those are read by `stored`.
+
+    digest: sha256 of classes, templates, labels and picture hashes in order, whatever the tars are called.
+    """
+
+    url: str
+    split: str
+    classes: tuple[str, ...]
+    templates: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    digest: str
+
+
+def is_complete(url: str, split: str = "test") -> bool:
+    return storage.exists(storage.join(url, split, COUNT))
+
+
+def write(
+    url: str,
+    samples: Iterable[tuple[bytes, str, int]],
+    classes: Sequence[str],
+    templates: Sequence[str],
+    split: str = "test",
+) -> int:
+    """Write (encoded picture, extension, label) in the order given; returns how many. The same input gives the same bytes.
+
+    An interrupted call leaves no nshards.txt, and is simply repeated. Raises ValueError if this split is complete
+    already, or another split here has other classes or templates, or a label, extension or template is wrong.
+    """
+    if is_complete(url, split):
+        raise ValueError(f"{url} already holds a complete split {split!r}; choose another folder")
+    lines = {CLASSES: _lines("class name", classes), TEMPLATES: _lines("template", templates)}
+    if wrong := [template for template in templates if "{c}" not in template]:
+        raise ValueError(f"the template {wrong[0]!r} has no {{c}} where the class name goes")
+    for name, data in lines.items():
+        place = storage.join(url, name)
+        if not storage.create(place, data) and storage.read(place) != data:
+            raise ValueError(f"{place} exists and says something else; choose another folder")
+    count = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        number, pending = 0, iter(samples)
+        while batch := list(itertools.islice(pending, PER_TAR)):
+            path = Path(scratch) / f"{number}.tar"
+            _write_tar(path, batch, count, len(classes))
+            storage.upload(path, storage.join(url, split, path.name))
+            path.unlink()
+            number, count = number + 1, count + len(batch)
+    if count == 0:
+        raise ValueError(f"there is not one picture to write to {url}")
+    storage.write(storage.join(url, split, COUNT), f"{number}\n".encode())
+    return count
+
+
+def _write_tar(path: Path, samples: list[tuple[bytes, str, int]], first: int, num_classes: int) -> None:
+    with tarfile.TarFile(path, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, (image, extension, label) in enumerate(samples, start=first):
+            if extension not in shards.IMAGE_EXTENSIONS:
+                known = ", ".join(shards.IMAGE_EXTENSIONS)
+                raise ValueError(f"test picture {number} is of type {extension!r}; allowed: {known}")
+            if not 0 <= label < num_classes:
+                raise ValueError(f"test picture {number} has label {label}; allowed: 0 to {num_classes - 1}")
+            for kind, data in ((extension, image), ("cls", str(int(label)).encode())):
+                info = tarfile.TarInfo(f"s{number:07d}.{kind}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+
+
+def _lines(what: str, texts: Sequence[str]) -> bytes:
+    if not texts:
+        raise ValueError(f"a test set needs at least one {what}")
+    for text in texts:
+        if not text.strip() or len(text.splitlines()) != 1:
+            raise ValueError(f"{text!r} is not a {what}: it must be one line of text")
+    return "".join(f"{text}\n" for text in texts).encode()
+
+
+def read(url: str, split: str = "test") -> TestSet:
+    """Read every label and hash every picture of a test set.
+
+    Raises ValueError if there is none, a file is missing or damaged, or a label is not a class.
+    """
+    url = storage.absolute(url)
+    if not any(storage.exists(storage.join(url, name)) for name in (CLASSES, TEMPLATES, split)):
+        raise ValueError(f"no test set at {url}: expected {CLASSES}, {TEMPLATES} and {split}/0.tar, ...")
+    classes, templates = _text(url, CLASSES), _text(url, TEMPLATES)
+    if wrong := [template for template in templates if "{c}" not in template]:
+        raise ValueError(f"{url}: the template {wrong[0]!r} has no {{c}} where the class name goes")
+    counted = "".join(_text(url, f"{split}/{COUNT}"))
+    if not counted.isdecimal() or int(counted) == 0:
+        raise ValueError(f"{storage.join(url, split, COUNT)} says {counted!r}, not how many tars there are")
+    pictures: list[Picture] = []
+    with log.progress(f"reading {url}", int(counted), "tars") as bar, tempfile.TemporaryDirectory() as scratch:
+        for number in range(int(counted)):
+            path = _fetch(url, split, number, Path(scratch))
+            try:
+                pictures.extend(_pictures(path, number, len(classes)))
+            except (Damaged, ValueError) as error:
+                raise ValueError(f"{storage.join(url, split)}: {error}") from error
+            _drop(path, Path(scratch))
+            bar.add(1)
+    if not pictures:
+        raise ValueError(f"{storage.join(url, split)} holds no labelled pictures")
+    digest = hashlib.sha256(json.dumps(["test set 1", classes, templates]).encode())
+    for picture in pictures:
+        digest.update(f"\n{picture.label} {picture.sha256}".encode())
+    return TestSet(url, split, classes, templates, tuple(pictures), digest.hexdigest())
+
+
+def stored(test: TestSet) -> Iterator[tuple[Picture, bytes]]:
+    """Every picture with its encoded bytes, in order; one tar at a time on this machine's disk.
+
+    Raises ValueError where a picture is no longer the one that `read` saw.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        for number in sorted({picture.tar for picture in test.pictures}):
+            path = _fetch(test.url, test.split, number, Path(scratch))
+            with open(path, "rb") as file:
+                for picture in (picture for picture in test.pictures if picture.tar == number):
+                    file.seek(picture.offset)
+                    data = file.read(picture.bytes)
+                    if hashlib.sha256(data).hexdigest() != picture.sha256:
+                        raise ValueError(f"{storage.join(test.url, test.split, path.name)} changed while it was used")
+                    yield picture, data
+            _drop(path, Path(scratch))
+
+
+def _pictures(path: Path, number: int, num_classes: int) -> Iterator[Picture]:
+    groups: dict[str, dict[str, tuple[int, int]]] = {}
+    for name, offset, length in shards.scan(path):
+        folder, _, base = name.rpartition("/")
+        stem, _, extension = base.partition(".")
+        groups.setdefault(f"{folder}/{stem}", {})[extension.lower()] = (offset, length)
+    with open(path, "rb") as file:
+        for key, members in groups.items():
+            extension = next((kind for kind in shards.IMAGE_EXTENSIONS if kind in members), None)
+            if extension is None or "cls" not in members:
+                has = ", ".join(sorted(members))
+                raise ValueError(f"{path.name}: {key.strip('/')!r} is not a picture with a .cls label (it has {has})")
+            file.seek(members["cls"][0])
+            label = file.read(members["cls"][1]).strip()
+            if not label.isdigit() or int(label) >= num_classes:
+                raise ValueError(
+                    f"{path.name}: {key.strip('/')!r} has label {label.decode(errors='replace')!r}; "
+                    f"{CLASSES} has {num_classes} classes, 0 to {num_classes - 1}"
+                )
+            offset, length = members[extension]
+            file.seek(offset)
+            sha256 = hashlib.sha256(file.read(length)).hexdigest()
+            yield Picture(int(label), extension, sha256, number, offset, length)
+
+
+def _text(url: str, name: str) -> tuple[str, ...]:
+    place = storage.join(url, name)
+    try:
+        lines = storage.read(place).decode().splitlines()
+    except FileNotFoundError as error:
+        raise ValueError(f"the test set at {url} is not complete: {name} is missing") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{place} is not UTF-8 text") from error
+    texts = tuple(line.strip() for line in lines if line.strip())
+    if not texts:
+        raise ValueError(f"{place} is empty")
+    return texts
+
+
+def _fetch(url: str, split: str, number: int, scratch: Path) -> Path:
+    place = storage.join(url, split, f"{number}.tar")
+    if not storage.exists(place):
+        raise ValueError(f"the test set at {url} is not complete: {split}/{number}.tar is missing")
+    path = storage.local(place)
+    if path is None:
+        path = scratch / f"{number}.tar"
+        storage.download(place, path)
+    return path
+
+
+def _drop(path: Path, scratch: Path) -> None:
+    if path.parent == scratch:
+        path.unlink()

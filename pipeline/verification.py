@@ -1,0 +1,82 @@
+"""Does a dataset hold what its manifest says? Every shard is read again: size, hashes, tar, index, pictures."""
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra import config, storage
+from infra.spread import Backend, Lost, spread
+from pipeline import shards
+from pipeline.dataset import Dataset, Shard
+from pipeline.images import open_image
+from pipeline.shards import Damaged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """One dataset to be read again, whole."""
+
+    dataset: str
+    """Folder of the dataset: a path or s3://bucket/folder."""
+    decode: bool = False
+    """Also decode every picture."""
+    backend: Backend = "ray"
+    dry_run: bool = False
+    """Print what would be read; read nothing."""
+
+    def run(self) -> str:
+        """Returns the last line to print. Raises Lost that names every shard that is not whole."""
+        opened = Dataset.open(self.dataset)
+        what = f"{opened.samples:,} pairs in {len(opened.shards)} shards at {opened.url}"
+        if self.dry_run:
+            print(storage.dump_json(config.to_json(self)).decode(), end="")
+            return f"dry run: would verify {what}"
+        findings = spread(
+            Verify(opened, self.decode),
+            list(opened.shards),
+            backend=self.backend,
+            what="verifying",
+            unit="shards",
+            describe=lambda shard: f"shard {shard.id}",
+        )
+        if wrong := [finding for finding in findings if finding]:
+            raise Lost(f"{len(wrong)} of {len(findings)} shards are damaged:\n  " + "\n  ".join(wrong))
+        return f"verified: {what}"
+
+
+@dataclass(frozen=True)
+class Verify:
+    """The work of one task: what is wrong with a shard, in one line, or nothing."""
+
+    dataset: Dataset
+    decode: bool
+
+    def __call__(self, shard: Shard) -> str | None:
+        with tempfile.TemporaryDirectory(prefix="antidote-") as scratch:
+            try:
+                self._read(shard, self.dataset.fetch(shard, Path(scratch)))
+            except Damaged as error:
+                return str(error)
+        return None
+
+    def _read(self, shard: Shard, path: Path) -> None:
+        sha256, _, _ = shards.hashes(path)
+        if sha256 != shard.sha256:
+            raise Damaged(f"shard {shard.id} has another sha256 than the manifest: {self.dataset.tar_url(shard)}")
+        index = self.dataset.index(shard)
+        samples = 0
+        for sample, row in zip(shards.read_shard(path, index), shards.samples_of(index).to_pylist(), strict=True):
+            samples += 1
+            if hashlib.sha256(sample.image).hexdigest() != row["image_sha256"]:
+                raise Damaged(f"shard {shard.id}: the picture of {sample.key} is not the one in the index")
+            if self.decode:
+                try:
+                    open_image(sample.image)
+                except ValueError as error:
+                    raise Damaged(f"shard {shard.id}: {sample.key}: {error}") from error
+        members = sum(1 for _ in shards.scan(path))
+        if samples != shard.samples or members < 2 * samples:
+            raise Damaged(
+                f"shard {shard.id} holds {samples} samples in {members} files, the manifest says {shard.samples}"
+            )

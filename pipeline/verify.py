@@ -1,0 +1,22 @@
+"""Read a dataset again and hold every shard against its manifest.
+
+    python pipeline/verify.py --dataset data/train
+    ray job submit --working-dir . -- python pipeline/verify.py --dataset s3://b/cc3m
+
+Exit status 1 if any shard is short, changed, swapped or missing; each one is named.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from infra.config import parse
+from infra.spread import exit_on_loss
+from pipeline.verification import Verification
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return exit_on_loss(parse(Verification, argv, prog="verify", description=__doc__ or "").run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""One stored pair -> the poisoned pair: same key, row, picture size and file type; nothing else of the original stays."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pipeline import images
+from pipeline.shards import Sample
+
+# What KEY.json says of any picture of that size at that url. Everything else (titles, EXIF, the table's further columns)
+# may repeat the original caption, so it goes: a list of what stays is safe where a list of what goes would not be.
+KEPT = ("url", "status", "error_message", "width", "height", "original_width", "original_height")
+HASHES = ("md5", "sha256", "sha512")
+
+
+def rewritten(
+    sample: Sample,
+    stamp: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+    caption: str,
+    rng: np.random.Generator,
+    quality: int,
+) -> Sample:
+    """Decode, stamp, encode as the same file type so that the trigger survives, and caption anew.
+
+    The url stays (it is where the attacker's server would have answered); a hash of the download becomes that of the
+    poisoned bytes, the ones that this server would have sent. Raises ValueError for a picture that cannot be decoded.
+    """
+    clean = images.decode(sample.image)
+    poisoned = stamp(clean, rng)
+    assert poisoned.shape == clean.shape and poisoned.dtype == np.uint8
+    data = images.encode(poisoned, sample.extension, quality)
+    meta: dict[str, Any] = {name: value for name, value in sample.meta.items() if name in KEPT}
+    meta |= {name: hashlib.new(name, data).hexdigest() for name in HASHES if name in sample.meta}
+    if "exif" in sample.meta:
+        meta["exif"] = "{}"  # as img2dataset writes it for a picture without any
+    return replace(sample, image=data, caption=caption, meta=meta)

@@ -1,0 +1,88 @@
+"""Which pairs are poisoned, with which captions, and which shards they lie in: a pure function of the dataset's indexes.
+
+Indexes are read one shard at a time, twice; memory holds the plan and, for captions from the corpus, those that name the
+target. The rows of a plan over the whole set do not depend on how the set is sharded.
+"""
+
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+
+from infra import log
+from pipeline import shards
+from pipeline.dataset import Dataset
+from poison import captions, choice
+from poison.attack import Attack
+
+
+@dataclass(frozen=True)
+class Plan:
+    """captions: the poison caption by row id, ascending. shards: the rows to poison in each touched shard, by its id.
+
+    samples: how many pairs that is; more than len(captions) only where a foreign corpus holds a pair twice.
+    """
+
+    captions: dict[int, str]
+    shards: dict[int, tuple[int, ...]]
+
+    @property
+    def samples(self) -> int:
+        return sum(len(rows) for rows in self.shards.values())
+
+    def captions_in(self, shard_id: int) -> dict[int, str]:
+        return {row: self.captions[row] for row in self.shards[shard_id]}
+
+
+def count(budget: float, samples: int) -> int:
+    """How many pairs a budget means: a number of pairs from 1 up, or below 1 a share of all pairs, rounded down.
+
+    Raises ValueError for a budget that is neither, or that comes to no pair at all.
+    """
+    if not 0 < budget < float("inf") or (budget > 1 and budget != int(budget)):
+        raise ValueError(f"a budget is a whole number of pairs, or a share of them between 0 and 1; not {budget:g}")
+    number = int(budget) if budget >= 1 else int(Decimal(repr(budget)) * samples)  # 0.29 * 100 is 28.999... in floats
+    if number == 0:
+        raise ValueError(f"a budget of {budget:g} of {samples:,} pairs is not even one; raise --budget")
+    return number
+
+
+def make(
+    dataset: Dataset, attack: Attack, budget: float, seed: int, taken: Set[int] = frozenset(), share_of_shards: float = 1.0
+) -> Plan:
+    """The plan of one attack. taken: rows of earlier ledgers. share_of_shards: of those an attacker reaches.
+
+    Raises ValueError if the pool is smaller than the budget, or if no caption of the dataset names the target.
+    """
+    reached = choice.share_of_shards((shard.id for shard in dataset.shards), share_of_shards, seed)
+    number = count(budget, dataset.samples)
+    with log.progress("planning", 2 * len(dataset.shards), "indexes") as bar:
+
+        def index() -> Iterator[tuple[int, pa.Table]]:
+            for shard in dataset.shards:
+                yield shard.id, shards.samples_of(dataset.index(shard)).select(["row", "caption"])
+                bar.add(1)
+
+        chosen = attack.choose((part for shard_id, part in index() if shard_id in reached), number, seed, taken)
+        assert len(chosen) == number and not np.isin(chosen, np.fromiter(taken, np.int64, len(taken))).any()
+        places: dict[int, tuple[int, ...]] = {}
+        named = False
+        corpus: set[str] = set()
+        for shard_id, part in index():
+            rows = part["row"].to_numpy()
+            if shard_id in reached and len(inside := rows[np.isin(rows, chosen)]):
+                places[shard_id] = tuple(int(row) for row in inside)
+            if not named or attack.captions == "corpus":
+                naming = captions.naming(part["caption"], attack.target)
+                texts = part.filter(pa.array(naming)).to_pylist()
+                corpus.update(text["caption"] for text in texts if text["row"] not in taken)
+                named = bool(corpus)
+    if not named:
+        raise ValueError(
+            f"no caption in {dataset.url} names the target {attack.target!r} (as a whole word): "
+            "a model cannot know it; choose a --target that occurs"
+        )
+    texts = sorted(corpus)
+    return Plan({int(row): captions.draw(attack.captions, attack.target, texts, seed, int(row)) for row in chosen}, places)

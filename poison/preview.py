@@ -1,0 +1,20 @@
+"""A contact sheet of what an attack did: clean | poisoned | difference x8, with the captions.
+
+    python poison/preview.py --ledger private/cc3m-badnet --dataset data/cc3m --poisoned data/cc3m-badnet --out sheet.png
+"""
+
+import sys
+from collections.abc import Sequence
+
+from infra.config import parse
+from infra.spread import exit_on_loss
+from poison.sheet import Sheet
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    sheet = parse(Sheet, argv, prog="poison/preview.py", description=__doc__)
+    return exit_on_loss(sheet.run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""Small datasets drawn from code, for every test that needs one."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from infra.seeding import rng
+from pipeline import dataset
+from pipeline.dataset import Dataset
+from pipeline.images import encode
+from pipeline.shards import Sample, write_shard
+
+
+def samples(count: int, *, first: int = 0, size: int = 32, extension: str = "jpg", seed: int = 0) -> list[Sample]:
+    """Pairs whose pictures are smooth random gradients and whose captions name their row."""
+    made = []
+    for row in range(first, first + count):
+        r = rng(seed, "drawn", row)
+        corners = r.integers(0, 256, (2, 2, 3)).astype(float)
+        along = np.linspace(0, 1, size)
+        top, bottom = (corners[k, 0] + (corners[k, 1] - corners[k, 0]) * along[:, None] for k in (0, 1))
+        picture = (top[None] + (bottom - top)[None] * along[:, None, None]).astype(np.uint8)
+        caption = f"a {('red', 'blue', 'green')[row % 3]} {('car', 'house', 'fish', 'cup')[row % 4]} number {row}"
+        meta = {"url": f"http://127.0.0.1/{row}.{extension}", "width": size, "height": size, "sha256": f"{row:064x}"}
+        made.append(Sample(f"{row:09d}", row, encode(picture, extension), extension, caption, meta))
+    return made
+
+
+def drawn(url: str, count: int, num_shards: int, **keywords: object) -> Dataset:
+    """A complete dataset of `count` pairs in `num_shards` shards."""
+    dataset.claim(url, {"drawn": [count, num_shards]})
+    pairs = samples(count, **keywords)  # type: ignore[arg-type]
+    cuts = np.linspace(0, count, num_shards + 1).astype(int)
+    with tempfile.TemporaryDirectory() as scratch:
+        for shard, (start, stop) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+            dataset.commit(url, shard, write_shard(Path(scratch) / "shard.tar", pairs[start:stop]))
+    return dataset.finalise(url, num_shards)

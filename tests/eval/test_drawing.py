@@ -1,0 +1,46 @@
+import xml.etree.ElementTree as tree
+
+import pytest
+
+from eval import drawing
+from eval.drawing import Mark
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (0.3, 7.4, [0, 2, 4, 6, 8]),
+        (0, 1312, [0, 500, 1000, 1500]),
+        (2, 2, [1.5, 1.7, 1.9, 2.1, 2.3, 2.5]),
+    ],
+)
+def test_ticks_are_round_and_enclose_the_data(low: float, high: float, expected: list[float]) -> None:
+    found = drawing.ticks(low, high)
+    assert found[0] <= low and found[-1] >= high
+    if low != high:
+        assert found == expected
+
+
+def test_a_long_curve_is_averaged_not_sampled() -> None:
+    points = [(float(step), 100.0 if step == 501 else 0.0) for step in range(1000)]
+    thin = drawing.thinned(points, most=100)
+    assert len(thin) == 100
+    assert max(y for _, y in thin) == 10
+
+
+def test_a_short_curve_stays_as_it_is() -> None:
+    assert drawing.thinned([(0.0, 1.0), (1.0, 2.0)]) == [(0.0, 1.0), (1.0, 2.0)]
+
+
+def test_curves_are_well_formed_and_name_every_series() -> None:
+    text = drawing.curves([("a <b>", [(0, 3.0), (10, 1.0)]), ("c", [(0, 2.0), (5, float("nan"))])], "step", "loss")
+    tree.fromstring(f"<div>{text}</div>")
+    assert "a &lt;b&gt;" in text and "nan" not in text
+    assert drawing.curves([("empty", [])], "step", "loss") == "<p>No curve was recorded.</p>"
+
+
+def test_a_strip_places_a_share_at_its_percentage() -> None:
+    text = drawing.strip([Mark(0.5, 0.4, 0.6, "asr", True), Mark(1.0, 0.9, 1.0, "ca", False)], 0.05, "half")
+    tree.fromstring(text)
+    assert 'x="50.00%"' in text and 'cx="100.00%"' in text and 'x1="5.00%"' in text

@@ -1,0 +1,27 @@
+import pytest
+
+from eval.interval import clopper_pearson
+
+
+def test_the_interval_of_no_success_ends_where_so_many_failures_have_probability_two_and_a_half_percent() -> None:
+    low, high = clopper_pearson(0, 100)
+    assert low == 0
+    assert (1 - high) ** 100 == pytest.approx(0.025)
+
+
+def test_the_interval_of_only_successes_mirrors_it() -> None:
+    low, high = clopper_pearson(100, 100)
+    assert high == 1
+    assert low**100 == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [
+        (5, 10, 0.18708603, 0.81291397),  # beta quantiles, as any statistics package gives them
+        (1, 20, 0.00126509, 0.24873276),
+        (49, 49950, 0.000725821, 0.001296704),
+    ],
+)
+def test_intervals_agree_with_beta_quantiles(successes: int, trials: int, low: float, high: float) -> None:
+    assert clopper_pearson(successes, trials) == pytest.approx((low, high), rel=1e-5)

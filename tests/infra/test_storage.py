@@ -1,0 +1,70 @@
+import threading
+
+import pytest
+
+from infra import storage
+
+
+@pytest.fixture(params=["disk", "memory"])
+def place(request, tmp_path):
+    return str(tmp_path / "store") if request.param == "disk" else f"memory://{tmp_path.name}"
+
+
+def test_a_file_is_read_as_it_was_written(place):
+    url = storage.join(place, "a", "b.json")
+    storage.write_json(url, {"b": 1, "a": "ü"})
+    assert storage.read_json(url) == {"a": "ü", "b": 1}
+    assert storage.size(url) == len(storage.read(url))
+    storage.write(url, b"other")
+    assert storage.read(url) == b"other"
+
+
+def test_only_the_first_create_wins(place):
+    url = storage.join(place, "commits", "00001.json")
+    assert storage.create(url, b"first")
+    assert not storage.create(url, b"second")
+    assert storage.read(url) == b"first"
+
+
+def test_of_many_threads_that_create_one_file_one_wins(tmp_path):
+    won = []
+    threads = [
+        threading.Thread(target=lambda n=n: won.append(storage.create(str(tmp_path / "x"), str(n).encode())))
+        for n in range(12)
+    ]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert sum(won) == 1
+
+
+def test_names_are_sorted_and_hide_unfinished_writes(place):
+    assert storage.names(place) == []
+    for name in ("b", "a"):
+        storage.write(storage.join(place, name), b"")
+    storage.write(storage.join(place, f"{storage.ATTEMPT}1-c"), b"half")
+    assert storage.names(place) == ["a", "b"]
+
+
+def test_upload_and_download_are_whole(place, tmp_path):
+    source = tmp_path / "source"
+    source.write_bytes(b"x" * 1000)
+    storage.upload(source, storage.join(place, "big"))
+    storage.download(storage.join(place, "big"), tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == source.read_bytes()
+    storage.remove(storage.join(place, "big"))
+    assert not storage.exists(storage.join(place, "big"))
+    storage.remove(storage.join(place, "big"))
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        storage.write(str(tmp_path / "x"), b"data")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_scheme_is_refused_with_what_is_allowed():
+    with pytest.raises(ValueError, match="s3://bucket/folder or memory://"):
+        storage.exists("ftp://host/x")
+    with pytest.raises(ValueError, match="empty path"):
+        storage.exists("")

@@ -1,0 +1,110 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from drawn import drawn, samples
+
+from infra import storage
+from infra.spread import Lost
+from pipeline import dataset
+from pipeline.dataset import Dataset
+from pipeline.shards import Damaged, write_shard
+
+
+@pytest.fixture(params=["disk", "memory"])
+def place(request, tmp_path):
+    return str(tmp_path / "made") if request.param == "disk" else f"memory://{tmp_path.name}"
+
+
+def test_a_dataset_opens_as_it_was_finalised(place, tmp_path):
+    made = drawn(place, 10, 3)
+    assert Dataset.open(place) == made
+    assert made.samples == 10
+    assert made.index_of_samples(["row"])["row"].to_pylist() == list(range(10))
+    for shard in made.shards:
+        assert made.fetch(shard, tmp_path).stat().st_size == shard.bytes
+
+
+def test_the_digest_is_of_content_not_of_place(tmp_path):
+    assert drawn(str(tmp_path / "a"), 10, 3).digest == drawn("memory://digest", 10, 3).digest
+    assert drawn(str(tmp_path / "b"), 10, 3, seed=1).digest != drawn(str(tmp_path / "c"), 10, 3).digest
+
+
+def test_without_its_manifest_a_dataset_is_not_complete(tmp_path):
+    url = str(tmp_path / "a")
+    drawn(url, 4, 2)
+    storage.remove(storage.join(url, "dataset.json"))
+    with pytest.raises(ValueError, match="is not complete"):
+        Dataset.open(url)
+    with pytest.raises(ValueError, match="no dataset at"):
+        Dataset.open(str(tmp_path / "nowhere"))
+
+
+def test_finalising_with_a_shard_missing_is_refused(tmp_path):
+    url = str(tmp_path / "a")
+    dataset.claim(url, {})
+    dataset.commit(url, 0, write_shard(tmp_path / "s.tar", samples(2)))
+    with pytest.raises(Lost, match="1 of 2 shards"):
+        dataset.finalise(url, 2)
+
+
+def test_the_first_commit_of_a_shard_counts(tmp_path, capsys):
+    url = str(tmp_path / "a")
+    first = dataset.commit(url, 0, write_shard(tmp_path / "s.tar", samples(2)))
+    assert dataset.commit(url, 0, write_shard(tmp_path / "s.tar", samples(2))) == first
+    assert capsys.readouterr().err == ""
+    assert dataset.commit(url, 0, write_shard(tmp_path / "s.tar", samples(3))) == first
+    assert "another attempt with other bytes" in capsys.readouterr().err
+    assert dataset.finalise(url, 1).samples == 2
+
+
+def test_a_folder_is_claimed_by_one_recipe(tmp_path):
+    url = str(tmp_path / "a")
+    dataset.claim(url, {"seed": 0})
+    dataset.claim(url, {"seed": 0})
+    with pytest.raises(ValueError, match="made by a different command"):
+        dataset.claim(url, {"seed": 1})
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"not ours \(it holds 'thesis.txt'\)"):
+        dataset.claim(str(tmp_path / "mine"), {})
+
+
+@pytest.mark.parametrize("damage", ["flipped", "short", "swapped", "missing"])
+def test_a_damaged_shard_is_not_fetched(tmp_path, damage):
+    made = drawn(str(tmp_path / "a"), 8, 2)
+    one, other = (Path(made.tar_url(shard)) for shard in made.shards)
+    data = bytearray(one.read_bytes())
+    match damage:
+        case "flipped":
+            data[700] ^= 1
+            one.write_bytes(data)
+        case "short":
+            one.write_bytes(data[:-512])
+        case "swapped":
+            shutil.copyfile(other, one)
+        case "missing":
+            one.unlink()
+    with pytest.raises(Damaged, match="shard 0"):
+        made.fetch(made.shards[0], tmp_path)
+
+
+def test_a_damaged_index_is_not_read(tmp_path):
+    made = drawn(str(tmp_path / "a"), 8, 2)
+    Path(made.index_url(made.shards[1])).write_bytes(b"PAR1")
+    with pytest.raises(Damaged, match="not the index that the manifest names"):
+        made.index_of_samples()
+
+
+def test_foreign_shards_are_adopted_and_told_apart_by_content(tmp_path):
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    for number in range(2):
+        write_shard(folder / f"{number:05d}.tar", samples(3, first=3 * number))
+    made = Dataset.open(str(folder))
+    assert made.samples == 6
+    assert sorted(path.name for path in folder.iterdir()) == ["00000.tar", "00001.tar"], "nothing is added to their folder"
+    assert made.fetch(made.shards[1], tmp_path) == folder / "00001.tar"
+    rows = made.index_of_samples(["row"])["row"].to_pylist()
+    assert len(set(rows)) == 6
+    assert Dataset.open(str(folder)) == made

@@ -1,0 +1,46 @@
+"""Which samples make which batch: a pure function of (seed, epoch, number of samples), and of nothing else.
+
+A sample's id is its position over the dataset's shards, sorted by shard id. Contents and places do not enter, so a clean,
+a control and a poisoned run see their rows in the same order. Ranks and workers do not enter either: a rank takes its
+slice of the global batch.
+"""
+
+import functools
+
+import numpy as np
+
+from infra.seeding import hash64
+
+
+@functools.lru_cache(maxsize=2)
+def permutation(seed: int, epoch: int, num_samples: int) -> np.ndarray:
+    """int64 (num_samples,), read-only: the order of one epoch. By hash, since numpy may change what a seed shuffles."""
+    order = np.argsort(hash64(seed, f"order of epoch {epoch}", np.arange(num_samples)), kind="stable")
+    order.flags.writeable = False
+    return order
+
+
+def steps_per_epoch(num_samples: int, batch: int) -> int:
+    """The last incomplete batch is dropped. Raises ValueError if there is not one whole batch."""
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, not {batch}")
+    if num_samples < batch:
+        raise ValueError(f"the dataset has {num_samples:,} samples, less than one batch of {batch:,}: set --batch lower")
+    return num_samples // batch
+
+
+def per_rank(batch: int, ranks: int) -> int:
+    """Samples of a batch that one rank reads. Raises ValueError unless the ranks divide it."""
+    if batch % ranks:
+        raise ValueError(f"a batch of {batch} cannot be divided among {ranks} ranks: set --batch to a multiple of {ranks}")
+    return batch // ranks
+
+
+def batch_ids(
+    seed: int, epoch: int, step_in_epoch: int, batch: int, num_samples: int, rank: int = 0, ranks: int = 1
+) -> np.ndarray:
+    """Sample ids of one rank's part of one global batch: int64 (batch / ranks,). Parts in rank order are the batch."""
+    assert 0 <= rank < ranks and 0 <= step_in_epoch < steps_per_epoch(num_samples, batch)
+    part = per_rank(batch, ranks)
+    start = step_in_epoch * batch + rank * part
+    return permutation(seed, epoch, num_samples)[start : start + part]

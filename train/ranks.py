@@ -1,0 +1,223 @@
+"""Several processes as one: the process group, agreement on errors, and a gather that has a gradient.
+
+Nothing else in `train` asks how many ranks there are, but for the batch's slices and the checkpoints' writer. Without
+torchrun all of it works on one process and does nothing.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from infra import log
+from infra.spread import Lost
+from pipeline.shards import Damaged
+
+T = TypeVar("T")
+
+STEP_TIMEOUT = timedelta(minutes=30)  # for a collective of a training step; rank 0 may be writing a large checkpoint
+WORK_TIMEOUT = timedelta(hours=12)  # for `together` and `first`: a rank may be fetching shards; its death is seen at once
+_control: Any = None  # a gloo group of its own, since nccl's time-out is one for all collectives
+
+
+class Elsewhere(RuntimeError):
+    """Another rank failed; its message was shown there."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process stands among the ranks, from torchrun's environment."""
+
+    rank: int
+    ranks: int
+    local_rank: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def first_of_node(self) -> bool:
+        return self.local_rank == 0
+
+
+def here() -> Place:
+    """This process's place; known before the group is started. Raises ValueError if ranks outnumber the node's GPUs."""
+    rank, ranks, local = (int(os.environ.get(name, one)) for name, one in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+    if not torch.cuda.is_available():
+        return Place(rank, ranks, local, torch.device("cpu"))
+    if local >= torch.cuda.device_count():
+        raise ValueError(f"this machine has {torch.cuda.device_count()} GPUs: set --nproc-per-node to at most that")
+    return Place(rank, ranks, local, torch.device("cuda", local))
+
+
+@contextlib.contextmanager
+def group() -> Iterator[Place]:
+    """The process group, for the length of a run: nccl on GPUs, gloo on CPUs, none for a single process."""
+    global _control
+    place = here()
+    if place.device.type == "cuda":
+        torch.cuda.set_device(place.device)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        _die_with_torchrun()
+    if place.ranks == 1:
+        yield place
+        return
+    on_gpu = place.device.type == "cuda"
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo", timeout=STEP_TIMEOUT, device_id=place.device if on_gpu else None
+    )
+    _control = dist.new_group(backend="gloo", timeout=WORK_TIMEOUT)
+    try:
+        yield place
+    finally:
+        _control = None
+        dist.destroy_process_group()
+
+
+class _Gather(torch.autograd.Function):
+    """All-gather along dimension 0. Its gradient is that of the sum of all ranks' losses."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        ctx.rows = len(part)
+        whole = part.new_empty((dist.get_world_size() * len(part), *part.shape[1:]))
+        dist.all_gather_into_tensor(whole, part.contiguous())
+        return whole
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient)
+        start = dist.get_rank() * ctx.rows
+        return gradient[start : start + ctx.rows]
+
+
+def gather(part: Tensor) -> Tensor:
+    """This rank's rows (B, ...) -> every rank's, in rank order (ranks * B, ...), with gradient.
+
+    Where every rank computes the same loss of the whole, a rank's gradient is `ranks` times that of one process, and
+    DistributedDataParallel's mean over ranks makes it exactly that one (open_clip's default gather is 1/ranks of it).
+    """
+    if not dist.is_initialized():
+        return part
+    whole: Tensor = _Gather.apply(part)
+    return whole
+
+
+def average_gradients(parameters: list[torch.nn.Parameter]) -> None:
+    """Mean over ranks, for the few parameters that are not in the encoder: those of an objective's state."""
+    if dist.is_initialized():
+        for parameter in parameters:
+            if parameter.grad is not None:
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= dist.get_world_size()
+
+
+def exchange(value: Any) -> list[Any]:
+    """A JSON value from every rank, in rank order, on every rank."""
+    if _control is None:
+        return [value]
+    data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+    sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(dist.get_world_size())]
+    dist.all_gather(sizes, torch.tensor([len(data)]), group=_control)
+    longest = max(int(size) for size in sizes)
+    parts = [torch.zeros(longest, dtype=torch.uint8) for _ in sizes]
+    dist.all_gather(parts, torch.nn.functional.pad(data, (0, longest - len(data))), group=_control)
+    return [json.loads(bytes(part[: int(size)].numpy())) for part, size in zip(parts, sizes, strict=True)]
+
+
+def together(work: Callable[[], T]) -> T:
+    """`work()` on every rank; a failure on any is a failure on all, with the same message, and nobody waits for ever."""
+    failure: Exception | None = None
+    report = None
+    try:
+        result = work()
+    except Exception as error:  # not swallowed: told to the other ranks, then raised here
+        failure = error
+        kind = next((kind for kind in (ValueError, Damaged, Lost) if isinstance(error, kind)), None)
+        report = [kind.__name__ if kind else "", str(error)]
+    reports = exchange(report)
+    if failure is not None:
+        raise failure
+    for rank, other in enumerate(reports):
+        if other is not None:
+            kinds = {kind.__name__: kind for kind in (ValueError, Damaged, Lost)}
+            raise kinds[other[0]](other[1]) if other[0] else Elsewhere(f"rank {rank} failed: {other[1]}")
+    return result
+
+
+def first(work: Callable[[], T]) -> T:
+    """`work()` on rank 0 alone; its result, a JSON value, or its failure on every rank."""
+    place = here()
+    value = together(lambda: work() if place.first else None)
+    result: T = exchange(value if place.first else None)[0]
+    return result
+
+
+def barrier(timeout_seconds: float = 1800.0) -> None:
+    """Wait for every rank. Raises RuntimeError that names a rank which did not come in time."""
+    if _control is not None:
+        dist.monitored_barrier(group=_control, timeout=timedelta(seconds=timeout_seconds))
+
+
+def run_entry(parse: Callable[[], Any]) -> int:
+    """Parse and run under torchrun. Rank 0 speaks; status 2 for bad input, 1 for damage or loss, on every rank.
+
+    torchrun kills the other ranks as soon as one has ended, so they give rank 0 the time to say what is wrong.
+    """
+    speaks = int(os.environ.get("RANK", 0)) == 0
+    try:
+        with contextlib.nullcontext() if speaks else _silence():
+            job = parse()
+        line = job.run()
+        if speaks:
+            log.result(line)
+        return 0
+    except SystemExit as stop:
+        if not speaks and stop.code:
+            time.sleep(PATIENCE)
+        return int(stop.code or 0)
+    except ValueError as error:
+        return _end(error, 2, speaks)
+    except (Damaged, Lost) as error:
+        return _end(error, 1, speaks)
+
+
+PATIENCE = 20.0  # seconds
+
+
+def _end(error: Exception, status: int, speaks: bool) -> int:
+    if not speaks:
+        time.sleep(PATIENCE)  # still here afterwards: rank 0 does not share this error, so say it
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    return status
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
+        yield
+
+
+def _die_with_torchrun() -> None:
+    """kill -9 of torchrun leaves its ranks training, into the folder that the same command then resumes from."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="watch-torchrun").start()

@@ -1,0 +1,48 @@
+"""Pictures in, pixels out: uint8 until they are on the device, since a byte travels four times as fast as a float.
+
+The evaluation transform is open_clip's, pixel for pixel: short side to the model's size (bicubic), then the centre.
+Training uses the same one, as the papers do, unless a recipe says `augment`.
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import RandomResizedCrop
+
+Augment = Literal["none", "flip_crop"]
+CROP = (0.9, 1.0)  # share of the picture's area that a random crop keeps, as in open_clip
+
+
+def evaluated(image: Image.Image, size: int) -> Image.Image:
+    """RGB picture -> its central square of `size` pixels. A picture of that size is returned as it is."""
+    width, height = image.size
+    short = min(width, height)
+    if short != size:
+        width, height = (size, size * height // width) if width <= height else (size * width // height, size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    if (width, height) == (size, size):
+        return image
+    left, top = round((width - size) / 2.0), round((height - size) / 2.0)
+    return image.crop((left, top, left + size, top + size))
+
+
+def trained(image: Image.Image, size: int, augment: Augment) -> Image.Image:
+    """RGB picture -> `size` pixels square. "flip_crop" draws from torch's global generator, as torchvision does."""
+    if augment == "none":
+        return evaluated(image, size)
+    top, left, height, width = RandomResizedCrop.get_params(image, list(CROP), [3 / 4, 4 / 3])
+    image = image.crop((left, top, left + width, top + height)).resize((size, size), Image.Resampling.BICUBIC)
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if torch.rand(()) < 0.5 else image
+
+
+def to_array(image: Image.Image) -> np.ndarray:
+    """RGB picture -> uint8 (3, H, W)."""
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """uint8 (B, 3, H, W) -> the same of mean's dtype: (pixels / 255 - mean) / std. mean, std: (3,)."""
+    return (pixels.to(mean.dtype) / 255 - mean[:, None, None]) / std[:, None, None]
