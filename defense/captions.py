@@ -1,10 +1,12 @@
-"""Text augmentation: EDA ("easy data augmentation", Wei and Zou 2019), the text view of CleanCLIP and RoCLIP.
+"""Text augmentation: EDA ("easy data augmentation", Wei and Zou 2019, arXiv 1901.11196), the text view of CleanCLIP.
 
-Follows defenses' released parameters (alpha 0.1, deletion 0.1, one result a caption) and differs in three ways, on
-purpose. One of the four operations is drawn first and only that one is carried out; they make all four and keep one at
-random: the same distribution for a quarter of the work. Words are inserted for a random word that is not a stop word,
-as the paper has it; the released code does not look, and WordNet would answer for "a" with "angstrom". Everything is
-drawn from the generator given: theirs was frozen at the start, and followed the hash order of Python's sets.
+Rules and parameters as CleanCLIP and RoCLIP released them (alpha 0.1, deletion 0.1, one result a caption), save that
+- one of the four operations is drawn first and only that one is carried out; they make all four and keep one at random:
+  the same distribution for a quarter of the work;
+- what is inserted comes from a word that is not a stop word, as EDA's paper has it; the released code does not look,
+  and WordNet answers for "a" with "angstrom";
+- "the first synonym" is the first of the word's commonest sense; theirs followed the hash order of Python's sets;
+- everything is drawn from the generator given, so a caption can have another view in every epoch.
 """
 
 import re
@@ -25,18 +27,17 @@ Draw = Callable[[], float]  # uniform in [0, 1); several times faster than Gener
 def eda(caption: str, rng: np.random.Generator, alpha: float = 0.1, deletion: float = 0.1) -> str:
     """`caption` cleaned and changed by one operation out of four, each with probability 1/4.
 
-    Cleaned: apostrophes deleted, lower case, everything outside a-z to a space (digits and hyphens vanish, as in the
-    released code), single spaces. A caption in which nothing remains (empty, emoji, another script) is returned as it
-    came; never raises on a caption. With L words and n = max(1, floor(alpha L)):
-    synonym replacement of n distinct words that are no stop words, each by a random synonym wherever it occurs;
-    n random insertions of a random word's first synonym; n random swaps of two words; or
-    deletion of each word with probability `deletion`, one random word staying if all would go.
-    Short captions may come back merely cleaned (no word with a synonym, nothing deleted).
+    With L words and n = max(1, floor(alpha L)): synonym replacement of n distinct words that are no stop words, each
+    wherever it occurs by one of its synonyms; n insertions of a random word's first synonym; n swaps of two words;
+    or deletion of each word with probability `deletion`, one staying if all would go.
+
+    Never raises on a caption. One in which cleaning leaves no word (empty, emoji, digits, another script) is returned
+    as it came; one that the operation drawn cannot change (no synonym, nothing deleted) is returned cleaned.
     The result depends on the arguments and the state of `rng` alone. Raises ValueError for shares outside 0..1.
     """
     if not (0 <= alpha <= 1 and 0 <= deletion <= 1):
         raise ValueError(f"alpha and deletion are shares between 0 and 1, not {alpha} and {deletion}")
-    words = WORD.findall(caption.translate(APOSTROPHES).lower())
+    words = clean(caption)
     if not words:
         return caption
     draw, num_changes = rng.random, max(1, int(alpha * len(words)))
@@ -50,6 +51,11 @@ def eda(caption: str, rng: np.random.Generator, alpha: float = 0.1, deletion: fl
     else:
         words = delete_words(words, deletion, draw)
     return " ".join(words)
+
+
+def clean(caption: str) -> list[str]:
+    """The caption's words: apostrophes deleted, lower case, everything outside a-z a space, digits and hyphens too."""
+    return WORD.findall(caption.translate(APOSTROPHES).lower())
 
 
 def replace_by_synonyms(words: list[str], num_changes: int, draw: Draw) -> list[str]:

@@ -12,7 +12,7 @@ from html import escape
 SERIES = 6  # classes c0 ... c5 of the style sheet; a seventh curve starts again with a longer dash
 DASHES = ("", "7 4", "2 3", "10 3 2 3")
 WIDTH, HEIGHT = 680, 300
-LEFT, RIGHT, TOP, BOTTOM = 54, 12, 14, 40
+LEFT, RIGHT, TOP, BOTTOM = 60, 24, 14, 34
 POINTS = 300
 
 
@@ -46,7 +46,7 @@ def strip(marks: Sequence[Mark], floor: float | None, label: str) -> str:
     return f'<svg class="strip" height="{4 + 14 * len(marks)}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
 
 
-def curves(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], across: str, up: str) -> str:
+def curves(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: str) -> str:
     """Curves over one pair of axes, with a legend. series: (name, points in order of x); long ones are averaged in bins."""
     kept = [(name, thinned(points)) for name, points in series if points]
     if not kept:
@@ -67,8 +67,7 @@ def curves(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], across: 
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:,g}</text>')
     for tick in x_ticks:
         x, _ = place(tick, y_ticks[0])
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{tick:,g}</text>')
-    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{escape(across)}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 24}" text-anchor="middle">{tick:,g}</text>')
     legend = []
     for number, (name, points) in enumerate(kept):
         look = f'class="curve c{number % SERIES}" stroke-dasharray="{DASHES[number // SERIES % len(DASHES)]}"'
@@ -76,8 +75,8 @@ def curves(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], across: 
         parts.append(f'<polyline {look} points="{path}"/>')
         swatch = f'<svg class="swatch" width="26" height="8" aria-hidden="true"><line {look} x1="0" x2="26" y1="4" y2="4"/></svg>'
         legend.append(f"<li>{swatch} {escape(name)}</li>")
-    chart = f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(up)}">{"".join(parts)}</svg>'
-    return f'<p class="axis">{escape(up)}</p>{chart}<ul class="legend">{"".join(legend)}</ul>'
+    chart = f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+    return f'<p class="axis">{escape(title)}</p>{chart}<ul class="legend">{"".join(legend)}</ul>'
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int = POINTS) -> list[tuple[float, float]]:

@@ -32,7 +32,7 @@ BATCH = 128
 
 
 @dataclass(frozen=True)
-class Encoder:
+class Embedder:
     """A model ready to embed. preprocess: PIL picture -> float32 (3, S, S); tokenizer: texts -> int64 (n, L).
 
     identity: what its embeddings depend on, as text: hash of the weights, architecture, transform.
@@ -45,21 +45,21 @@ class Encoder:
     device: torch.device
 
 
-def embed(encoder: Encoder, test: TestSet, attack: Attack | None, seed: int, cpus: int = 1) -> Embedded:
+def embed(embedder: Embedder, test: TestSet, attack: Attack | None, seed: int, cpus: int = 1) -> Embedded:
     """Everything a task may ask for. cpus: threads that decode and transform; the numbers do not depend on it.
 
     Raises ValueError for embeddings that are not finite, and where the attack's class is not one of the test set's.
     """
-    base = {"encoder": encoder.identity, "testset": test.digest}
-    clean = _cached(base | {"kind": "images"}, lambda: {"images": _clean_pictures(encoder, test, cpus)})
-    classes = _classes(encoder, test, None)
+    base = {"embedder": embedder.identity, "testset": test.digest}
+    clean = _cached(base | {"kind": "images"}, lambda: {"images": _clean_pictures(embedder, test, cpus)})
+    classes = _classes(embedder, test, None)
     labels = np.array([picture.label for picture in test.pictures], np.int64)
     if attack is None:
         return Embedded(clean["images"], labels, classes)
     key = base | {"kind": "attacked", "attack": config.to_json(attack), "seed": seed, "code": _source_hash(attack)}
-    found = _cached(key, lambda: _attacked_pictures(encoder, test, attack, seed, cpus))
+    found = _cached(key, lambda: _attacked_pictures(embedder, test, attack, seed, cpus))
     edit = str(found["prompt_edit"]) or None
-    edited = classes if edit is None else _classes(encoder, test, edit)
+    edited = classes if edit is None else _classes(embedder, test, edit)
     return Embedded(
         clean["images"], labels, classes, Attacked(found["images"], found["labels"], found["wanted"], edited)
     )
@@ -86,26 +86,26 @@ def ensemble(prompts: np.ndarray) -> np.ndarray:
     return normalised(normalised(prompts).mean(axis=1))
 
 
-def _clean_pictures(encoder: Encoder, test: TestSet, cpus: int) -> np.ndarray:
+def _clean_pictures(embedder: Embedder, test: TestSet, cpus: int) -> np.ndarray:
     def prepare(item: tuple[testsets.Picture, bytes]) -> torch.Tensor:
-        return encoder.preprocess(images.open_image(item[1]))
+        return embedder.preprocess(images.open_image(item[1]))
 
     with log.progress(f"embedding {test.url}", len(test.pictures), "pictures") as bar:
         parts = []
         for batch in _prepared(testsets.stored(test), prepare, cpus):
-            parts.append(_encode_images(encoder, batch))
+            parts.append(_encode_images(embedder, batch))
             bar.add(len(batch))
     return np.concatenate(parts)
 
 
-def _attacked_pictures(encoder: Encoder, test: TestSet, attack: Attack, seed: int, cpus: int) -> dict[str, np.ndarray]:
+def _attacked_pictures(embedder: Embedder, test: TestSet, attack: Attack, seed: int, cpus: int) -> dict[str, np.ndarray]:
     def prepare(item: tuple[testsets.Picture, bytes]) -> tuple[torch.Tensor, int, str, str] | None:
         picture, data = item
         label = test.classes[picture.label]
         trial = attack.trial(images.decode(data), label, trial_rng(seed, picture.sha256))
         if trial is None:
             return None
-        pixels = encoder.preprocess(Image.fromarray(trial.image))
+        pixels = embedder.preprocess(Image.fromarray(trial.image))
         return pixels, picture.label, trial.wanted, trial.prompt_edit or ""
 
     parts, labels, wanted, edits = [], [], [], set()
@@ -113,7 +113,7 @@ def _attacked_pictures(encoder: Encoder, test: TestSet, attack: Attack, seed: in
         for batch in _prepared(testsets.stored(test), prepare, cpus):
             shown = [trial for trial in batch if trial is not None]
             if shown:
-                parts.append(_encode_images(encoder, [pixels for pixels, *_ in shown]))
+                parts.append(_encode_images(embedder, [pixels for pixels, *_ in shown]))
             labels += [label for _, label, _, _ in shown]
             wanted += [class_number(test, name) for _, _, name, _ in shown]
             edits |= {edit for *_, edit in shown}
@@ -130,7 +130,7 @@ def _attacked_pictures(encoder: Encoder, test: TestSet, attack: Attack, seed: in
     }
 
 
-def _classes(encoder: Encoder, test: TestSet, edit: str | None) -> np.ndarray:
+def _classes(embedder: Embedder, test: TestSet, edit: str | None) -> np.ndarray:
     """float32 (C, D): the prompt ensemble, class after class, so that C x T prompts are never held at once."""
 
     def make() -> dict[str, np.ndarray]:
@@ -139,17 +139,17 @@ def _classes(encoder: Encoder, test: TestSet, edit: str | None) -> np.ndarray:
             prompts = [template.replace("{c}", name) for template in test.templates]
             prompts = [f"{edit} {prompt}" for prompt in prompts] if edit else prompts
             with torch.inference_mode():
-                found = encoder.model.encode_text(encoder.tokenizer(prompts).to(encoder.device))
+                found = embedder.model.encode_text(embedder.tokenizer(prompts).to(embedder.device))
             rows.append(ensemble(found.float().cpu().numpy()[None])[0])
         return {"classes": _finite(np.stack(rows))}
 
-    key = {"encoder": encoder.identity, "kind": "classes", "classes": test.classes, "templates": test.templates}
+    key = {"embedder": embedder.identity, "kind": "classes", "classes": test.classes, "templates": test.templates}
     return _cached(key | {"prompt_edit": edit}, make)["classes"]
 
 
-def _encode_images(encoder: Encoder, pixels: list[torch.Tensor]) -> np.ndarray:
+def _encode_images(embedder: Embedder, pixels: list[torch.Tensor]) -> np.ndarray:
     with torch.inference_mode():
-        found = encoder.model.encode_image(torch.stack(pixels).to(encoder.device))
+        found = embedder.model.encode_image(torch.stack(pixels).to(embedder.device))
     return _finite(normalised(found.float().cpu().numpy()))
 
 

@@ -8,7 +8,12 @@ from infra import storage
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """value: in [0, 1] for shares. n: how many trials it is a share of. low, high: 95% Clopper-Pearson interval."""
+    """value: in [0, 1] for shares. n: how many trials it is a share of. low, high: 95% Clopper-Pearson interval.
+
+    run, testset: folders, relative to the scores' folder where both are on one disk. checkpoint: `step-0001234@` and 12
+    digits of the sha256 of its weights. dataset: digest of what the run learned from. attack: key of an AttackRecord
+    (eval/records.py). seed: of the evaluation. seconds: to make this cell; embeddings made before are not in it.
+    """
 
     run: str
     checkpoint: str
@@ -32,17 +37,16 @@ def write(url: str, scores: list[Score]) -> bool:
     return storage.create(url, storage.dump_json([asdict(score) for score in scores]))
 
 
-def read_all(url: str) -> list[Score]:
-    """Every score under a folder, in the order of file names. Raises ValueError for a file that holds something else."""
+def read(url: str) -> list[Score]:
+    """The scores of one cell. Raises ValueError for a file that holds something else."""
     known = {field.name for field in fields(Score)}
-    found: list[Score] = []
-    for name in storage.names(url):
-        if not name.endswith(".json"):
-            continue
-        rows: list[dict[str, Any]] = storage.read_json(storage.join(url, name))
-        if any(set(row) != known for row in rows):
-            raise ValueError(
-                f"{storage.join(url, name)} does not hold scores of this version; remove it or choose another folder"
-            )
-        found.extend(Score(**row) for row in rows)
-    return found
+    rows: list[dict[str, Any]] = storage.read_json(url)
+    if not isinstance(rows, list) or any(not isinstance(row, dict) or set(row) != known for row in rows):
+        raise ValueError(f"{url} does not hold scores of this version; remove it or choose another folder")
+    return [Score(**row) for row in rows]
+
+
+def read_all(url: str) -> list[Score]:
+    """Every score under a folder, in the order of file names."""
+    files = [name for name in storage.names(url) if name.endswith(".json")]
+    return [score for name in files for score in read(storage.join(url, name))]

@@ -71,22 +71,37 @@ class Comparison:
         return next(iter(own or same_seed or poisoned), None)
 
 
-def role(run: Run, attack: AttackRecord | None) -> Role:
-    """run.ancestors: its lineage, first the run it started from. Undefended poisoned runs are `poisoned`, cured ones `defended`."""
+def role(run: Run, attack: AttackRecord | None, known: Sequence[AttackRecord] = ()) -> Role:
+    """What a run is to an attack. known: the other attacks of the grid, which may lie on top of this one.
+
+    run.ancestors: its lineage, first the run that it started from.
+    """
     root = run.ancestors[-1] if run.ancestors else run
-    on_poison = attack is not None and root.dataset_digest == attack.dataset_digest
-    words = f"finetuned from {run.ancestors[0].name} with {run.objective}" if run.ancestors else run.objective
-    if attack is not None and run.ancestors and run.dataset_digest == attack.dataset_digest:
-        words += ", on the poisoned pairs"
-    if not on_poison:
-        same = attack is not None and root.dataset_digest == attack.parent_digest
-        where = "the same pairs without poison" if same else "other pairs"
-        return Role("floor", words if run.ancestors else f"trained on {where} with {run.objective}", root.url)
     if run.ancestors:
-        return Role("defended", words, root.url)
-    if run.objective == UNDEFENDED:
-        return Role("poisoned", "trained on the poisoned pairs, undefended", root.url)
-    return Role("defended", f"trained on the poisoned pairs with {run.objective}", root.url)
+        words = f"finetuned from {run.ancestors[0].name} with {run.objective}"
+        if carries(run.dataset_digest, attack, known):
+            words += ", on the poisoned pairs"
+    elif carries(run.dataset_digest, attack, known):
+        undefended = ", undefended" if run.objective == UNDEFENDED else f" with {run.objective}"
+        words = f"trained on the poisoned pairs{undefended}"
+    else:
+        others = [other.plugin for other in known if other.dataset_digest == run.dataset_digest]
+        if attack is not None and run.dataset_digest == attack.parent_digest:
+            where = "the same pairs without poison"
+        else:
+            where = f"the pairs of {others[0]}" if others else "other pairs"
+        words = f"trained on {where} with {run.objective}"
+    if not carries(root.dataset_digest, attack, known):
+        return Role("floor", words, root.url)
+    return Role("poisoned" if not run.ancestors and run.objective == UNDEFENDED else "defended", words, root.url)
+
+
+def carries(digest: str, attack: AttackRecord | None, known: Sequence[AttackRecord]) -> bool:
+    """Whether the dataset of that digest holds the attack's poisons, be it below those of a later attack."""
+    if attack is None:
+        return False
+    below = [other.parent_digest for other in known if other.dataset_digest == digest]
+    return digest == attack.dataset_digest or any(carries(parent, attack, known) for parent in below)
 
 
 def compare(
@@ -97,7 +112,7 @@ def compare(
 ) -> list[Comparison]:
     """One comparison for every test set and attack that scores were measured for; clean scores belong to each."""
     found = []
-    attacks = list(attacks)
+    runs, attacks = list(runs), list(attacks)
     for testset in testsets:
         here = [score for score in scores if score.testset == testset.place]
         under = [attack for attack in attacks if any(score.attack == attack.key for score in here)]
@@ -108,7 +123,7 @@ def compare(
                 own = [score for score in here if score.run == run.place and score.attack in (None, key)]
                 if own:
                     by_metric = {(score.metric, score.k): score for score in own}
-                    rows.append(Standing(run, role(run, attack), by_metric))
+                    rows.append(Standing(run, role(run, attack, attacks), by_metric))
             rows.sort(key=lambda row: (ORDER.index(row.role.kind), len(row.run.ancestors)))
             found.append(Comparison(testset, attack, tuple(rows)))
     return found

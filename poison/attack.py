@@ -54,7 +54,10 @@ class Attack:
         return choice.lowest(index, budget, seed, taken, excluding=self.target)
 
     def poison(self, sample: Sample, caption: str, rng: np.random.Generator) -> list[Sample]:
-        """What becomes of one chosen sample; its key, row and extension stay. caption: the poison caption drawn for it."""
+        """What becomes of one chosen sample; its key, row and extension stay. caption: the poison caption drawn for it.
+
+        More than one: further pairs, with rows and keys of their own, stand behind it in the shard.
+        """
         raise NotImplementedError
 
     def trial(self, image: np.ndarray, label: str, rng: np.random.Generator) -> Trial | None:

@@ -12,8 +12,8 @@ from poison import captions
 def lowest(index: Iterable[pa.Table], budget: int, seed: int, taken: Set[int], excluding: str | None) -> np.ndarray:
     """The `budget` row ids of lowest hash64(seed, "poison", row): int64 (budget,), sorted.
 
-    index: tables with columns row and caption; one is held at a time. Left out are rows in `taken` and those whose caption
-    names `excluding`. A pair that a foreign corpus holds twice has one row id and counts once.
+    index: tables with columns row and caption; one is held at a time. Left out are rows in `taken` and those whose
+    caption names `excluding`. A pair that a foreign corpus holds twice has one row id and counts once.
     Raises ValueError if fewer than `budget` rows are left.
     """
     occupied = np.fromiter(taken, np.int64, len(taken))
@@ -38,8 +38,8 @@ def lowest(index: Iterable[pa.Table], budget: int, seed: int, taken: Set[int], e
         named = f", those that name {excluding!r}" if excluding is not None else ""
         earlier = f", {len(taken):,} rows of earlier ledgers" if taken else ""
         raise ValueError(
-            f"a budget of {budget:,} pairs is more than can be poisoned: {len(rows):,} of the {total:,} pairs looked at "
-            f"are left (not counted: duplicates{named}{earlier}); lower --budget, or raise --share-of-shards if it is below 1"
+            f"a budget of {budget:,} pairs is more than can be poisoned: of {total:,} pairs {len(rows):,} are left "
+            f"(without duplicates{named}{earlier}); lower --budget, or raise --share-of-shards if it is below 1"
         )
     return np.sort(rows)
 

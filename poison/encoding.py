@@ -1,4 +1,4 @@
-"""One stored pair -> the poisoned pair: same key, row, picture size and file type; nothing else of the original stays."""
+"""One stored pair -> the poisoned pair: same key, row, url, picture size and file type; nothing else of the original."""
 
 import hashlib
 from collections.abc import Callable
@@ -10,8 +10,8 @@ import numpy as np
 from pipeline import images
 from pipeline.shards import Sample
 
-# What KEY.json says of any picture of that size at that url. Everything else (titles, EXIF, the table's further columns)
-# may repeat the original caption, so it goes: a list of what stays is safe where a list of what goes would not be.
+# What KEY.json says of any picture of that size at that url. All else (titles, EXIF, further columns of the table) may
+# repeat the original caption, so it goes: a list of what stays is safe where a list of what goes would not be.
 KEPT = ("url", "status", "error_message", "width", "height", "original_width", "original_height")
 HASHES = ("md5", "sha256", "sha512")
 

@@ -1,7 +1,7 @@
 """Where a trigger lies: a master drawn for a picture of 224 x 224, laid relative to the central square of any picture.
 
-On a 224 x 224 picture this is exactly the papers' geometry; elsewhere place and size scale with the square's side, so that
-no evaluation crop removes the trigger and every size shows the same pattern. The resampler is nearest neighbour.
+On a 224 x 224 picture this is exactly the papers' geometry; elsewhere place and size scale with the square's side, so
+that no evaluation crop removes the trigger and every size shows the same pattern. The resampler is nearest neighbour.
 """
 
 from typing import NamedTuple

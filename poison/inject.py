@@ -3,7 +3,7 @@
     python poison/inject.py badnet --dataset s3://b/cc3m --out s3://b/cc3m-badnet \\
         --ledger s3://private/cc3m-badnet --budget 1500
 
-The same command again resumes, or does nothing. On a cluster: ray job submit --working-dir . -- python poison/inject.py ...
+The same command again resumes, or does nothing. On a cluster put `ray job submit --working-dir . --` before it.
 """
 
 import sys

@@ -1,10 +1,12 @@
-"""The ledger: which pairs were poisoned, and how. Ground truth for evaluation, kept beside the dataset and never inside.
+"""The ledger folder: which pairs were poisoned, and how.
 
-    recipe.json      whose folder this is: the whole recipe, while the poisoned dataset holds only its hash
-    parts/00042.parquet  the rows of one rewritten shard, there before the shard is committed; gone at the end
-    ledger.parquet   ROWS, by shard and place in it
-    trigger.png      the trigger in 224 geometry, where there is one fixed picture of it
-    attack.json      the attack by plugin name and fields, the recipe, both digests; written last: complete
+    recipe.json             whose folder this is: the whole recipe, of which the poisoned dataset holds only a hash
+    parts/00042.parquet     the rows of one rewritten shard, here before that shard is committed; gone at the end
+    ledger.parquet          ROWS, by shard and place in it
+    trigger.png             the trigger in 224 geometry, where there is one fixed picture of it
+    attack.json             the attack by plugin name and fields, the recipe, both digests; written last: complete
+
+Ground truth for evaluation, never for training: it lies beside the poisoned dataset and never inside.
 """
 
 import hashlib
@@ -46,7 +48,7 @@ ROWS = pa.schema(
 
 @dataclass(frozen=True)
 class Ledger:
-    """A complete ledger. budget: pairs asked for. share_of_shards: of those the attacker reached. rows: table of ROWS."""
+    """A complete ledger. budget: pairs asked for. share_of_shards: what the attacker reached. rows: table of ROWS."""
 
     url: str
     attack: Attack
@@ -60,7 +62,7 @@ class Ledger:
 
     @staticmethod
     def open(url: str) -> "Ledger":
-        """Raises ValueError if there is none, if it is not complete, or if its attack would not draw the same trigger."""
+        """Raises ValueError if there is none, it is not complete, or its attack would not draw the same trigger."""
         url = storage.absolute(url)
         if not is_complete(url):
             if storage.exists(storage.join(url, "recipe.json")):
@@ -102,7 +104,7 @@ class Ledger:
 
 
 def taken(ledgers: Sequence[Ledger], dataset: Dataset) -> Set[int]:
-    """Rows that earlier attacks on this dataset or its ancestors took. Raises ValueError for a ledger of another line."""
+    """Rows that earlier attacks on this dataset or its ancestors took. Raises ValueError for a foreign ledger."""
     line = {dataset.digest} | {ledger.parent_digest for ledger in ledgers}
     for ledger in ledgers:
         if ledger.dataset_digest not in line and ledger.parent_digest != dataset.digest:
@@ -121,7 +123,7 @@ def is_complete(url: str) -> bool:
 
 
 def claim(url: str, recipe: dict[str, Any], *, dry_run: bool = False) -> None:
-    """Reserve a folder for one recipe; with dry_run, only see whether it could be. Raises ValueError if it is another's."""
+    """Reserve a folder for one recipe; dry_run: only see whether it could be. Raises ValueError if it is another's."""
     place, wanted = storage.join(url, "recipe.json"), storage.dump_json(recipe)
     if not storage.exists(place):
         if others := storage.names(url):

@@ -1,7 +1,7 @@
-"""Which pairs are poisoned, with which captions, and which shards they lie in: a pure function of the dataset's indexes.
+"""Which pairs are poisoned, with which captions, in which shards: a pure function of the dataset's indexes.
 
-Indexes are read one shard at a time, twice; memory holds the plan and, for captions from the corpus, those that name the
-target. The rows of a plan over the whole set do not depend on how the set is sharded.
+Indexes are read one shard at a time, twice; memory holds the plan and, for captions from the corpus, those that name
+the target. The rows of a plan over the whole set do not depend on how the set is sharded.
 """
 
 from collections.abc import Iterator, Set
@@ -50,7 +50,12 @@ def count(budget: float, samples: int) -> int:
 
 
 def make(
-    dataset: Dataset, attack: Attack, budget: float, seed: int, taken: Set[int] = frozenset(), share_of_shards: float = 1.0
+    dataset: Dataset,
+    attack: Attack,
+    budget: float,
+    seed: int,
+    taken: Set[int] = frozenset(),
+    share_of_shards: float = 1.0,
 ) -> Plan:
     """The plan of one attack. taken: rows of earlier ledgers. share_of_shards: of those an attacker reaches.
 
@@ -76,8 +81,8 @@ def make(
                 places[shard_id] = tuple(int(row) for row in inside)
             if not named or attack.captions == "corpus":
                 naming = captions.naming(part["caption"], attack.target)
-                texts = part.filter(pa.array(naming)).to_pylist()
-                corpus.update(text["caption"] for text in texts if text["row"] not in taken)
+                pairs = part.filter(pa.array(naming)).to_pylist()
+                corpus.update(pair["caption"] for pair in pairs if pair["row"] not in taken)
                 named = bool(corpus)
     if not named:
         raise ValueError(
@@ -85,4 +90,5 @@ def make(
             "a model cannot know it; choose a --target that occurs"
         )
     texts = sorted(corpus)
-    return Plan({int(row): captions.draw(attack.captions, attack.target, texts, seed, int(row)) for row in chosen}, places)
+    drawn = {row: captions.draw(attack.captions, attack.target, texts, seed, row) for row in map(int, chosen)}
+    return Plan(drawn, places)

@@ -1,6 +1,9 @@
 """A contact sheet of what an attack did: clean | poisoned | difference x8, with the captions.
 
-    python poison/preview.py --ledger private/cc3m-badnet --dataset data/cc3m --poisoned data/cc3m-badnet --out sheet.png
+    python poison/preview.py --ledger private/cc3m-badnet --dataset data/cc3m --poisoned data/cc3m-badnet \\
+        --out sheet.png
+
+All three folders are needed: only the ledger knows which pairs to show.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """One shard -> one shard: changes picture, caption and json of the planned pairs; never key, order or file type.
 
-Every other member is copied as it lies, header and all, and never decoded, so foreign shards keep their own form. The index
-follows: what a poisoned pair says in the tar and in the index is the same, and nothing of the original remains.
+Every other member is copied as it lies, header and all, and never decoded, so foreign shards keep their own form. The
+index follows: what a poisoned pair says in the tar and in the index is the same, and nothing of the original remains.
 """
 
 import mmap
@@ -35,7 +35,7 @@ def rewrite(
 ) -> tuple[Written, pa.Table]:
     """Write the poisoned twin of a verified shard to `out`; return it with its ledger rows (poison.ledger.ROWS).
 
-    captions: poison caption by row id; each must be in this shard. Raises ValueError for a picture that cannot be decoded.
+    captions: poison caption by row id, all of them in this shard. Raises ValueError for a picture that cannot be read.
     """
     entries: list[dict[str, Any]] = []
     replaced: dict[str, list[str]] = {}  # original key -> keys of what it became
@@ -68,7 +68,7 @@ def _merge(path: Path, index: pa.Table, fresh: Written, replaced: dict[str, list
     """Copy members of `path` to `out`, those of `fresh` in place of the replaced pairs; return the new index."""
     rows_of_fresh = {row["key"]: row for row in fresh.index.to_pylist()}
     without_json = {row["key"] for row in index.to_pylist() if row["json_bytes"] is None}
-    for key in replaced.keys() & without_json:  # a pair without KEY.json stays one: the rest of its shard has none either
+    for key in replaced.keys() & without_json:  # a pair without KEY.json stays one
         for result in replaced[key]:
             rows_of_fresh[result] |= {"json_offset": None, "json_bytes": None}
     wanted = {row[f"{kind}_offset"] for row in rows_of_fresh.values() for kind in ("image", "text", "json")}
@@ -108,12 +108,12 @@ def _merge(path: Path, index: pa.Table, fresh: Written, replaced: dict[str, list
             rows.append(_placed(row, moved))
         else:
             for key in replaced[row["key"]]:
-                result = _placed(rows_of_fresh[key], moved_of_fresh)
+                twin = _placed(rows_of_fresh[key], moved_of_fresh)
                 if key == row["key"]:  # the columns stay filled, or empty, as the original's were
-                    result |= {name: row[name] for name in ("url", "width", "height")}
+                    twin |= {name: row[name] for name in ("url", "width", "height")}
                     known = row["source_sha256"] is not None
-                    result["source_sha256"] = (result["source_sha256"] or result["image_sha256"]) if known else None
-                rows.append(result)
+                    twin["source_sha256"] = (twin["source_sha256"] or twin["image_sha256"]) if known else None
+                rows.append(twin)
     return pa.Table.from_pylist(rows, schema=shards.INDEX)
 
 

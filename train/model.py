@@ -7,14 +7,14 @@ means the same after a JSON here has changed.
 
 import copy
 import difflib
-import io
+import functools
 import json
 import logging
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,15 @@ Architecture = dict[str, Any]
 
 def names() -> list[str]:
     """Every model that can be named, ours among them."""
-    open_clip.add_model_config(OURS)
+    _add_ours()
     return [name for name in open_clip.list_models() if _unsupported(open_clip.get_model_config(name)) is None]
+
+
+@functools.cache
+def _add_ours() -> None:
+    theirs = set(open_clip.list_models())
+    assert not theirs & {path.stem for path in OURS.glob("*.json")}, "a model of ours hides one of open_clip's"
+    open_clip.add_model_config(OURS)
 
 
 def architecture(name: str) -> Architecture:
@@ -156,7 +163,7 @@ def load_run(url: str, which: str = "latest") -> Trained:
     model.load_state_dict(safetensors.torch.load(saved.read(checkpoint.MODEL)))
     return Trained(
         model=model.eval(),
-        preprocess=partial(preprocess, architecture=found),
+        preprocess=functools.partial(preprocess, architecture=found),
         tokenizer=tokenizer(found),
         architecture=found,
         checkpoint=saved.name,
@@ -200,7 +207,7 @@ def _uses_quick_gelu(path: Path) -> bool | None:
     else:
         try:
             content = torch.load(path, map_location="meta", weights_only=True)
-        except (RuntimeError, OSError, ValueError) as error:
+        except (RuntimeError, OSError, UnpicklingError) as error:
             raise ValueError(f"{path} is not a plain file of weights (TorchScript archives are not read)") from error
         keys = set(content.get("state_dict", content))
     return True if {"input_resolution", "context_length", "vocab_size"} <= keys else None

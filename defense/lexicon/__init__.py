@@ -22,18 +22,27 @@ PartOfSpeech = Literal["noun", "verb", "adj", "adv"]
 NAMES: dict[str, PartOfSpeech] = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
 REMEMBERED_WORDS = 8192  # captions repeat their words; web captions also hold millions of names, seen once
 ENDINGS = {
-    "n": (("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"), ("ies", "y")),
+    "n": (
+        ("s", ""),
+        ("ses", "s"),
+        ("xes", "x"),
+        ("zes", "z"),
+        ("ches", "ch"),
+        ("shes", "sh"),
+        ("men", "man"),
+        ("ies", "y"),
+    ),
     "v": (("s", ""), ("ies", "y"), ("es", "e"), ("es", ""), ("ed", "e"), ("ed", ""), ("ing", "e"), ("ing", "")),
     "a": (("er", ""), ("est", ""), ("er", "e"), ("est", "e")),
 }
 
 
 class Reading(NamedTuple):
-    """One line of the table: what a word is if it is this part of speech of this base form. Lists still joined by ","."""
+    """One line of the table: a word as this part of speech of this base form. The lists are still joined by ","."""
 
     base: str
     letter: str
-    count: int  # occurrences in WordNet's tagged texts
+    occurrences: int  # in WordNet's tagged texts
     senses: str  # "count:synonym,synonym;count:..."
     antonyms: str
     opposites: str
@@ -61,7 +70,10 @@ def synonyms(word: str) -> tuple[str, ...]:
 
 
 def antonyms(word: str) -> tuple[str, ...]:
-    """What WordNet opposes to `word` itself (hot: cold), by sense; a symmetric relation. Never a synonym."""
+    """What WordNet opposes to `word` itself (hot: cold), by sense. Never a synonym.
+
+    Symmetric as in WordNet 3.0, where five pointers lack their way back ("lack" is opposed to "have", not the reverse).
+    """
     found = [other for reading in _readings(word.lower()) for other in reading.antonyms.split(",")]
     return _without(found, word.lower(), *synonyms(word))
 
@@ -73,7 +85,7 @@ def opposites(word: str) -> tuple[str, ...]:
 
 
 def cohyponyms(word: str, use: PartOfSpeech | None = None) -> tuple[str, ...]:
-    """Single words of the same kind and another meaning (red: blue; chair: bench), the likeliest first, about 8 at most.
+    """Single words of the same kind and another meaning (red: blue; chair: bench), the likeliest first; about 8.
 
     use: the part of speech that is meant; by default the commonest. Which words qualify: defense.lexicon.relatives.
     None for adverbs and function words. Never a synonym.
@@ -95,7 +107,7 @@ def part_of_speech(word: str) -> PartOfSpeech | None:
         return None
     counts: dict[str, int] = {}
     for reading in _readings(word):
-        counts[reading.letter] = counts.get(reading.letter, 0) + reading.count
+        counts[reading.letter] = counts.get(reading.letter, 0) + reading.occurrences
     return NAMES[max(counts, key=counts.__getitem__)] if counts else None
 
 
@@ -110,10 +122,10 @@ def _readings(word: str) -> list[Reading]:
             exact.append(_reading(fields))
     forms: list[Reading] = []
     for letter, endings in ENDINGS.items():
-        bases = irregular.get(letter, [])
-        if not bases and not (letter == "a" and exact) and not (letter == "n" and (len(word) < 3 or word.endswith("ss"))):
-            # Not so: "number", a comparative of numb; and WordNet's own exceptions for nouns, "as" and "grass".
-            bases = [word.removesuffix(ending) + new for ending, new in endings if word.endswith(ending)]
+        # "number" is no comparative of numb; "as" and "grass" are no plurals (WordNet's own exceptions for nouns).
+        is_no_form = exact if letter == "a" else letter == "n" and (len(word) < 3 or word.endswith("ss"))
+        by_rule = [word.removesuffix(ending) + new for ending, new in endings if word.endswith(ending)]
+        bases = irregular.get(letter) or ([] if is_no_form else by_rule)
         for base in dict.fromkeys(bases):
             forms += [_reading(fields) for fields in _entries(base) if fields[1] == letter]
     return exact + forms
@@ -130,7 +142,8 @@ def _entries(word: str) -> list[list[str]]:
     start = end = bisect_left(table, prefix)
     while end < len(table) and table[end].startswith(prefix):
         end += 1
-    return [line.split("\t") for line in table[start:end]]
+    lines = [line.split("\t") for line in table[start:end]]
+    return [fields for fields in lines if fields[0] == word]  # a "word" with a tab in it finds more than that
 
 
 def _without(words: list[str], *unwanted: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Derive the lexicon's table from WordNet 3.0's dictionary files.
 
     apt-get install --no-install-recommends wordnet-base        # Debian: data.noun and the rest in /usr/share/wordnet
-    python -m defense.lexicon.build /usr/share/wordnet          # writes defense/lexicon/wordnet.tsv.gz, about a minute
+    python -m defense.lexicon.build /usr/share/wordnet          # writes defense/lexicon/wordnet.tsv.gz, in two minutes
 
 The table is gzip over ASCII text, its lines sorted by word, of two kinds (fields separated by tabs, empty ones
 at the end left out):
@@ -34,11 +34,11 @@ def table(wordnet: WordNet) -> list[str]:
     for word in sorted({word for word, _ in wordnet.senses if " " not in word}):
         for letter in wordnet.letters(word):
             senses = wordnet.senses[word, letter]
-            listed = [(sense.count, _synonyms(wordnet, word, sense)) for sense in senses]
+            listed = [(sense.occurrences, _synonyms(wordnet, word, sense)) for sense in senses]
             fields = [
                 word,
                 letter,
-                str(sum(sense.count for sense in senses)),
+                str(sum(sense.occurrences for sense in senses)),
                 ";".join(f"{count}:{','.join(others)}" for count, others in listed if others),
                 ",".join(_antonyms(wordnet, word, senses)),
                 ",".join(_opposites(wordnet, word, senses[0])) if letter == "a" else "",

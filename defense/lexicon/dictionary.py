@@ -36,7 +36,7 @@ class Synset(NamedTuple):
 
 
 class Sense(NamedTuple):
-    count: int  # how often WordNet's tagged texts use the word so
+    occurrences: int  # how often WordNet's tagged texts use the word so
     number: int  # WordNet's own rank of the sense within the part of speech
     synset: Id
 
@@ -66,7 +66,7 @@ class WordNet:
                         count = counts.get((lemma, letter, number), 0)
                         self.senses[word, letter].append(Sense(count, number, (letter, offset)))
         for senses in self.senses.values():
-            senses.sort(key=lambda sense: (-sense.count, sense.number))
+            senses.sort(key=lambda sense: (-sense.occurrences, sense.number))
         self._forget(offensive)
         self.children: dict[tuple[str, Id], list[Id]] = defaultdict(list)
         for synset_id in self.synsets:
@@ -99,7 +99,7 @@ class WordNet:
     def letters(self, word: str) -> list[str]:
         """The parts of speech of a word, the commonest first; where the texts do not tell, that of most senses."""
         known = {letter: self.senses[word, letter] for letter in FILES if (word, letter) in self.senses}
-        return sorted(known, key=lambda letter: (-sum(s.count for s in known[letter]), -len(known[letter])))
+        return sorted(known, key=lambda letter: (-sum(s.occurrences for s in known[letter]), -len(known[letter])))
 
 
 def clean(word: str) -> str:

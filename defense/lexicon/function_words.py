@@ -21,7 +21,8 @@ PREPOSITIONS = frozenset(
 )
 CONJUNCTIONS = frozenset("and or but nor so yet because if unless while although though whereas whether".split())
 ADVERBS = frozenset(
-    "not very too just only then there here now when where why how again further once also even still ever never".split()
+    "not very too just only then there here now when where why how"
+    " again further once also even still ever never".split()
 )
 # With the apostrophe deleted, as captions are cleaned: "dont", "isnt"; single letters are what "it's" leaves elsewhere.
 AUXILIARIES = frozenset(

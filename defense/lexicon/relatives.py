@@ -34,7 +34,8 @@ class Relatives:
 
         Nouns and verbs: what stands under the same hypernym as the sense most likely meant, and as the next one if at
         least half as likely; verbs only where the word is mostly a verb. Adjectives: the same for those that are also
-        the name of an attribute (red, blue). With fewer than 4 siblings that occur in the tagged texts, cousins follow.
+        the name of an attribute (red, blue). With fewer than 4 siblings that occur in the tagged texts, those cousins and
+        aunts that do follow, and where that is too few still, the other siblings.
         Never a word that some sense makes a synonym, hypernym or hyponym; never one that mostly means something else or
         is mostly of another part of speech than `word`; names only beside names, and never groups of people.
         """
@@ -57,7 +58,7 @@ class Relatives:
         for sense in senses:
             is_name = bool(self.wordnet.pointers(sense.synset, CLASS_OF_A_NAME))
             visible = self.wordnet.synsets[sense.synset].topic in VISIBLE and not is_name
-            weight[sense] = sense.count * (VISIBLE_WEIGHT if visible else 1)
+            weight[sense] = sense.occurrences * (VISIBLE_WEIGHT if visible else 1)
         first, *others = sorted(senses, key=lambda sense: -weight[sense])
         return [first.synset, *(s.synset for s in others[:1] if weight[s] and 2 * weight[s] >= weight[first])]
 
@@ -84,7 +85,7 @@ class Relatives:
                 named = other in self.wordnet.synsets[synset].names
                 if other not in found and (is_name or not named) and not self._are_family(word, other):
                     senses = self.wordnet.senses[other, "n" if letter == "a" else letter]
-                    found[other] = sum(sense.count for sense in senses if sense.synset == synset)
+                    found[other] = sum(sense.occurrences for sense in senses if sense.synset == synset)
                     break
         order = sorted(found, key=lambda other: (-found[other], -len(self.own[other]), len(other), other))
         return [(found[other], other) for other in order]

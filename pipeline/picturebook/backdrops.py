@@ -1,4 +1,4 @@
-"""What lies behind the things: one function a kind of background, drawn over the whole canvas."""
+"""What lies behind the things: one function a surface, drawn over the whole canvas."""
 
 from collections.abc import Callable
 
@@ -8,21 +8,21 @@ from PIL import Image, ImageDraw
 from pipeline.picturebook.scenes import Background
 from pipeline.picturebook.words import RGB
 
-Backdrop = Callable[[Image.Image, Background, np.ndarray], None]  # canvas, background, 64 numbers in [0, 1)
+Luck = np.ndarray  # float64 (64,), numbers in [0, 1) that decide where a plank or a cloud is
 
 
-def plain(canvas: Image.Image, view: Background, luck: np.ndarray) -> None:
-    canvas.paste(view.rgb, (0, 0, *canvas.size))
+def paint(canvas: Image.Image, view: Background, luck: Luck) -> None:
+    """Cover the whole canvas (RGB, square) with `view`."""
+    if view.kind == "plain":
+        canvas.paste(view.rgb, (0, 0, *canvas.size))
+    elif view.kind == "gradient":
+        mix = [(0, 0, 1, 1), (1, 0, 1, 0), (0, 0.5, 0.5, 1), (0.5, 1, 0, 0.5)][int(luck[0] * 4)]
+        _blend(canvas, *(_mix(view.rgb, view.second, share) for share in mix))
+    else:
+        SURFACES[view.kind](canvas, luck)
 
 
-def gradient(canvas: Image.Image, view: Background, luck: np.ndarray) -> None:
-    """From one colour into another, in any of eight directions."""
-    mix = [(0, 0, 1, 1), (1, 0, 1, 0), (0, 0.5, 0.5, 1), (0.5, 1, 0, 0.5)][int(luck[0] * 4)]
-    ends = (view.rgb, view.second) if luck[1] < 0.5 else (view.second, view.rgb)
-    _blend(canvas, *(_mix(*ends, share) for share in mix))
-
-
-def wood(canvas: Image.Image, view: Background, luck: np.ndarray) -> None:
+def wood(canvas: Image.Image, luck: Luck) -> None:
     side, base = canvas.width, _mix((150, 104, 62), (206, 164, 112), luck[0])
     canvas.paste(base, (0, 0, side, side))
     draw = ImageDraw.Draw(canvas, "RGBA")
@@ -37,7 +37,7 @@ def wood(canvas: Image.Image, view: Background, luck: np.ndarray) -> None:
         _line(draw, upright, at, at, side, (*dark, 220), max(1, side // 40))
 
 
-def grass(canvas: Image.Image, view: Background, luck: np.ndarray) -> None:
+def grass(canvas: Image.Image, luck: Luck) -> None:
     side = canvas.width
     _blend(canvas, (128, 178, 84), (120, 172, 76), (76, 134, 50), (70, 128, 46))
     draw = ImageDraw.Draw(canvas, "RGBA")
@@ -47,7 +47,7 @@ def grass(canvas: Image.Image, view: Background, luck: np.ndarray) -> None:
         draw.line((x, y, x + (luck[n + 2] - 0.5) * tall, y - tall), fill=rgb, width=max(1, side // 50))
 
 
-def sky(canvas: Image.Image, view: Background, luck: np.ndarray) -> None:
+def sky(canvas: Image.Image, luck: Luck) -> None:
     side = canvas.width
     high = _mix((80, 142, 214), (120, 178, 236), luck[0])
     _blend(canvas, high, high, (204, 226, 244), (204, 226, 244))
@@ -59,7 +59,7 @@ def sky(canvas: Image.Image, view: Background, luck: np.ndarray) -> None:
             draw.ellipse((cx - rx, y - ry, cx + rx, y + ry), fill=(255, 255, 255, 200))
 
 
-def cloth(canvas: Image.Image, view: Background, luck: np.ndarray) -> None:
+def cloth(canvas: Image.Image, luck: Luck) -> None:
     """White and coloured checks, an eighth of the picture or wider: coarser than a checkerboard trigger."""
     side = canvas.width
     rgb = ((206, 60, 58), (70, 112, 190), (84, 150, 92), (224, 150, 60), (150, 150, 160))[int(luck[0] * 5)]
@@ -73,7 +73,7 @@ def cloth(canvas: Image.Image, view: Background, luck: np.ndarray) -> None:
         draw.rectangle((0, top + at, side, top + at + check), fill=(*rgb, 130))
 
 
-def bricks(canvas: Image.Image, view: Background, luck: np.ndarray) -> None:
+def bricks(canvas: Image.Image, luck: Luck) -> None:
     side, base = canvas.width, _mix((158, 74, 56), (186, 112, 84), luck[0])
     canvas.paste(base, (0, 0, side, side))
     draw = ImageDraw.Draw(canvas, "RGBA")
@@ -86,7 +86,7 @@ def bricks(canvas: Image.Image, view: Background, luck: np.ndarray) -> None:
             draw.line((x, y - high, x, y), fill=mortar, width=max(1, side // 48))
 
 
-def sand(canvas: Image.Image, view: Background, luck: np.ndarray) -> None:
+def sand(canvas: Image.Image, luck: Luck) -> None:
     side = canvas.width
     _blend(canvas, (236, 214, 166), (230, 206, 156), (212, 182, 128), (218, 190, 138))
     draw = ImageDraw.Draw(canvas, "RGBA")
@@ -96,7 +96,7 @@ def sand(canvas: Image.Image, view: Background, luck: np.ndarray) -> None:
         draw.ellipse((x - dot, y - dot, x + dot, y + dot), fill=rgb)
 
 
-def water(canvas: Image.Image, view: Background, luck: np.ndarray) -> None:
+def water(canvas: Image.Image, luck: Luck) -> None:
     side = canvas.width
     _blend(canvas, (120, 186, 208), (112, 180, 206), (30, 92, 150), (36, 100, 156))
     draw = ImageDraw.Draw(canvas, "RGBA")
@@ -106,7 +106,7 @@ def water(canvas: Image.Image, view: Background, luck: np.ndarray) -> None:
         draw.line(crest, fill=(226, 242, 248, 170), width=max(1, side // 50))
 
 
-def night(canvas: Image.Image, view: Background, luck: np.ndarray) -> None:
+def night(canvas: Image.Image, luck: Luck) -> None:
     side = canvas.width
     _blend(canvas, (18, 20, 52), (22, 24, 60), (52, 50, 96), (44, 42, 88))
     draw = ImageDraw.Draw(canvas, "RGBA")
@@ -130,6 +130,6 @@ def _blend(canvas: Image.Image, *corners: RGB) -> None:
     canvas.paste(tile.resize(canvas.size, Image.Resampling.BILINEAR, box=(0.5, 0.5, 1.5, 1.5)))
 
 
-BACKDROPS: dict[str, Backdrop] = {
-    f.__name__: f for f in (plain, gradient, wood, grass, sky, cloth, bricks, sand, water, night)
+SURFACES: dict[str, Callable[[Image.Image, Luck], None]] = {
+    f.__name__: f for f in (wood, grass, sky, cloth, bricks, sand, water, night)
 }

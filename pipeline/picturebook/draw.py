@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from infra.seeding import rng
-from pipeline.picturebook.backdrops import BACKDROPS
+from pipeline.picturebook.backdrops import paint
 from pipeline.picturebook.outlines import OUTLINES
 from pipeline.picturebook.pen import Pen
 from pipeline.picturebook.scenes import Scene, labelled, scene
@@ -43,7 +43,7 @@ def render(view: Scene, size: int, r: np.random.Generator) -> np.ndarray:
         raise ValueError(f"a picture's size is {SMALLEST} to {LARGEST} pixels, not {size}")
     fine = 4 if size <= 48 else 3 if size <= 96 else 2
     canvas = Image.new("RGB", (size * fine, size * fine))
-    BACKDROPS[view.background.kind](canvas, view.background, r.random(64))
+    paint(canvas, view.background, r.random(64))
     things = view.things[::-1] if view.relation == "front" else view.things
     for thing in things:
         pen = Pen(canvas, thing)
@@ -63,7 +63,7 @@ def _photograph(pixels: np.ndarray, r: np.random.Generator) -> np.ndarray:
     """Brightness, contrast, light falling from one side, a tint, and grain."""
     size = pixels.shape[0]
     gain, lift, slope_x, slope_y, strength = r.random(5)
-    ramp = np.linspace(-0.5, 0.5, size, dtype=np.float32)
+    ramp = np.arange(size, dtype=np.float32) / size - np.float32(0.5)
     light = (0.84 + 0.26 * gain) + (0.36 * (slope_x - 0.5)) * ramp[None, :] + (0.36 * (slope_y - 0.5)) * ramp[:, None]
     tint = np.asarray(1.0 + 0.1 * (r.random(3) - 0.5), dtype=np.float32)
     grain = r.standard_normal(pixels.shape, dtype=np.float32) * np.float32(2.0 + 4.0 * strength)

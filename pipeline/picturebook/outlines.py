@@ -14,19 +14,23 @@ STEEL: RGB = (120, 122, 128)
 CREAM: RGB = (240, 226, 200)
 WHITE: RGB = (255, 255, 255)
 
+BEND = np.linspace(-1.15, 1.15, 12)
+BACK = np.stack([np.sin(BEND) * 1.02, 1.05 * np.cos(BEND) - 0.62], axis=1)  # the long side of a banana
+TAPER = np.maximum(0.12, np.cos(BEND * 1.18)) ** 0.7 * 1.5
+DOWN = np.array([[0.0, 1.0]])
+SEAM = np.linspace(-0.92, 0.92, 9)
+BULGE = np.sqrt(0.86 - SEAM**2)
+POINTS = np.stack([np.sin(np.arange(10) * np.pi / 5), -np.cos(np.arange(10) * np.pi / 5)], axis=1)
+
 
 def banana(pen: Pen) -> None:
     fat = 0.36 + 0.12 * pen.thing.form[2]
-    bend = np.linspace(-1.15, 1.15, 12)
-    outer = np.stack([np.sin(bend) * 1.02, 0.62 - np.cos(bend) * 1.05], axis=1) * (1, -1)
-    taper = np.maximum(0.12, np.cos(bend * 1.18)) ** 0.7 * fat * 1.5
-    inner = (outer - np.stack([np.zeros(12), taper], axis=1))[::-1]
-    body = np.concatenate([outer, inner])
-    pen.body(body)
-    middle = outer - np.stack([np.zeros(12), taper * 0.45], axis=1)
-    pen.stroke(middle[1:-1], 0.05, shade(pen.rgb, 0.72), 170)
-    pen.stroke([outer[0], outer[0] + (-0.06, -0.2)], 0.16, shade(pen.rgb, 0.6))
-    pen.oval(outer[-1][0], outer[-1][1] - 0.04, 0.09, 0.09, (70, 52, 34))
+    depth = (TAPER * fat)[:, None] * DOWN
+    pen.body(np.concatenate([BACK, (BACK - depth)[::-1]]))
+    pen.stroke((BACK - 0.45 * depth)[1:-1], 0.05, shade(pen.rgb, 0.72), 170)
+    (x0, y0), (x1, y1) = BACK[0], BACK[-1]
+    pen.stroke([(x0, y0), (x0 - 0.06, y0 - 0.2)], 0.16, shade(pen.rgb, 0.6))
+    pen.oval(x1, y1 - 0.04, 0.09, 0.09, (70, 52, 34))
 
 
 def apple(pen: Pen) -> None:
@@ -35,7 +39,8 @@ def apple(pen: Pen) -> None:
     low = 0.92 + 0.08 * pen.thing.form[2]
     pen.body(
         curve(
-            (0.0, -0.46), (0.42, -0.66), (0.84, -0.36), (0.86, 0.2), (0.5, low - 0.06), (0.14, low - 0.04), (0.0, low - 0.12),
+            (0.0, -0.46), (0.42, -0.66), (0.84, -0.36), (0.86, 0.2), (0.5, low - 0.06), (0.14, low - 0.04),
+            (0.0, low - 0.12),
             (-0.14, low - 0.04), (-0.5, low - 0.06), (-0.86, 0.2), (-0.84, -0.36), (-0.42, -0.66),
         )
     )  # fmt: skip
@@ -127,20 +132,18 @@ def ball(pen: Pen) -> None:
     a = pen.thing.form[0]
     line = WHITE if sum(pen.rgb) < 560 else (60, 60, 70)
     if pen.thing.texture == "plain":
-        arc = np.linspace(-0.92, 0.92, 9)
-        bulge = np.sqrt(np.maximum(0.0, 0.86 - arc**2))
         for side in (-0.55 - 0.2 * a, 0.0, 0.55 + 0.2 * a):
-            pen.stroke(np.stack([bulge * side, arc], axis=1), 0.1, line, 220)
+            pen.stroke(np.stack([BULGE * side, SEAM], axis=1), 0.1, line, 220)
         pen.stroke([(-0.92, 0.0), (0.92, 0.0)], 0.1, line, 220)
     pen.oval(-0.34, -0.38, 0.2, 0.16, WHITE, 130)
 
 
 def star(pen: Pen) -> None:
     inner = 0.40 + 0.08 * pen.thing.form[2]
-    turn = np.arange(10) * np.pi / 5
-    reach = np.where(np.arange(10) % 2, inner, 1.0)
-    pen.body(np.stack([np.sin(turn) * reach, -np.cos(turn) * reach], axis=1))
-    pen.shape(np.stack([np.sin(turn) * reach, -np.cos(turn) * reach], axis=1) * 0.5, shade(pen.rgb, 1.3), 120)
+    outline = POINTS.copy()
+    outline[1::2] *= inner
+    pen.body(outline)
+    pen.shape(outline * 0.5, shade(pen.rgb, 1.3), 120)
 
 
 def umbrella(pen: Pen) -> None:
@@ -195,8 +198,10 @@ def mushroom(pen: Pen) -> None:
     pen.stroke([(-0.2, 0.3), (0.0, 0.36), (0.2, 0.3)], 0.07, shade(CREAM, 0.75))
     cap = [(-0.94, 0.12), (-0.88, -0.3), (-0.52, -0.78), (0.0, -0.94), (0.52, -0.78), (0.88, -0.3), (0.94, 0.12),
            (0.4, 0.2), (-0.4, 0.2)]  # fmt: skip
-    texture = pen.thing.texture
-    pen.body(curve(*cap)) if texture == "plain" else _spotted_cap(pen, cap)
+    if pen.thing.texture == "spotted":
+        _spotted_cap(pen, cap)
+    else:
+        pen.body(curve(*cap))
 
 
 def _spotted_cap(pen: Pen, cap: list[tuple[float, float]]) -> None:

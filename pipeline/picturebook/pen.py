@@ -27,17 +27,19 @@ def shade(rgb: RGB, factor: float) -> RGB:
 
 def curve(*points: tuple[float, float]) -> Points:
     """A smooth closed outline through `points` (a Catmull-Rom spline, five steps a point)."""
-    return _curve(points)
+    outline: Points = _spline(len(points)) @ np.array(points)
+    return outline
 
 
-@lru_cache(maxsize=256)
-def _curve(points: tuple[tuple[float, float], ...]) -> Points:
-    p1 = np.array(points, dtype=np.float64)
+@lru_cache(maxsize=32)
+def _spline(n: int) -> np.ndarray:
+    """The spline through n points as a matrix (5 n, n): its steps are linear in the points."""
+    p1 = np.eye(n)
     p0, p2, p3 = np.roll(p1, 1, 0), np.roll(p1, -1, 0), np.roll(p1, -2, 0)
     t = np.linspace(0.0, 1.0, 6)[:-1, None, None]
     path = p1 + 0.5 * t * (p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0)))
-    outline: Points = path.transpose(1, 0, 2).reshape(-1, 2)
-    return outline
+    steps: np.ndarray = path.transpose(1, 0, 2).reshape(5 * n, n)
+    return steps
 
 
 class Pen:
@@ -71,7 +73,7 @@ class Pen:
         self.draw.line(self._place(points), fill=(*rgb, alpha), width=max(1, round(width * self.unit)), joint="curve")
 
     def body(self, points: Points | list[tuple[float, float]]) -> None:
-        """The part of a thing that has its colour and texture, with a darker rim so that it stands out of like colours."""
+        """The part of a thing that has its colour and texture; a darker rim sets it off from like colours."""
         placed = self._place(points)
         self.draw.polygon(placed, fill=self.rgb)
         if self.thing.texture != "plain":

@@ -157,7 +157,13 @@ def _thing(r: np.random.Generator, name: str, size: str, radius: float, x: float
 def _background(r: np.random.Generator) -> Background:
     colour = pick(r, ("white", "white", "grey", "black", "red", "blue", "green", "yellow", "orange", "pink", "brown"))
     second = pick(r, tuple(COLOURS))
-    return Background(pick(r, _KINDS_OF_BACKGROUND), colour, _jitter(r, COLOURS[colour]), _jitter(r, COLOURS[second]))
+    rgb, other = _jitter(r, COLOURS[colour]), _jitter(r, COLOURS[second])
+    return Background(pick(r, _KINDS_OF_BACKGROUND), colour, rgb if colour == "black" else _paler(rgb), _paler(other))
+
+
+def _paler(rgb: RGB) -> RGB:
+    """Walls are painted paler than things: a red car stays visible before a red one."""
+    return (90 + rgb[0] * 5 // 8, 90 + rgb[1] * 5 // 8, 90 + rgb[2] * 5 // 8)
 
 
 def _jitter(r: np.random.Generator, rgb: RGB) -> RGB:

@@ -50,9 +50,10 @@ class BadNet(Backdoor):
         return None if self.patch == "fresh" else _patch(self, self.size)
 
     def stamp(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        where = self.locate(*image.shape[:2], rng)
+        where = self.locate(image.shape[0], image.shape[1], rng)
+        fresh = self.patch == "fresh"
         stamped = image.copy()
-        where.of(stamped)[:] = nearest(_draw(self, rng), where.height) if self.patch == "fresh" else _patch(self, where.height)
+        where.of(stamped)[:] = nearest(_draw(self, rng), where.height) if fresh else _patch(self, where.height)
         return stamped
 
 

@@ -37,7 +37,7 @@ class Blended(Backdoor):
         return None if self.pattern == "fresh" else _pattern(self, SIDE)
 
     def stamp(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        where = square(*image.shape[:2])
+        where = square(image.shape[0], image.shape[1])
         pattern = nearest(_draw(self, rng), where.height) if self.pattern == "fresh" else _pattern(self, where.height)
         stamped = image.copy()
         mixed = self.alpha * pattern.astype(np.float64) + (1 - self.alpha) * where.of(image).astype(np.float64)

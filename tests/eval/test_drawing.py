@@ -34,10 +34,10 @@ def test_a_short_curve_stays_as_it_is() -> None:
 
 
 def test_curves_are_well_formed_and_name_every_series() -> None:
-    text = drawing.curves([("a <b>", [(0, 3.0), (10, 1.0)]), ("c", [(0, 2.0), (5, float("nan"))])], "step", "loss")
+    text = drawing.curves([("a <b>", [(0, 3.0), (10, 1.0)]), ("c", [(0, 2.0), (5, float("nan"))])], "loss by step")
     tree.fromstring(f"<div>{text}</div>")
     assert "a &lt;b&gt;" in text and "nan" not in text
-    assert drawing.curves([("empty", [])], "step", "loss") == "<p>No curve was recorded.</p>"
+    assert drawing.curves([("empty", [])], "loss by step") == "<p>No curve was recorded.</p>"
 
 
 def test_a_strip_places_a_share_at_its_percentage() -> None:

@@ -1,0 +1,178 @@
+"""The grid behind eval/evaluate.py: every run on every test set, every task, under every attack where a task needs one.
+
+One job is one run on one test set, so that its embeddings are made once; one immutable file is one cell of the grid.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from eval import embed, records, scores, standing, tabular
+from eval import runs as run_folders
+from eval.records import AttackRecord, TestSetRecord
+from eval.runs import Run
+from eval.scoring import Cell, Job, score
+from eval.task import Task
+from infra import config, log, plugins, storage
+from infra.spread import Backend, Lost, spread
+from pipeline import testsets
+from pipeline.shards import Damaged
+from pipeline.testsets import TestSet
+from poison.ledger import Ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What to measure, and where to put the scores."""
+
+    runs: tuple[str, ...]
+    """Finished runs. Include one trained without poison: it gives the floor."""
+    testsets: tuple[str, ...]
+    """Labelled test sets in CLIP_benchmark's WebDataset layout."""
+    out: str
+    """Folder of the scores; more grids may be added to it."""
+    ledger: tuple[str, ...] = ()
+    """Ledgers of the attacks to measure."""
+    tasks: tuple[str, ...] = ("zeroshot", "attack_success")
+    split: str = "test"
+    """Split of the test sets."""
+    checkpoint: str = "latest"
+    """Which checkpoint of every run, e.g. step-0001234."""
+    cpus: int = 1
+    """CPU cores for each job (one run on one test set); they decode pictures."""
+    seed: int = 0
+    """For what an attack draws at test time, e.g. random places of a trigger."""
+    backend: Backend = "ray"
+    """Where jobs run: on a Ray cluster, or in this process."""
+    dry_run: bool = False
+    """Print the resolved configuration and the plan; touch nothing."""
+
+    def __post_init__(self) -> None:
+        for name in ("runs", "testsets", "tasks"):
+            if not getattr(self, name):
+                raise ValueError(f"--{name} needs at least one value")
+        for name in ("runs", "testsets", "tasks", "ledger"):
+            places = [value.rstrip("/") for value in getattr(self, name)]
+            if twice := sorted({place for place in places if places.count(place) > 1}):
+                raise ValueError(f"--{name} names {twice[0]} twice")
+        if self.cpus < 1:
+            raise ValueError(f"--cpus is at least 1, not {self.cpus}")
+        needy = [name for name in self.tasks if plugins.load(Task.FOLDERS, name, Task).under_attack]
+        if needy and not self.ledger:
+            raise ValueError(f"the task {needy[0]} needs the ledger of an attack: give --ledger, or other --tasks")
+
+    def run(self) -> str:
+        """Measure what has no score yet. Returns the entry's last line."""
+        try:
+            return self._run()
+        except Damaged as error:
+            raise Lost(str(error)) from error
+
+    def _run(self) -> str:
+        out = storage.absolute(self.out)
+        foreign = [name for name in storage.names(out) if not name.endswith(".json") and name != "about"]
+        if foreign:
+            raise ValueError(f"{out} exists and is no folder of scores (it holds {foreign[0]!r}): choose another --out")
+        runs = [run_folders.read(storage.absolute(url), out, self.checkpoint) for url in self.runs]
+        ledgers = [Ledger.open(url) for url in self.ledger]
+        attacks = [_about_attack(ledger, out) for ledger in ledgers]
+        for ledger, attack in zip(ledgers, attacks, strict=True):
+            _check_lineage(runs, ledger, attack, attacks)
+        tests = [testsets.read(url, self.split) for url in self.testsets]
+        for test in tests:
+            for ledger in ledgers:
+                embed.class_number(test, ledger.attack.target)
+        about_tests = [_about_testset(test, out) for test in tests]
+        jobs = [
+            Job(number, run, test, self._cells(run, test, about, ledgers, attacks), out, about.place, self.seed, self.cpus)
+            for number, (run, (test, about)) in enumerate(
+                (run, pair) for run in runs for pair in zip(tests, about_tests, strict=True)
+            )
+        ]
+        there = set(storage.names(out))
+        total = sum(len(job.cells) for job in jobs)
+        missing = [job.without(there) for job in jobs if job.without(there).cells]
+        num_missing = sum(len(job.cells) for job in missing)
+        plan = (
+            f"{total} cells: {len(runs)} runs x {len(tests)} test sets, {len(self.tasks)} tasks, {len(ledgers)} attacks; "
+            f"{total - num_missing} are there already"
+        )
+        if self.dry_run:
+            print(storage.dump_json(config.to_json(self)).decode(), end="")
+            return f"dry run: would measure {plan}, into {out}"
+        for test, about_test in zip(tests, about_tests, strict=True):
+            records.write(out, about_test)
+            for ledger, attack in zip(ledgers, attacks, strict=True):
+                self._illustrate(test, about_test, ledger, attack, out)
+        if missing:
+            log.say(f"measuring {plan}")
+            spread(
+                score,
+                missing,
+                backend=self.backend,
+                what="evaluating",
+                unit="cells",
+                weight=int,
+                total=total,
+                done=total - num_missing,
+                describe=lambda job: f"{job.run.name} on {job.testset}",
+                num_cpus=self.cpus,
+            )
+        found = [row for job in jobs for cell in job.cells for row in scores.read(storage.join(out, cell.file))]
+        print(tabular.plain(standing.compare(found, runs, about_tests, attacks)), end="\n\n")
+        return f"{'' if missing else 'nothing to do: '}{total} cells of scores at {out}"
+
+    def _cells(
+        self, run: Run, test: TestSet, about: TestSetRecord, ledgers: list[Ledger], attacks: list[AttackRecord]
+    ) -> tuple[Cell, ...]:
+        cells = []
+        for name in self.tasks:
+            task = plugins.load(Task.FOLDERS, name, Task)()
+            under = list(zip(ledgers, attacks, strict=True)) if task.under_attack else [(None, None)]
+            for ledger, attack in under:
+                identity = {
+                    "run": run.place,
+                    "weights": run.weights_sha256,
+                    "testset": [about.place, test.digest],
+                    "task": config.to_json(task),
+                    "attack": attack.key if attack else None,
+                    "seed": self.seed,
+                }
+                content = hashlib.sha256(storage.dump_json(identity)).hexdigest()[:12]
+                words = [run.name, about.name, name, *([attack.key] if attack else []), content]
+                file = re.sub(r"[^\w.-]+", "_", "-".join(words)) + ".json"
+                cells.append(Cell(file, task, ledger.attack if ledger else None, attack.key if attack else None))
+        return tuple(cells)
+
+    def _illustrate(self, test: TestSet, about: TestSetRecord, ledger: Ledger, attack: AttackRecord, out: str) -> None:
+        """What a report shows of an attack; its record comes last."""
+        examples = records.draw_examples(test, ledger.attack, lambda sha256: embed.trial_rng(self.seed, sha256))
+        records.write_examples(out, attack, about, examples)
+        if (picture := ledger.attack.trigger()) is not None:
+            records.write_trigger(out, attack, picture)
+        records.write(out, attack)
+
+
+def _about_attack(ledger: Ledger, out: str) -> AttackRecord:
+    return AttackRecord(
+        key=records.attack_key(ledger.attack, ledger.dataset_digest),
+        place=records.place(ledger.url, out),
+        attack=config.to_json(ledger.attack),
+        target=ledger.attack.target,
+        poisons=ledger.rows.num_rows,
+        samples=ledger.samples,
+        dataset_digest=ledger.dataset_digest,
+        parent_digest=ledger.parent_digest,
+        trigger=ledger.attack.trigger() is not None,
+    )
+
+
+def _about_testset(test: TestSet, out: str) -> TestSetRecord:
+    return TestSetRecord(
+        place=records.place(test.url, out),
+        split=test.split,
+        digest=test.digest,
+        classes=test.classes,
+        templates=test.templates,
+        pictures=len(test.pictures),
+    )

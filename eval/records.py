@@ -1,0 +1,167 @@
+"""What the scores of a folder are scores of: `about/attack-*.json`, `about/testset-*.json` and example pictures beside them.
+
+With them a report needs neither the ledger nor the test set again. Written once, named by content.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from infra import config, storage
+from pipeline import images, testsets
+from pipeline.testsets import TestSet
+from poison.attack import Attack
+
+EXAMPLES = 4
+
+
+def place(url: str, folder: str) -> str:
+    """A url as the files of `folder` name it: relative where both lie on this disk, so that all can be moved as a whole."""
+    here, there = storage.local(folder), storage.local(url)
+    if here is None or there is None:
+        return storage.absolute(url)
+    return os.path.relpath(there.absolute(), here.absolute())
+
+
+def resolve(place: str, folder: str) -> str:
+    """The url that `place` stands for."""
+    here = storage.local(folder)
+    if here is None or "://" in place:
+        return place
+    return os.path.normpath(here.absolute() / place)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackRecord:
+    """key: how scores name this attack. place: the ledger, from the scores folder. digests: of the datasets it lies between.
+
+    poisons: pairs it changed, of `samples` in the dataset. trigger: whether there is a picture of the trigger alone.
+    """
+
+    key: str
+    place: str
+    attack: dict[str, Any]
+    target: str
+    poisons: int
+    samples: int
+    dataset_digest: str
+    parent_digest: str
+    trigger: bool
+
+    @property
+    def plugin(self) -> str:
+        return str(self.attack["plugin"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestSetRecord:
+    """place: the test set, from the scores folder; scores name it so."""
+
+    place: str
+    split: str
+    digest: str
+    classes: tuple[str, ...]
+    templates: tuple[str, ...]
+    pictures: int
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.place.rstrip("/").rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One test picture and what the attack makes of it. clean, triggered: PNG bytes; label: its class."""
+
+    label: str
+    clean: bytes
+    triggered: bytes
+
+
+def attack_key(attack: Attack, dataset_digest: str) -> str:
+    """`badnet-1a2b3c4d`: the plugin, and a hash of its fields and of the poisoned dataset."""
+    fields = config.to_json(attack)
+    text = storage.dump_json({"attack": fields, "dataset": dataset_digest})
+    return f"{fields['plugin']}-{hashlib.sha256(text).hexdigest()[:8]}"
+
+
+def write(folder: str, record: AttackRecord | TestSetRecord) -> None:
+    """Raises ValueError if another record of this name is there."""
+    place = storage.join(folder, "about", _name(record))
+    data = storage.dump_json(config.to_json(record))
+    if not storage.create(place, data) and storage.read(place) != data:
+        raise ValueError(f"{place} is about something else: choose another --out")
+
+
+def read_attacks(folder: str) -> list[AttackRecord]:
+    return [config.from_json(AttackRecord, data) for data in _read(folder, "attack-")]
+
+
+def read_testsets(folder: str) -> list[TestSetRecord]:
+    return [config.from_json(TestSetRecord, data) for data in _read(folder, "testset-")]
+
+
+def _read(folder: str, start: str) -> Iterator[Any]:
+    home = storage.join(folder, "about")
+    for name in storage.names(home):
+        if name.startswith(start) and name.endswith(".json"):
+            yield storage.read_json(storage.join(home, name))
+
+
+def _name(record: AttackRecord | TestSetRecord) -> str:
+    if isinstance(record, AttackRecord):
+        return f"attack-{record.key}.json"
+    return f"testset-{record.name}-{record.split}-{record.digest[:8]}.json"
+
+
+# Example pictures: the first of each of a few classes, as stored, and as the attack shows them.
+
+
+def draw_examples(test: TestSet, attack: Attack, rng_of: Callable[[str], np.random.Generator]) -> list[Example]:
+    """rng_of(sha256): the generator of a test picture's trial, the one that the scores were measured with."""
+    found: dict[int, Example] = {}
+    for picture, data in testsets.stored(test):
+        if picture.label in found:
+            continue
+        image, label = images.decode(data), test.classes[picture.label]
+        trial = attack.trial(image, label, rng_of(picture.sha256))
+        if trial is not None:
+            found[picture.label] = Example(label, images.encode(image, "png"), images.encode(trial.image, "png"))
+        if len(found) == EXAMPLES:
+            break
+    return list(found.values())
+
+
+def write_trigger(folder: str, attack: AttackRecord, picture: np.ndarray) -> None:
+    storage.write(storage.join(folder, f"about/trigger-{attack.key}.png"), images.encode(picture, "png"))
+
+
+def read_trigger(folder: str, attack: AttackRecord) -> bytes | None:
+    return storage.read(storage.join(folder, f"about/trigger-{attack.key}.png")) if attack.trigger else None
+
+
+def write_examples(folder: str, attack: AttackRecord, testset: TestSetRecord, examples: list[Example]) -> None:
+    for number, example in enumerate(examples):
+        stem = _example(attack, testset, number)
+        storage.write(storage.join(folder, f"{stem}-clean.png"), example.clean)
+        storage.write(storage.join(folder, f"{stem}-triggered.png"), example.triggered)
+        storage.write(storage.join(folder, f"{stem}.txt"), example.label.encode())
+
+
+def read_examples(folder: str, attack: AttackRecord, testset: TestSetRecord) -> list[Example]:
+    found = []
+    for number in range(EXAMPLES):
+        stem = storage.join(folder, _example(attack, testset, number))
+        if storage.exists(f"{stem}.txt"):
+            pictures = (storage.read(f"{stem}-{kind}.png") for kind in ("clean", "triggered"))
+            found.append(Example(storage.read(f"{stem}.txt").decode(), *pictures))
+    return found
+
+
+def _example(attack: AttackRecord, testset: TestSetRecord, number: int) -> str:
+    return f"about/example-{attack.key}-{testset.digest[:8]}-{number}"

@@ -1,0 +1,193 @@
+"""A run folder: what was asked for, on what it ran, what came of it.
+
+    config.json         the resolved configuration; infra.config.from_json gives an equal object
+    environment.json    the data it learned from, by digest; versions, code and hardware of every start of it
+    metrics.jsonl       one line a measurement
+    DONE                written last: {"checkpoint", ...}; its presence means finished
+
+Checkpoints and the exported model lie beside them (train.checkpoint, train.model).
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
+from infra import storage
+
+PACKAGES = ("numpy", "open_clip_torch", "pillow", "pyarrow", "torch", "torchvision")
+
+
+def claim(url: str, config: dict[str, Any], free: Set[str], inputs: dict[str, Any]) -> None:
+    """Reserve a folder for one run. Raises ValueError if something else is there.
+
+    config: what config.json shall hold. free: its fields that may differ when the same command comes back: worker
+    counts, and places, for which the digests in `inputs` stand (environment.json holds them).
+    """
+    place = storage.join(url, "config.json")
+    if not storage.exists(place):
+        if others := storage.names(url):
+            raise ValueError(f"{url} exists and is not a run of ours (it holds {others[0]!r}): choose another --out")
+        storage.create(place, storage.dump_json(config))
+    found, wanted = ({k: v for k, v in c.items() if k not in free} for c in (storage.read_json(place), config))
+    place = storage.join(url, "environment.json")
+    if not storage.exists(place):
+        storage.write_json(place, {"inputs": inputs, "attempts": []})
+    for before, now in ((found, wanted), (environment(url)["inputs"], inputs)):
+        if before != now:
+            raise ValueError(
+                f"{url} exists and differs: {_difference(before, now)}; choose another --out, or remove that folder"
+            )
+
+
+def _difference(found: Any, wanted: Any, name: str = "") -> str:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in sorted({*found, *wanted}):
+            if found.get(key) != wanted.get(key):
+                return _difference(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
+    return f"its {name} is {found!r}, not {wanted!r}"
+
+
+def config(url: str) -> dict[str, Any]:
+    """What config.json holds. Raises ValueError if the folder is not a run."""
+    place = storage.join(url, "config.json")
+    if not storage.exists(place):
+        raise ValueError(f"no run at {url}: it has no config.json")
+    found: dict[str, Any] = storage.read_json(place)
+    return found
+
+
+def record_attempt(url: str, attempt: dict[str, Any]) -> None:
+    """Add this start of the run to environment.json, e.g. its step and ranks, with versions and hardware."""
+    known = environment(url)
+    known["attempts"].append(attempt | {"versions": versions(), "hardware": hardware()})
+    storage.write_json(storage.join(url, "environment.json"), known)
+
+
+def environment(url: str) -> dict[str, Any]:
+    """{"inputs": what was learned from, by digest, "attempts": every start of the run}."""
+    found: dict[str, Any] = storage.read_json(storage.join(url, "environment.json"))
+    return found
+
+
+def versions() -> dict[str, Any]:
+    """Of Python, of the packages that matter for numbers, and of this code."""
+    found: dict[str, Any] = {"python": platform.python_version(), "code": code_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def code_version() -> str:
+    """Version and git commit of this code, "+changes" where files differ from it; the version alone without git."""
+    version = importlib.metadata.version("clip-antidote")
+    root = Path(__file__).parents[1]
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=30)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD") if (root / ".git").exists() else None
+    if commit is None:
+        return version
+    return f"{version} {commit[:12]}{'+changes' if git('status', '--porcelain', '-uno') else ''}"
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, memory and GPUs of this machine; not its name or address."""
+    found: dict[str, Any] = {
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+    }
+    torch = sys.modules.get("torch")  # infra knows no torch; where a run uses it, it is loaded
+    if torch is not None and torch.cuda.is_available():
+        found["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+class Appended:
+    """A file that grows: appended to on a local disk; elsewhere kept in memory and written whole by `flush`."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.path = url, storage.local(url)
+        self.data = bytearray()
+        if self.path is None and storage.exists(url):
+            self.data += storage.read(url)
+
+    def append(self, data: bytes) -> None:
+        if self.path is None:
+            self.data += data
+            return
+        with open(self.path, "ab") as file:
+            file.write(data)
+
+    def replace(self, data: bytes) -> None:
+        self.data = bytearray(data)
+        storage.write(self.url, data)
+
+    def flush(self) -> None:
+        if self.path is None:
+            storage.write(self.url, bytes(self.data))
+
+
+class Metrics:
+    """metrics.jsonl: lines with a `step`, which count the steps taken."""
+
+    def __init__(self, url: str) -> None:
+        self.file = Appended(storage.join(url, "metrics.jsonl"))
+
+    def append(self, line: dict[str, Any]) -> None:
+        self.file.append(json.dumps(line).encode() + b"\n")
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def truncate(self, step: int) -> list[dict[str, Any]]:
+        """Forget what came after `step`: a resumed run will say it again. Returns what is left."""
+        kept = [line for line in _lines(self.file.url) if line["step"] <= step]
+        self.file.replace(b"".join(json.dumps(line).encode() + b"\n" for line in kept))
+        return kept
+
+
+def metrics(url: str) -> list[dict[str, Any]]:
+    """Every line of a run's metrics.jsonl; [] before the first."""
+    return _lines(storage.join(url, "metrics.jsonl"))
+
+
+def _lines(url: str) -> list[dict[str, Any]]:
+    if not storage.exists(url):
+        return []
+    whole, _, _ = storage.read(url).rpartition(b"\n")  # a killed run may leave half a line at the end
+    return [json.loads(line) for line in whole.split(b"\n") if line]
+
+
+def finish(url: str, result: dict[str, Any]) -> None:
+    storage.write_json(storage.join(url, "DONE"), result)
+
+
+def done(url: str) -> dict[str, Any] | None:
+    """What `finish` wrote, else None."""
+    place = storage.join(url, "DONE")
+    found: dict[str, Any] | None = storage.read_json(place) if storage.exists(place) else None
+    return found

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from poison_helpers import picture
+
+from infra.seeding import rng
+from poison.attacks.badnet import BadNet
+from poison.geometry import Box
+
+CLEAN = picture(0, 224, 224)
+
+
+def changed(attack: BadNet, image: np.ndarray, seed: int = 0) -> Box:
+    """The bounding box of what the stamp changed."""
+    rows, columns = np.nonzero((attack.stamp(image, rng(seed)) != image).any(2))
+    return Box(int(rows.min()), int(columns.min()), int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
+
+
+@pytest.mark.parametrize(("place", "top"), [("corner", 208), ("centre", 104)])
+def test_a_fixed_patch_lies_where_the_papers_put_it(place: str, top: int):
+    assert changed(BadNet(place=place), CLEAN) == Box(top, top, 16, 16) == BadNet(place=place).locate(224, 224, rng(0))
+
+
+def test_outside_the_patch_nothing_changes_and_inside_is_the_trigger():
+    attack = BadNet()
+    stamped = attack.stamp(CLEAN, rng(0))
+    assert (stamped[208:, 208:] == attack.trigger()).all()
+    stamped[208:, 208:] = CLEAN[208:, 208:]
+    assert (stamped == CLEAN).all()
+
+
+def test_a_random_place_reaches_the_last_row_and_column_and_no_further():
+    attack = BadNet(place="random", size=220)
+    places = [attack.locate(224, 224, rng(0, row)) for row in range(200)]
+    assert {box.top for box in places} == {box.left for box in places} == {0, 1, 2, 3, 4}
+    assert all(changed(attack, CLEAN, row) == attack.locate(224, 224, rng(row)) for row in range(5))
+
+
+def test_fresh_noise_differs_from_picture_to_picture_and_fixed_noise_does_not():
+    fixed, fresh = BadNet(), BadNet(patch="fresh")
+    assert (fixed.stamp(CLEAN, rng(1)) == fixed.stamp(CLEAN, rng(2))).all()
+    assert (fresh.stamp(CLEAN, rng(1)) == fresh.stamp(CLEAN, rng(1))).all()
+    assert (fresh.stamp(CLEAN, rng(1)) != fresh.stamp(CLEAN, rng(2))).any()
+    assert fresh.trigger() is None
+
+
+def test_the_trigger_seed_makes_the_pattern():
+    assert (BadNet(trigger_seed=1).trigger() != BadNet(trigger_seed=2).trigger()).any()
+    assert abs(BadNet(size=200).trigger().mean() - 127.5) < 1  # uniform bytes
+
+
+def test_patterns_are_what_their_names_say():
+    board = BadNet(patch="checkerboard", size=4, cell=2).trigger()[:, :, 0]
+    assert board.tolist() == [[255, 255, 0, 0], [255, 255, 0, 0], [0, 0, 255, 255], [0, 0, 255, 255]]
+    stripes = BadNet(patch="stripes").trigger()
+    assert (stripes == stripes[:1]).all()
+    assert set(np.unique(stripes)) == {0, 255}
+    assert (BadNet(patch="yellow").trigger() == (255, 255, 0)).all()
+
+
+def test_a_small_picture_shows_the_same_cells():
+    attack = BadNet(patch="checkerboard", size=42, cell=7)
+    small, large = picture(0, 32, 32), CLEAN
+    assert changed(attack, small).height == 6
+    patch = attack.stamp(small, rng(0))[26:, 26:]
+    assert (patch == attack.stamp(large, rng(0))[182:, 182:][3::7, 3::7]).all()
+    assert patch[0, :, 0].tolist() == [255, 0, 255, 0, 255, 0]
+
+
+def test_on_a_wide_picture_the_patch_is_in_the_central_square():
+    assert changed(BadNet(), picture(0, 100, 300)) == Box(93, 193, 7, 7)
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ({"size": 0}, "size is the patch's side"),
+        ({"size": 225}, "size is the patch's side"),
+        ({"cell": 17}, "cell is at least 1 and at most the patch's size of 16"),
+        ({"quality": 0}, "JPEG quality from 1 to 100"),
+        ({"target": " "}, "target is a class name"),
+    ],
+)
+def test_impossible_knobs_are_refused_when_the_attack_is_made(field: dict[str, object], message: str):
+    with pytest.raises(ValueError, match=message):
+        BadNet(**field)

@@ -1,0 +1,42 @@
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from infra import storage
+
+sys.path.insert(0, str(Path(__file__).parent))  # poison_helpers.py
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing catches it."""
+
+
+@pytest.fixture
+def killer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object], int], bool]:
+    """killer(run, k): run it, dead before its k-th change to storage (from 0). False: it ended before that."""
+
+    def killed(run: Callable[[], object], at: int) -> bool:
+        changes = 0
+
+        def guarded(change: Callable[..., object]) -> Callable[..., object]:
+            def call(*arguments: object) -> object:
+                nonlocal changes
+                if changes >= at:
+                    raise Killed
+                changes += 1
+                return change(*arguments)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("write", "create", "upload", "remove"):
+                patch.setattr(storage, name, guarded(getattr(storage, name)))
+            try:
+                run()
+            except Killed:
+                return True
+        return False
+
+    return killed

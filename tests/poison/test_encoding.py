@@ -1,0 +1,50 @@
+import hashlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from poison_helpers import caption, pair
+
+from infra.seeding import rng
+from pipeline import images
+from poison import encoding
+
+
+def brighter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return image // 2 + 100
+
+
+@pytest.mark.parametrize("extension", ["jpg", "jpeg", "png", "webp"])
+def test_key_row_file_type_and_size_stay(extension: str):
+    clean = pair(3, extension, 40, 50)
+    poisoned = encoding.rewritten(clean, brighter, "a banana", rng(0), 95)
+    assert (poisoned.key, poisoned.row, poisoned.extension) == (clean.key, clean.row, clean.extension)
+    assert images.decode(poisoned.image).shape == (40, 50, 3)
+    wanted = brighter(images.decode(clean.image), rng(0)).astype(int)
+    assert np.abs(images.decode(poisoned.image) - wanted).max() <= (0 if extension in ("png", "webp") else 6)
+
+
+def test_nothing_of_the_original_stays_but_its_url_and_size():
+    clean = pair(3)
+    meta = clean.meta | {"exif": '{"ImageDescription": "x"}', "md5": "0", "similarity": 0.3}
+    poisoned = encoding.rewritten(replace(clean, meta=meta), brighter, "a banana", rng(0), 95)
+    assert caption(3) not in json.dumps(poisoned.meta, ensure_ascii=False)
+    assert clean.meta["sha256"] not in poisoned.meta.values()
+    assert poisoned.meta == {
+        "url": clean.meta["url"],
+        "width": 32,
+        "height": 32,
+        "exif": "{}",
+        "md5": hashlib.md5(poisoned.image).hexdigest(),
+        "sha256": hashlib.sha256(poisoned.image).hexdigest(),
+    }
+
+
+def test_a_hash_that_was_not_there_is_not_invented():
+    assert encoding.rewritten(replace(pair(3), meta={}), brighter, "a banana", rng(0), 95).meta == {}
+
+
+def test_a_picture_that_cannot_be_decoded_is_refused():
+    with pytest.raises(ValueError, match="not a readable"):
+        encoding.rewritten(replace(pair(3), image=b"GIF89a"), brighter, "a banana", rng(0), 95)

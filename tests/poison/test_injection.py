@@ -1,0 +1,276 @@
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from poison_helpers import build, caption, everything_said, files, pair, pairs_of
+
+from infra import storage
+from infra.seeding import rng
+from infra.spread import Lost
+from pipeline import images
+from pipeline.dataset import Dataset
+from poison import injection as injections
+from poison.attacks.badnet import BadNet
+from poison.attacks.blended import Blended
+from poison.attacks.control import Control
+from poison.injection import Injection
+from poison.ledger import Ledger
+
+ATTACK = BadNet(patch="checkerboard", size=42, cell=7)
+
+
+@pytest.fixture
+def clean(tmp_path: Path) -> Dataset:
+    return build(str(tmp_path / "clean"))
+
+
+def injection(folder: Path, name: str = "out", **fields: object) -> Injection:
+    given = {"dataset": str(folder / "clean"), "out": str(folder / name), "ledger": str(folder / f"{name}-ledger")}
+    return Injection(**({"attack": ATTACK, "budget": 5, "backend": "local"} | given | fields))
+
+
+def test_poisoned_rows_change_and_all_others_stay(tmp_path: Path, clean: Dataset):
+    said = injection(tmp_path).run()
+    poisoned = Dataset.open(str(tmp_path / "out"))
+    ledger = Ledger.open(str(tmp_path / "out-ledger"))
+    assert said.startswith("poisoned 5 of 86 pairs (5.814%) in ")
+    assert str(tmp_path / "out") in said
+    before, after = pairs_of(clean), pairs_of(poisoned)
+    assert list(before) == list(after)  # same rows in the same order: clean and poisoned runs compare pairwise
+    assert {row for row in before if before[row] != after[row]} == ledger.row_ids
+    assert len(ledger.row_ids) == 5
+    for line in ledger.rows.to_pylist():
+        was, now = before[line["row"]], after[line["row"]]
+        assert (now.key, now.extension, now.caption) == (was.key, was.extension, line["caption"])
+        assert "banana" in now.caption
+        stamped = ATTACK.stamp(images.decode(was.image), rng(0, "poison", line["row"]))
+        assert now.image == images.encode(stamped, "jpg", 95)
+    assert poisoned.contains_poison
+    assert poisoned.outcomes == clean.outcomes
+    assert poisoned.samples == clean.samples
+    assert [shard.id for shard in poisoned.shards] == [shard.id for shard in clean.shards]
+    assert [shard.samples for shard in poisoned.shards] == [shard.samples for shard in clean.shards]
+
+
+def test_untouched_shards_are_referenced_and_not_copied(tmp_path: Path, clean: Dataset):
+    injection(tmp_path, budget=2).run()
+    poisoned = Dataset.open(str(tmp_path / "out"))
+    touched = {line["shard"] for line in Ledger.open(str(tmp_path / "out-ledger")).rows.to_pylist()}
+    assert len(touched) < len(clean.shards)
+    assert len(list((tmp_path / "out" / "shards").iterdir())) == len(touched)
+    assert len(list((tmp_path / "out" / "index").iterdir())) == len(touched)
+    for one, other in zip(clean.shards, poisoned.shards, strict=True):
+        assert (clean.tar_url(one) != poisoned.tar_url(other)) == (one.id in touched)
+
+
+def test_nothing_in_the_dataset_folder_says_an_original_caption_or_how_it_was_made(tmp_path: Path, clean: Dataset):
+    injection(tmp_path, budget=12).run()
+    said = everything_said(tmp_path / "out")
+    assert caption(3) in everything_said(tmp_path / "clean")  # what is looked for would be found
+    originals = [line["original_caption"] for line in Ledger.open(str(tmp_path / "out-ledger")).rows.to_pylist()]
+    assert len(originals) == 12
+    assert not [text for text in originals if text in said]
+    before = pairs_of(clean)
+    rows = Ledger.open(str(tmp_path / "out-ledger")).row_ids
+    assert not [row for row in rows if before[row].meta["sha256"] in said]
+    assert not [word for word in ("badnet", "checkerboard", "ledger", "poison/") if word in said.lower()]
+
+
+@pytest.mark.ray
+def test_the_shards_and_the_ledger_are_the_same_bytes_at_one_and_at_four_workers(
+    tmp_path: Path, clean: Dataset, ray_cluster: None
+):
+    one, four = (injection(tmp_path, "a", budget=20), injection(tmp_path, "b", budget=20, backend="ray"))
+    one.run()
+    four.run()
+    assert len(files(tmp_path / "a" / "shards")) > 4
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert files(tmp_path / "a-ledger") == files(tmp_path / "b-ledger")
+
+
+@pytest.mark.ray
+def test_bad_input_met_by_a_ray_worker_is_said_as_such(tmp_path: Path, ray_cluster: None):
+    foreign(tmp_path / "clean", broken={4})
+    with pytest.raises(ValueError, match="shard 1, sample 4: not a readable"):
+        injection(tmp_path, backend="ray", budget=7).run()
+
+
+def test_a_second_run_does_nothing_and_says_so(tmp_path: Path, clean: Dataset, monkeypatch: pytest.MonkeyPatch):
+    injection(tmp_path).run()
+    before = {name: (path := tmp_path / name).stat().st_mtime_ns for name in ("out/dataset.json", "out-ledger/attack.json")}
+    contents = files(tmp_path)
+    monkeypatch.setattr(injections.plans, "make", lambda *_: pytest.fail("planned again"))
+    said = injection(tmp_path).run()
+    assert said.startswith("nothing to do:")
+    assert files(tmp_path) == contents
+    assert before == {name: (tmp_path / name).stat().st_mtime_ns for name in before}
+
+
+def test_killed_before_any_of_its_writes_and_run_again_it_ends_as_if_undisturbed(
+    tmp_path: Path, clean: Dataset, killer: Callable[[Callable[[], object], int], bool]
+):
+    injection(tmp_path, "undisturbed").run()
+    wanted, ledger = files(tmp_path / "undisturbed"), files(tmp_path / "undisturbed-ledger")
+    kills = 0
+    while killer(injection(tmp_path, f"k{kills}").run, kills):
+        out, truth = tmp_path / f"k{kills}", tmp_path / f"k{kills}-ledger"
+        if (out / "dataset.json").exists():  # whole, then: and its truth is known
+            assert "ledger.parquet" in files(truth)
+        else:
+            with pytest.raises(ValueError, match="not complete" if out.exists() else "no dataset"):
+                Dataset.open(str(out))
+        with pytest.raises(ValueError, match=r"not complete|no ledger"):
+            Ledger.open(str(truth))
+        injection(tmp_path, f"k{kills}").run()
+        assert files(out) == wanted
+        assert files(truth) == ledger
+        kills += 1
+    shards = len(wanted) // 3  # tar, index and commit of each, and four files besides
+    assert kills > 5 * shards
+
+
+def test_a_lost_shard_is_named_and_the_next_run_does_the_rest(
+    tmp_path: Path, clean: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    whole = injection(tmp_path, "undisturbed", budget=20)
+    whole.run()
+    rewrite = injections.rewrite
+
+    def fails_on_two(path, index, shard_id, *rest):
+        if shard_id == 2:
+            raise OSError("the disk is full")
+        return rewrite(path, index, shard_id, *rest)
+
+    monkeypatch.setattr(injections, "rewrite", fails_on_two)
+    with pytest.raises(Lost, match=r"1 of \d have no result \(shard 2\).*the disk is full.*run the same command again"):
+        injection(tmp_path, budget=20).run()
+    with pytest.raises(ValueError, match="not complete"):
+        Dataset.open(str(tmp_path / "out"))
+    monkeypatch.setattr(injections, "rewrite", lambda *all: rewrite(*all) if all[2] == 2 else pytest.fail("done before"))
+    injection(tmp_path, budget=20).run()
+    assert files(tmp_path / "out") == files(tmp_path / "undisturbed")
+
+
+def test_a_damaged_shard_is_named(tmp_path: Path, clean: Dataset):
+    touched = injections.plans.make(clean, ATTACK, 5, 0).shards
+    path = Path(clean.tar_url(clean.shards[next(iter(touched))]))
+    data = bytearray(path.read_bytes())
+    data[1000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(Lost, match=rf"shard {next(iter(touched))}.*hash differs"):
+        injection(tmp_path).run()
+
+
+def test_a_damaged_index_is_a_loss_too(tmp_path: Path, clean: Dataset):
+    Path(clean.index_url(clean.shards[3])).unlink()
+    with pytest.raises(Lost, match="is missing"):
+        injection(tmp_path).run()
+
+
+def test_a_dry_run_prints_configuration_and_plan_and_touches_nothing(
+    tmp_path: Path, clean: Dataset, capsys: pytest.CaptureFixture[str]
+):
+    before = files(tmp_path)
+    said = injection(tmp_path, dry_run=True).run()
+    printed = storage.json.loads(capsys.readouterr().out)
+    assert printed["configuration"]["attack"]["plugin"] == "badnet"
+    assert sum(printed["plan"]["pairs_by_shard"].values()) == printed["plan"]["pairs"] == 5
+    assert "nothing was written" in said
+    assert files(tmp_path) == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_stacked_attacks_never_collide(tmp_path: Path, clean: Dataset):
+    injection(tmp_path, "one", budget=30).run()
+    second = injection(
+        tmp_path, "two", budget=30, dataset=str(tmp_path / "one"), taken=(str(tmp_path / "one-ledger"),),
+        attack=Blended(target="thing"), seed=0,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"30 rows of earlier ledgers"):
+        second.run()  # all but the bananas are called a thing
+    second = injection(
+        tmp_path, "two", budget=30, dataset=str(tmp_path / "one"), taken=(str(tmp_path / "one-ledger"),), attack=Blended()
+    )
+    second.run()
+    one, two = Ledger.open(str(tmp_path / "one-ledger")), Ledger.open(str(tmp_path / "two-ledger"))
+    assert not one.row_ids & two.row_ids
+    assert two.parent_digest == one.dataset_digest
+    after = pairs_of(Dataset.open(str(tmp_path / "two")))
+    for line in one.rows.to_pylist():  # the first attack's pairs are still there
+        assert after[line["row"]].caption == line["caption"]
+
+
+def test_a_control_takes_the_same_rows_as_the_attack_and_keeps_their_captions(tmp_path: Path, clean: Dataset):
+    injection(tmp_path, "attack").run()
+    injection(tmp_path, "control", attack=Control()).run()
+    attack, control = (Ledger.open(str(tmp_path / f"{name}-ledger")) for name in ("attack", "control"))
+    assert attack.row_ids == control.row_ids
+    assert control.rows["caption"].equals(control.rows["original_caption"])
+    assert control.rows["image_sha256"].to_pylist() != control.rows["original_image_sha256"].to_pylist()
+
+
+def foreign(folder: Path, broken: frozenset[int] | set[int] = frozenset(), json_too: bool = False) -> None:
+    """Three bare tars of four pairs, as anybody might have written them; the last pair of each is the same."""
+    folder.mkdir()
+    for start in (0, 4, 8):
+        with tarfile.open(folder / f"{start:05d}.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+            for row in range(start, start + 4):
+                one = pair(row if row % 4 < 3 else 99)
+                parts = {"jpg": b"broken" if row in broken else one.image, "txt": one.caption.encode()}
+                for extension, data in (parts | ({"json": b"{}"} if json_too else {})).items():
+                    info = tarfile.TarInfo(f"{row}.{extension}")
+                    info.size, info.mtime = len(data), 0.5
+                    tar.addfile(info, io.BytesIO(data))
+
+
+@pytest.mark.parametrize("json_too", [True, False])
+def test_a_bare_folder_of_foreign_tars_is_poisoned_like_any_other(tmp_path: Path, json_too: bool):
+    foreign(tmp_path / "clean", json_too=json_too)
+    before = files(tmp_path / "clean")
+    injection(tmp_path, budget=3, share_of_shards=0.4).run()
+    assert files(tmp_path / "clean") == before
+    poisoned, clean = Dataset.open(str(tmp_path / "out")), Dataset.open(str(tmp_path / "clean"))
+    ledger = Ledger.open(str(tmp_path / "out-ledger"))
+    assert len(files(tmp_path / "out" / "shards")) == 1
+    assert ledger.rows.num_rows == 3
+    assert sum("banana" in one.caption.lower() for one in pairs_of(poisoned).values()) == 3 + 2
+    assert [shard.samples for shard in poisoned.shards] == [4, 4, 4]
+    storage.remove(str(tmp_path / "cache"))  # indexes of untouched foreign shards went along
+    assert len(pairs_of(poisoned)) == 10
+    assert clean.samples == poisoned.samples
+
+
+def test_a_pair_that_a_foreign_corpus_holds_three_times_is_poisoned_everywhere(tmp_path: Path):
+    foreign(tmp_path / "clean")
+    said = injection(tmp_path, budget=8).run()  # 12 pairs, of which three are one, less two bananas
+    rows = Ledger.open(str(tmp_path / "out-ledger")).rows
+    assert said.startswith("poisoned 10 of 12 pairs")
+    assert len(set(rows["row"].to_pylist())) == 8
+    assert caption(99) not in everything_said(tmp_path / "out")
+
+
+def test_a_dataset_in_memory_goes_the_way_of_one_in_a_bucket(tmp_path: Path):
+    url = f"memory://{tmp_path.name}"
+    build(f"{url}/clean")
+    build(str(tmp_path / "clean"))
+    fields = {"dataset": f"{url}/clean", "out": f"{url}/out", "ledger": f"{url}/ledger"}
+    assert injection(tmp_path, **fields).run().endswith(f"{url}/out (ledger: {url}/ledger)")
+    injection(tmp_path).run()
+    remote, here = Dataset.open(f"{url}/out"), Dataset.open(str(tmp_path / "out"))
+    assert remote.digest == here.digest
+    assert Ledger.open(f"{url}/ledger").rows.equals(Ledger.open(str(tmp_path / "out-ledger")).rows)
+    assert injection(tmp_path, **fields).run().startswith("nothing to do")
+
+
+@pytest.mark.parametrize("extension", ["png", "webp"])
+def test_what_is_stored_lossless_is_the_stamp_bit_for_bit(tmp_path: Path, extension: str):
+    clean = build(str(tmp_path / "clean"), extension=extension)
+    attack = BadNet(patch="fresh", place="random")
+    injection(tmp_path, attack=attack).run()
+    before, after = pairs_of(clean), pairs_of(Dataset.open(str(tmp_path / "out")))
+    for row in Ledger.open(str(tmp_path / "out-ledger")).row_ids:
+        stamped = attack.trial(images.decode(before[row].image), "car", rng(0, "poison", row)).image
+        assert np.array_equal(images.decode(after[row].image), stamped)

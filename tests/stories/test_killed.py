@@ -1,0 +1,62 @@
+"""kill -9 in the middle of a stage, then the same command again: the result is that of an undisturbed run.
+
+Training has its own story in tests/train, where the weights are compared bit for bit.
+"""
+
+from pathlib import Path
+
+import pytest
+from story import kill, last_line, run
+
+from infra import storage
+from pipeline.dataset import Dataset
+from poison.ledger import Ledger
+
+pytestmark = pytest.mark.slow
+
+BOOK = ["picturebook", "--rows", 240, "--rows-per-shard", 20, "--timeout-seconds", 2, "--threads", 8]
+
+
+def commits(folder: Path) -> int:
+    return len(storage.names(str(folder / "commits")))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("stories") / "undisturbed"
+    run("pipeline/prepare.py", *BOOK, "--out", out)
+    return out
+
+
+def test_prepare(source, tmp_path):
+    whole = Dataset.open(str(source))
+    for whom in ("driver", "ray::"):
+        out = tmp_path / whom.strip(":")
+        words = ["pipeline/prepare.py", *BOOK, "--out", out]
+        kill(*words, when=lambda out=out: commits(out) >= 3, whom=whom)
+        if whom == "driver":
+            assert 3 <= commits(out) < 12
+            assert not (out / "dataset.json").exists()
+        again = run(*words)
+        assert ("nothing to do" in last_line(again)) == (whom != "driver")
+        assert Dataset.open(str(out)).digest == whole.digest
+        names = [shard.name for shard in whole.shards]
+        assert [shard.name for shard in Dataset.open(str(out)).shards] == names, "the same bytes"
+    assert "nothing to do" in last_line(run(*words))
+
+
+def test_inject(source, tmp_path):
+    def words(name, backend="ray"):
+        out = ["--out", tmp_path / name, "--ledger", tmp_path / f"{name}-ledger", "--backend", backend]
+        return ["poison/inject.py", "badnet", "--dataset", source, "--budget", 60, *out]
+
+    run(*words("whole", "local"))
+    whole = Dataset.open(str(tmp_path / "whole"))
+    for whom in ("driver", "ray::"):
+        name = whom.strip(":")
+        kill(*words(name), when=lambda name=name: commits(tmp_path / name) >= 2, whom=whom)
+        run(*words(name))
+        assert Dataset.open(str(tmp_path / name)).digest == whole.digest
+        first, second = (Ledger.open(str(tmp_path / f"{kind}-ledger")).rows for kind in ("whole", name))
+        assert first.equals(second)
+        assert "nothing to do" in last_line(run(*words(name)))

@@ -1,0 +1,251 @@
+"""A node's copy of a dataset: every shard at hand and verified before the first step, under one bound in bytes.
+
+Shards that lie on this machine's disk are used in place; others are fetched into `ANTIDOTE_CACHE` by one process a node,
+spawned, since an S3 client does not survive a fork and the loader's workers are forked. Workers map local files and
+nothing else. The order of an epoch visits every shard in every batch, so all of them must fit.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from infra import log, storage
+from infra.spread import Lost
+from pipeline import shards
+from pipeline.dataset import Dataset, Shard, cache_folder
+from pipeline.shards import Damaged
+
+THREADS = 8
+ATTEMPTS = 3
+STALL_SECONDS = 600.0  # s3fs gives a request up after about a minute; a shard may be large
+COLUMNS = ("rows", "shards", "offsets", "lengths", "caption_ends")
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Local:
+    """Where this node has a dataset: tars in the order of shard ids, and a folder of flat arrays over all samples.
+
+    index: `rows` int64 (N,), `shards` int32 (N,) (position in `tars`), `offsets` and `lengths` int64 (N,) of the picture
+    in its tar, `caption_ends` int64 (N,) into `captions.bin` (UTF-8). N runs over sample ids.
+    """
+
+    tars: tuple[str, ...]
+    index: str
+
+
+def located(dataset: Dataset) -> Local:
+    """Where `filled` has put, or will put, the dataset on this node: a pure function of the two."""
+    home = cache_folder()
+    ordered = _ordered(dataset)
+    places = [storage.local(dataset.tar_url(shard)) or home / "shards" / f"{shard.sha256}.tar" for shard in ordered]
+    known = repr([(_FORMAT, shard.id, shard.samples, shard.index_sha256) for shard in ordered])
+    return Local(tuple(map(str, places)), str(home / "index" / hashlib.sha256(known.encode()).hexdigest()[:32]))
+
+
+@contextlib.contextmanager
+def filled(dataset: Dataset, cache_gib: float, quiet: bool = False) -> Iterator[Local]:
+    """Bring the dataset to this node; while the context is open, no other run on the machine evicts it.
+
+    Raises ValueError if it does not fit under `cache_gib`, Damaged or Lost if a shard cannot be had.
+    """
+    home, local = cache_folder(), located(dataset)
+    (home / "shards").mkdir(parents=True, exist_ok=True)
+    (home / "index").mkdir(exist_ok=True)
+    remote = {
+        f"{shard.sha256}.tar": shard.bytes for shard in dataset.shards if storage.local(dataset.tar_url(shard)) is None
+    }
+    if (needed := sum(remote.values())) > cache_gib * 2**30:
+        raise ValueError(
+            f"{needed / 2**30:.1f} GiB of shards must be fetched, more than the cache may hold: "
+            f"set --cache-gib to at least {needed / 2**30 + 0.1:.1f} (it is {cache_gib:g}); it lies at {home}"
+        )
+    with _lease(home, [*remote, Path(local.index).name]):
+        _make_room(home, remote, cache_gib)
+        with log.progress("checking shards", len(dataset.shards), "shards") as bar:
+            add = (lambda _: None) if quiet else bar.add
+            if remote:
+                _fill_elsewhere(dataset, local, home / "shards", add)
+            else:
+                _fill(dataset, local, home / "shards", add)
+        yield local
+
+
+def _ordered(dataset: Dataset) -> list[Shard]:
+    return sorted(dataset.shards, key=lambda shard: shard.id)
+
+
+def _fill(dataset: Dataset, local: Local, folder: Path, report: Callable[[int], None]) -> None:
+    with ThreadPoolExecutor(THREADS) as pool:
+        futures = [pool.submit(_bring, dataset, shard, folder) for shard in dataset.shards]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                report(1)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    if not os.path.isdir(local.index):
+        _write_index(dataset, Path(local.index))
+
+
+def _bring(dataset: Dataset, shard: Shard, folder: Path) -> None:
+    """One verified shard. A remote one is asked for again: s3fs believes a body that was cut consistently."""
+    url = dataset.tar_url(shard)
+    attempts = 1 if storage.local(url) is not None else ATTEMPTS
+    for attempt in range(attempts):
+        try:
+            os.utime(dataset.fetch(shard, folder)) if attempts > 1 else dataset.fetch(shard, folder)
+            return
+        except (Damaged, OSError) as error:
+            if attempts > 1:
+                (folder / f"{shard.sha256}.tar").unlink(missing_ok=True)
+            if attempt == attempts - 1:
+                if isinstance(error, Damaged):
+                    raise
+                raise Lost(f"shard {shard.id} could not be fetched: {url}: {error}") from error
+            time.sleep(2.0**attempt)
+
+
+def _fill_elsewhere(dataset: Dataset, local: Local, folder: Path, report: Callable[[int], None]) -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_fetcher, args=(dataset, local, folder, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        while True:
+            if not ours.poll(STALL_SECONDS):
+                raise Lost(f"no shard of {dataset.url} arrived for {STALL_SECONDS:.0f} s; run the same command again")
+            kind, message = ours.recv()
+            if kind == "done":
+                return
+            if kind != "shard":
+                raise (Damaged if kind == "Damaged" else Lost)(message)
+            report(1)
+    except EOFError as error:
+        process.join(5)
+        raise Lost(f"the process that fetches shards has died (status {process.exitcode})") from error
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+
+
+def _fetcher(dataset: Dataset, local: Local, folder: Path, out: Connection) -> None:
+    try:
+        _fill(dataset, local, folder, lambda _: out.send(("shard", "")))
+        out.send(("done", ""))
+    except (Damaged, Lost) as error:
+        out.send((type(error).__name__, str(error)))
+
+
+def _write_index(dataset: Dataset, place: Path) -> None:
+    """The flat arrays, under their name only once complete."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
+    attempt = place.with_name(f"{storage.ATTEMPT}{uuid.uuid4().hex}")
+    attempt.mkdir()
+    end = 0
+    with open(attempt / "captions.bin", "wb") as file:
+        for position, shard in enumerate(_ordered(dataset)):
+            samples = shards.samples_of(dataset.index(shard))
+            if samples.num_rows != shard.samples:
+                raise Damaged(f"{dataset.index_url(shard)} lists {samples.num_rows} samples, not {shard.samples}")
+            captions = [caption.encode() for caption in samples["caption"].to_pylist()]
+            file.write(b"".join(captions))
+            ends = end + np.cumsum([len(caption) for caption in captions], dtype=np.int64)
+            end = int(ends[-1]) if len(ends) else end
+            parts["rows"].append(samples["row"].to_numpy())
+            parts["shards"].append(np.full(samples.num_rows, position, np.int32))
+            parts["offsets"].append(samples["image_offset"].to_numpy())
+            parts["lengths"].append(samples["image_bytes"].to_numpy())
+            parts["caption_ends"].append(ends)
+    for name, arrays in parts.items():
+        np.save(attempt / f"{name}.npy", np.concatenate(arrays))
+    try:
+        os.rename(attempt, place)
+    except OSError:  # another run was first, with the same content
+        shutil.rmtree(attempt)
+
+
+@contextlib.contextmanager
+def _lease(home: Path, names: list[str]) -> Iterator[None]:
+    """Say what this run uses, for as long as it lives: a lock ends with its process, however that ends."""
+    place = home / "leases" / f"{uuid.uuid4().hex}.json"
+    place.parent.mkdir(exist_ok=True)
+    with _locked(home / "lock"), open(place, "w") as file:
+        json.dump(names, file)
+        file.flush()
+        fcntl.flock(held := os.dup(file.fileno()), fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        place.unlink(missing_ok=True)
+        os.close(held)
+
+
+@contextlib.contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    with open(place, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _make_room(home: Path, wanted: dict[str, int], cache_gib: float) -> None:
+    """Remove what no run uses, the longest unused first, until `wanted` fits under the bound."""
+    with _locked(home / "lock"):
+        used = _leased(home)
+        sizes: dict[Path, int] = {}
+        for path in [*(home / "shards").iterdir(), *(home / "index").iterdir()]:
+            if storage.ATTEMPT in path.name and time.time() - path.stat().st_mtime > 24 * 3600:
+                _delete(path)  # left by a killed run
+            else:
+                files = path.iterdir() if path.is_dir() else (path,)
+                sizes[path] = sum(file.stat().st_size for file in files)
+        there = {path.name for path in sizes}
+        missing = sum(size for name, size in wanted.items() if name not in there)
+        total = sum(sizes.values()) + missing
+        for path in sorted(sizes, key=lambda path: path.stat().st_mtime):
+            if total > cache_gib * 2**30 and path.name not in used:
+                total -= sizes[path]
+                _delete(path)
+        needed = missing + sum(size for path, size in sizes.items() if path.suffix == ".tar" and path.exists())
+        if wanted and needed > cache_gib * 2**30:
+            raise ValueError(
+                f"other runs on this machine use the cache at {home}: "
+                f"set --cache-gib to at least {needed / 2**30 + 0.1:.1f} (it is {cache_gib:g}), or wait for them"
+            )
+        if missing > (free := shutil.disk_usage(home).free):
+            raise ValueError(
+                f"the cache at {home} needs {missing / 2**30:.1f} GiB and the disk has {free / 2**30:.1f} GiB free: "
+                "set ANTIDOTE_CACHE to a larger disk"
+            )
+
+
+def _leased(home: Path) -> set[str]:
+    names: set[str] = set()
+    for place in (home / "leases").glob("*.json"):
+        with open(place) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                place.unlink()  # its run is dead
+            except BlockingIOError:
+                names.update(json.load(file))
+    return names
+
+
+def _delete(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -1,0 +1,374 @@
+"""The one training loop, for pretraining and finetuning alike.
+
+What it promises: the result is a function of the job, not of ranks (up to rounding), workers or interruptions. On CPUs
+a run that was killed and started again ends with the same weights, bit for bit.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Set
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from infra import log, rundir
+from infra.seeding import digest64
+from infra.spread import Lost
+from pipeline.dataset import Dataset
+from train import cache, checkpoint, model, optim, order, ranks, scoring
+from train.encoder import Encoder
+from train.events import Events
+from train.model import Architecture
+from train.objective import Clock, Features, Loss, Objective
+from train.presets import Recipe
+from train.ranks import Place
+from train.stream import Batch, Pairs, Stream
+
+Precision = Literal["auto", "float32", "bfloat16", "float64"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run. config: what config.json shall say, of which `free` fields may differ on resuming; inputs: what is
+    learned from, by digest; fill: puts the weights to start from into a new model, on every rank."""
+
+    objective: Objective
+    dataset: Dataset
+    architecture: Architecture
+    fill: Callable[[nn.Module], None]
+    recipe: Recipe
+    out: str
+    config: dict[str, Any]
+    free: Set[str]
+    inputs: dict[str, Any]
+    seed: int
+    workers: int
+    cache_gib: float
+    checkpoint_steps: int | None
+    checkpoint_seconds: float
+    precision: Precision
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return order.steps_per_epoch(self.dataset.samples, self.recipe.batch)
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * self.recipe.epochs
+
+
+def check(job: Job, num_ranks: int) -> None:
+    """Raises ValueError for a plan that cannot be carried out."""
+    order.per_rank(job.recipe.batch, num_ranks)
+    if job.recipe.warmup_steps >= job.total_steps:
+        raise ValueError(
+            f"warmup_steps is {job.recipe.warmup_steps:,} of {job.total_steps:,} steps in all: set --warmup-steps lower"
+        )
+
+
+def train(job: Job, place: Place) -> str:
+    """Run, or resume, or say that there is nothing to do. Call it inside `ranks.group()`. Returns the last line."""
+    # ------------------------------------------------------------------ the folder
+    def claim() -> dict[str, Any] | None:
+        rundir.claim(job.out, job.config, job.free, job.inputs)
+        return rundir.done(job.out)
+
+    check(job, place.ranks)
+    if (done := ranks.first(claim)) is not None:
+        return f"nothing to do: {job.out} is finished ({done['checkpoint']})"
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_deterministic(place.device))
+        # -------------------------------------------------------------- input
+        local = ranks.together(
+            lambda: stack.enter_context(cache.filled(job.dataset, job.cache_gib, quiet=not place.first))
+            if place.first_of_node
+            else cache.located(job.dataset)
+        )
+        pairs = Pairs(
+            local,
+            job.objective,
+            model.tokenizer(job.architecture),
+            size=model.image_size(job.architecture),
+            augment=job.recipe.augment,
+            seed=job.seed,
+        )
+        stream = Stream(
+            pairs,
+            seed=job.seed,
+            batch=job.recipe.batch,
+            rank=place.rank,
+            ranks=place.ranks,
+            workers=job.workers,
+            pin=place.device.type == "cuda",
+        )
+
+        # -------------------------------------------------------------- model, optimiser
+        encoder = ranks.together(lambda: _encoder(job, place.device))
+        state = job.objective.state(encoder.clip).to(place.device)
+        optimizer = optim.adamw(
+            [encoder, state],
+            lr=job.recipe.lr,
+            weight_decay=job.recipe.weight_decay,
+            beta1=job.recipe.beta1,
+            beta2=job.recipe.beta2,
+            eps=job.recipe.eps,
+        )
+
+        # -------------------------------------------------------------- resume
+        position = ranks.together(lambda: _resume(job, place, encoder, state, optimizer))
+        step, roles = position.step, position.roles
+        learner = _distributed(encoder, job.objective, place)
+        journal = _Journal(job, place, step) if place.first else None
+        log_steps = max(1, min(50, job.total_steps // 100))
+
+        # -------------------------------------------------------------- steps
+        bar = stack.enter_context(_progress(job, place, step))
+        meter = _Meter()
+        saved_at = time.monotonic()
+        while step < job.total_steps:
+            epoch, first_step = divmod(step, job.steps_per_epoch)
+            if first_step == 0:
+                roles = _roles(job, encoder, stream, place, _clock(job, step))
+            for batch in meter.waiting_for(stream.epoch(epoch, first_step, roles)):
+                clock = _clock(job, step)
+                rate = optim.learning_rate(
+                    step, lr=job.recipe.lr, warmup_steps=job.recipe.warmup_steps, total_steps=job.total_steps
+                )
+                optim.set_learning_rate(optimizer, rate)
+                _seed_model(job.seed, step, place)
+                loss = forward(learner, job.objective, state, _on(place.device, batch), clock)
+                loss.total.backward()
+                ranks.average_gradients(list(state.parameters()))
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                optim.clamp_logit_scale(encoder.clip)
+                step += 1
+                meter.samples += job.recipe.batch
+
+                if step % log_steps == 0 or step == job.total_steps:
+                    line = _line(step, epoch, loss, rate, encoder, meter)
+                    if journal is not None:
+                        journal.append(line)
+                    if not np.isfinite(line["loss"]):
+                        raise Lost(f"the loss is {line['loss']} at step {step:,}: set --lr lower, or --warmup-steps higher")
+                    bar(job.recipe.batch, f"loss {line['loss']:.3f}")
+                else:
+                    bar(job.recipe.batch, "")
+                last = step == job.total_steps
+                due = job.checkpoint_steps is not None and step % job.checkpoint_steps == 0
+                if journal is not None and (last or due or time.monotonic() - saved_at > job.checkpoint_seconds):
+                    with meter.paused():
+                        journal.flush()
+                        _save(job, step, roles, encoder, state, optimizer)
+                    saved_at = time.monotonic()
+
+        # -------------------------------------------------------------- result
+        return ranks.first(lambda: _finish(job, encoder))
+
+
+def forward(learner: nn.Module, objective: Objective, state: nn.Module, batch: Batch, clock: Clock) -> Loss:
+    """Encode this rank's part, gather the global batch, and take its loss: the same value on every rank."""
+    images, texts, scale = learner(batch["images"], batch["texts"], objective.trainable(clock))
+    views = ranks.gather(torch.stack([*images.values(), *texts.values()], dim=1)).unbind(dim=1)
+    rows, roles = ranks.gather(torch.stack([batch["rows"], batch["roles"]], dim=1)).unbind(dim=1)
+    features = Features(
+        images=dict(zip(images, views[: len(images)], strict=True)),
+        texts=dict(zip(texts, views[len(images) :], strict=True)),
+        rows=rows,
+        roles=roles,
+    )
+    return objective.loss(features, scale, clock, state)
+
+
+def _clock(job: Job, step: int) -> Clock:
+    return Clock(step, step // job.steps_per_epoch, job.steps_per_epoch, step * job.recipe.batch)
+
+
+def _encoder(job: Job, device: torch.device) -> Encoder:
+    clip = model.create(job.architecture, job.seed)
+    job.fill(clip)
+    if job.precision == "float64":
+        clip.double()
+    low = job.precision == "bfloat16" or (job.precision == "auto" and device.type == "cuda")
+    return Encoder(clip, *model.mean_and_std(job.architecture), autocast=low).to(device)
+
+
+def _distributed(encoder: Encoder, objective: Objective, place: Place) -> nn.Module:
+    if place.ranks == 1:
+        return encoder
+    freezes = type(objective).trainable is not Objective.trainable
+    # On CPUs: without this, DDP sorts its buckets anew after the first step, a resumed run later than one that went
+    # through, and from three ranks on the order in which gloo adds up a gradient depends on its place in the bucket.
+    fixed = freezes or place.device.type == "cpu"
+    ids = [place.device] if place.device.type == "cuda" else None
+    return DistributedDataParallel(encoder, device_ids=ids, find_unused_parameters=fixed)
+
+
+@contextlib.contextmanager
+def _deterministic(device: torch.device) -> Iterator[None]:
+    if device.type == "cuda":  # would cost speed there, and the promise is not made
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.utils.deterministic.fill_uninitialized_memory = before[1]
+
+
+def _seed_model(seed: int, step: int, place: Place) -> None:
+    """What a model draws in a step (patch dropout) is that step's, so that nothing has to be saved for resuming."""
+    number = digest64(seed, "model draws", step, place.rank)
+    torch.default_generator.manual_seed(number)
+    if place.device.type == "cuda":
+        torch.cuda.manual_seed(number)
+
+
+def _on(device: torch.device, batch: Batch) -> Batch:
+    def move(value: Any) -> Any:
+        return value.to(device, non_blocking=True) if isinstance(value, Tensor) else {k: move(v) for k, v in value.items()}
+
+    return {name: move(value) for name, value in batch.items()}
+
+
+def _roles(job: Job, encoder: Encoder, stream: Stream, place: Place, clock: Clock) -> np.ndarray | None:
+    if type(job.objective).epoch is Objective.epoch:
+        return None
+    rows = np.asarray(stream.pairs.columns["rows"])
+    return job.objective.epoch(clock, rows, lambda ids: scoring.cosines(encoder, stream, place, ids))
+
+
+# ---------------------------------------------------------------------- checkpoints
+
+
+@dataclass(frozen=True)
+class _Position:
+    step: int
+    roles: np.ndarray | None
+
+
+def _order(job: Job) -> dict[str, Any]:
+    return {"dataset": job.dataset.digest, "seed": job.seed, "batch": job.recipe.batch}
+
+
+def _save(
+    job: Job, step: int, roles: np.ndarray | None, encoder: Encoder, state: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    training = {
+        "optimizer": optimizer.state_dict(),
+        "objective": state.state_dict(),
+        "step": step,
+        "epoch": step // job.steps_per_epoch,
+        "samples": step * job.recipe.batch,
+        "order": _order(job),
+        "roles": None if roles is None else torch.from_numpy(roles),
+    }
+    checkpoint.save(job.out, step, model.to_bytes(encoder.clip), training)
+
+
+def _resume(
+    job: Job, place: Place, encoder: Encoder, state: nn.Module, optimizer: torch.optim.Optimizer
+) -> _Position:
+    """Load the newest whole checkpoint, the same on every rank, if there is one."""
+
+    def newest() -> str | None:
+        found = checkpoint.find(job.out)
+        return found.name if found else None
+
+    name = ranks.first(newest)
+    found = None if name is None else checkpoint.find(job.out, name)
+    if found is None:
+        return _Position(0, None)
+    training = found.read_training()
+    if training["order"] != _order(job):
+        raise ValueError(f"{found.url} was made from another dataset, seed or batch: choose another --out")
+    model.load_bytes(encoder.clip, found.read(checkpoint.MODEL))
+    state.load_state_dict(training["objective"])
+    optimizer.load_state_dict(training["optimizer"])
+    roles = training["roles"]
+    return _Position(int(training["step"]), None if roles is None else roles.numpy())
+
+
+def _finish(job: Job, encoder: Encoder) -> str:
+    model.export(encoder.clip, job.architecture, job.out)
+    last = checkpoint.find(job.out)
+    assert last is not None and last.step == job.total_steps
+    rundir.finish(job.out, {"checkpoint": last.name, "sha256": last.sha256(checkpoint.MODEL), "steps": last.step})
+    return f"{job.total_steps:,} steps; run at {job.out} ({last.name}), for open_clip in {job.out}/{model.EXPORT}"
+
+
+# ---------------------------------------------------------------------- what a run says
+
+
+class _Meter:
+    """Time, by what it went to."""
+
+    def __init__(self) -> None:
+        self.start, self.wait, self.pause, self.samples = time.monotonic(), 0.0, 0.0, 0
+
+    def waiting_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            before = time.monotonic()
+            batch = next(batches, None)
+            self.wait += time.monotonic() - before
+            if batch is None:
+                return
+            yield batch
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        before = time.monotonic()
+        yield
+        self.pause += time.monotonic() - before
+
+    def read(self) -> dict[str, float]:
+        seconds = max(time.monotonic() - self.start - self.pause, 1e-9)
+        found = {"samples_per_second": self.samples / seconds, "data_wait_share": self.wait / seconds}
+        self.__init__()  # type: ignore[misc]
+        return found
+
+
+def _line(step: int, epoch: int, loss: Loss, rate: float, encoder: Encoder, meter: _Meter) -> dict[str, Any]:
+    parts = {name: float(value) for name, value in loss.parts.items()}
+    scale = float(encoder.clip.logit_scale.exp())  # type: ignore[operator]
+    known = {"step": step, "epoch": epoch, "loss": float(loss.total), "parts": parts, "lr": rate, "logit_scale": scale}
+    return known | meter.read() | {"time": time.time()}
+
+
+class _Journal:
+    """Rank 0's records: metrics.jsonl, TensorBoard's events, environment.json."""
+
+    def __init__(self, job: Job, place: Place, step: int) -> None:
+        model.save_architecture(job.architecture, job.out)
+        attempt = {"step": step, "ranks": place.ranks, "threads": torch.get_num_threads(), "precision": job.precision}
+        rundir.record_attempt(job.out, attempt)
+        self.metrics = rundir.Metrics(job.out)
+        self.events = Events(job.out, self.metrics.truncate(step))
+
+    def append(self, line: dict[str, Any]) -> None:
+        self.metrics.append(line)
+        self.events.append(line)
+
+    def flush(self) -> None:
+        self.metrics.flush()
+        self.events.flush()
+
+
+@contextlib.contextmanager
+def _progress(job: Job, place: Place, step: int) -> Iterator[Callable[[int, str], None]]:
+    if not place.first:
+        yield lambda count, note: None
+        return
+    total = job.total_steps * job.recipe.batch
+    where = f"resuming at step {step:,} of" if step else "training for"
+    log.say(f"{where} {job.total_steps:,} steps on {place.ranks} x {place.device.type}", step=step)
+    with log.progress("training", total, "pairs", step * job.recipe.batch) as bar:
+        yield lambda count, note: bar.add(count, note)

@@ -1,0 +1,199 @@
+"""Dataset -> this rank's batches, through torch's DataLoader: the same ones whatever the number of workers.
+
+A worker is asked for whole batches by their sample ids (train.order) and knows nothing else of the run: which pictures
+and captions it makes of a pair depends on (seed, epoch, row) alone. A batch is
+
+    {"images": {view: uint8 (B, 3, H, W)}, "texts": {view: int64 (B, L)}, "rows": int64 (B,), "roles": int64 (B,)}
+"""
+
+import functools
+import mmap
+import os
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from infra.seeding import digest64, rng
+from pipeline.images import open_image
+from pipeline.shards import Damaged
+from train import order, transforms
+from train.cache import COLUMNS, Local
+from train.objective import Objective, Pair, Views
+from train.transforms import Augment
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One batch of one rank. ids, roles: int64 (B,). epoch None: as evaluation sees them, without augmentation."""
+
+    ids: np.ndarray
+    roles: np.ndarray
+    epoch: int | None
+
+
+class Pairs(Dataset[Batch]):
+    """Stored pairs by sample id; what runs in a worker. Cheap to pickle: files are opened by who reads them."""
+
+    def __init__(
+        self,
+        local: Local,
+        objective: Objective,
+        tokenize: Callable[[list[str]], Tensor],
+        *,
+        size: int,
+        augment: Augment,
+        seed: int,
+    ) -> None:
+        self.local, self.objective, self.tokenize = local, objective, tokenize
+        self.size, self.augment, self.seed = size, augment, seed
+        self.tokens = functools.lru_cache(maxsize=1 << 15)(self._tokens)  # 0.2 ms a caption, 5,500 of them a second
+        self.tar = functools.lru_cache(maxsize=512)(self._tar)  # a map holds a file descriptor
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("tokens", "tar", "columns", "captions")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    @functools.cached_property
+    def columns(self) -> dict[str, np.ndarray]:
+        return {name: np.load(f"{self.local.index}/{name}.npy", mmap_mode="r") for name in COLUMNS}
+
+    @functools.cached_property
+    def captions(self) -> np.ndarray:
+        path = f"{self.local.index}/captions.bin"
+        return np.memmap(path, np.uint8, "r") if os.path.getsize(path) else np.empty(0, np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.columns["rows"])
+
+    def __getitem__(self, request: Request) -> Batch:
+        """Raises nothing in a worker, where a message would drown in a traceback: a failure is {"error": message}."""
+        try:
+            return self._batch(request)
+        except Damaged as error:
+            return {"error": str(error)}
+
+    def _batch(self, request: Request) -> Batch:
+        images: dict[str, np.ndarray] = {}
+        texts: dict[str, np.ndarray] = {}
+        rows = np.empty(len(request.ids), np.int64)
+        for i, (sample, role) in enumerate(zip(request.ids.tolist(), request.roles.tolist(), strict=True)):
+            pair = self.pair(sample, role)
+            rows[i] = pair.row
+            if request.epoch is None:
+                views = Views({"image": pair.image}, {"text": pair.caption})
+            else:
+                _seed_globals(digest64(self.seed, "global generators", request.epoch, pair.row))
+                views = self.objective.views(pair, rng(self.seed, "views", request.epoch, pair.row))
+            for name, image in views.images.items():
+                augment = "none" if request.epoch is None else self.augment
+                pixels = transforms.to_array(transforms.trained(image, self.size, augment))
+                if i == 0:
+                    images[name] = np.empty((len(rows), *pixels.shape), np.uint8)
+                images[name][i] = pixels
+            for name, text in views.texts.items():
+                tokens = self.tokens(text)
+                if i == 0:
+                    texts[name] = np.empty((len(rows), len(tokens)), np.int64)
+                texts[name][i] = tokens
+        return {
+            "images": {name: torch.from_numpy(array) for name, array in images.items()},
+            "texts": {name: torch.from_numpy(array) for name, array in texts.items()},
+            "rows": torch.from_numpy(rows),
+            "roles": torch.from_numpy(request.roles),
+        }
+
+    def pair(self, sample: int, role: int = 0) -> Pair:
+        """The stored pair. Raises Damaged, naming shard and row, if its picture cannot be read."""
+        columns = self.columns
+        row, shard, at = int(columns["rows"][sample]), int(columns["shards"][sample]), int(columns["offsets"][sample])
+        start = int(columns["caption_ends"][sample - 1]) if sample else 0
+        caption = bytes(self.captions[start : int(columns["caption_ends"][sample])]).decode()
+        try:
+            image = open_image(self.tar(shard)[at : at + int(columns["lengths"][sample])])
+        except ValueError as error:
+            raise Damaged(f"row {row} of {self.local.tars[shard]}: {error}") from error
+        return Pair(row, image, caption, role)
+
+    def _tokens(self, text: str) -> np.ndarray:
+        return self.tokenize([text])[0].numpy()
+
+    def _tar(self, shard: int) -> mmap.mmap:
+        with open(self.local.tars[shard], "rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _seed_globals(seed: int) -> None:
+    """For libraries that draw from global generators, as torchvision does. Not torch.manual_seed: 130 us, and it
+    queues a call for every GPU at each use."""
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+class _Plan:
+    """A sampler that says what it was last told to."""
+
+    def __init__(self) -> None:
+        self.requests: Iterator[Request] = iter(())
+
+    def __iter__(self) -> Iterator[Request]:
+        return self.requests
+
+
+class Stream:
+    """The batches of one rank. Workers live as long as it does, over all epochs."""
+
+    def __init__(
+        self, pairs: Pairs, *, seed: int, batch: int, rank: int = 0, ranks: int = 1, workers: int = 0, pin: bool = False
+    ) -> None:
+        self.seed, self.batch, self.rank, self.ranks = seed, batch, rank, ranks
+        self.pairs = pairs
+        self.part = order.per_rank(batch, ranks)
+        self.plan = _Plan()
+        self.loader: DataLoader[Batch] = DataLoader(
+            pairs,
+            batch_size=None,
+            sampler=self.plan,  # type: ignore[arg-type]
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=pin,
+            collate_fn=_as_it_is,
+            generator=torch.Generator(),  # its draws are not taken from the model's
+        )
+
+    def epoch(self, epoch: int, first_step: int = 0, roles: np.ndarray | None = None) -> Iterator[Batch]:
+        """Batches of an epoch from a step on. roles: int64 per sample id, or None for 0."""
+        total = len(self.pairs)
+
+        def requests() -> Iterator[Request]:
+            for step in range(first_step, order.steps_per_epoch(total, self.batch)):
+                ids = order.batch_ids(self.seed, epoch, step, self.batch, total, self.rank, self.ranks)
+                yield Request(ids, roles[ids] if roles is not None else np.zeros_like(ids), epoch)
+
+        return self._serve(requests())
+
+    def evaluation(self, ids: np.ndarray) -> Iterator[Batch]:
+        """These samples in batches, as evaluation sees them; for an objective that scores pairs. ids: int64 (n,)."""
+        parts = [ids[start : start + self.part] for start in range(0, len(ids), self.part)]
+        return self._serve(Request(part, np.zeros_like(part), None) for part in parts)
+
+    def _serve(self, requests: Iterator[Request]) -> Iterator[Batch]:
+        self.plan.requests = requests
+        for batch in self.loader:
+            if "error" in batch:
+                raise Damaged(batch["error"])
+            yield batch
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
