@@ -7,7 +7,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from eval import embed, records, scores, standing, tabular
+from eval import checks, embed, records, scores, standing, tabular
 from eval import runs as run_folders
 from eval.records import AttackRecord, TestSetRecord
 from eval.runs import Run
@@ -38,6 +38,8 @@ class Evaluation:
     """Split of the test sets."""
     checkpoint: str = "latest"
     """Which checkpoint of every run, e.g. step-0001234."""
+    twins_allowed: int = 0
+    """How many pictures clean finetuning data may share with poisoned rows (as they were before, in other rows)."""
     cpus: int = 1
     """CPU cores for each job (one run on one test set); they decode pictures."""
     seed: int = 0
@@ -75,16 +77,17 @@ class Evaluation:
             raise ValueError(f"{out} exists and is no folder of scores (it holds {foreign[0]!r}): choose another --out")
         runs = [run_folders.read(storage.absolute(url), out, self.checkpoint) for url in self.runs]
         ledgers = [Ledger.open(url) for url in self.ledger]
-        attacks = [_about_attack(ledger, out) for ledger in ledgers]
+        attacks = [_about_attack(ledger, runs, out) for ledger in ledgers]
         for ledger, attack in zip(ledgers, attacks, strict=True):
-            _check_lineage(runs, ledger, attack, attacks)
+            checks.lineage(runs, ledger, attack, attacks)
+            checks.disjointness(runs, ledger, attack, attacks, self.twins_allowed)
         tests = [testsets.read(url, self.split) for url in self.testsets]
         for test in tests:
             for ledger in ledgers:
                 embed.class_number(test, ledger.attack.target)
         about_tests = [_about_testset(test, out) for test in tests]
         jobs = [
-            Job(number, run, test, self._cells(run, test, about, ledgers, attacks), out, about.place, self.seed, self.cpus)
+            Job(number, run, test, self._cells(run, test, about, ledgers, attacks), out, about.key, self.seed, self.cpus)
             for number, (run, (test, about)) in enumerate(
                 (run, pair) for run in runs for pair in zip(tests, about_tests, strict=True)
             )
@@ -133,7 +136,7 @@ class Evaluation:
                 identity = {
                     "run": run.place,
                     "weights": run.weights_sha256,
-                    "testset": [about.place, test.digest],
+                    "testset": [about.key, test.digest],
                     "task": config.to_json(task),
                     "attack": attack.key if attack else None,
                     "seed": self.seed,
@@ -153,14 +156,15 @@ class Evaluation:
         records.write(out, attack)
 
 
-def _about_attack(ledger: Ledger, out: str) -> AttackRecord:
+def _about_attack(ledger: Ledger, runs: list[Run], out: str) -> AttackRecord:
+    sizes = {step.dataset_digest: step.dataset_samples for run in runs for step in (run, *run.ancestors)}
     return AttackRecord(
         key=records.attack_key(ledger.attack, ledger.dataset_digest),
         place=records.place(ledger.url, out),
         attack=config.to_json(ledger.attack),
         target=ledger.attack.target,
         poisons=ledger.rows.num_rows,
-        samples=ledger.samples,
+        samples=sizes.get(ledger.dataset_digest),
         dataset_digest=ledger.dataset_digest,
         parent_digest=ledger.parent_digest,
         trigger=ledger.attack.trigger() is not None,

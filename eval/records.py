@@ -39,7 +39,7 @@ def resolve(place: str, folder: str) -> str:
 class AttackRecord:
     """key: how scores name this attack. place: the ledger, from the scores folder. digests: of the datasets it lies between.
 
-    poisons: pairs it changed, of `samples` in the dataset. trigger: whether there is a picture of the trigger alone.
+    poisons: pairs it made, of `samples` in the dataset (None: not known). trigger: whether there is a picture of the trigger alone.
     """
 
     key: str
@@ -47,7 +47,7 @@ class AttackRecord:
     attack: dict[str, Any]
     target: str
     poisons: int
-    samples: int
+    samples: int | None
     dataset_digest: str
     parent_digest: str
     trigger: bool
@@ -59,7 +59,7 @@ class AttackRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class TestSetRecord:
-    """place: the test set, from the scores folder; scores name it so."""
+    """place: the test set's folder, from the scores folder."""
 
     place: str
     split: str
@@ -67,6 +67,11 @@ class TestSetRecord:
     classes: tuple[str, ...]
     templates: tuple[str, ...]
     pictures: int
+
+    @property
+    def key(self) -> str:
+        """How scores name it: the folder, and 12 digits of the digest of what was in it."""
+        return f"{self.place}@{self.digest[:12]}"
 
     @property
     def name(self) -> str:

@@ -39,7 +39,7 @@ class Report:
         if len(kept) < len(found):
             log.warn(f"{len(found) - len(kept)} scores are of weights that their runs no longer have; they are left out")
         used = {(score.testset, score.attack) for score in kept}
-        testsets = [record for record in records.read_testsets(folder) if record.place in {place for place, _ in used}]
+        testsets = [record for record in records.read_testsets(folder) if record.key in {key for key, _ in used}]
         attacks = [record for record in records.read_attacks(folder) if record.key in {key for _, key in used}]
         comparisons = compare(kept, runs, testsets, attacks)
         _check(comparisons)
@@ -84,7 +84,7 @@ def _check(comparisons: Sequence[Comparison]) -> None:
             if missing:
                 under = f" under {comparison.attack.key}" if comparison.attack else ""
                 raise ValueError(
-                    f"{row.run.url} has no {' and no '.join(missing)} on {comparison.testset.place}{under}: "
+                    f"{row.run.url} has no {' and no '.join(missing)} on {comparison.testset.key}{under}: "
                     "evaluate all runs with the same --testsets, --ledger and --tasks, into the same --out"
                 )
 
@@ -104,7 +104,7 @@ def facts(
     found: Sequence[Score], runs: Sequence[Run], testsets: Sequence[TestSetRecord], attacks: Sequence[AttackRecord]
 ) -> list[tuple[str, list[tuple[str, str]]]]:
     """Provenance: for each run, attack, test set, and the scores themselves, names and values."""
-    parts = [(f"Run {run.name}", run.facts()) for run in runs]
+    parts = [(f"Run {run.name}", run_folders.facts(run)) for run in runs]
     for attack in attacks:
         parts.append(
             (
@@ -112,7 +112,7 @@ def facts(
                 [
                     ("attack", storage.dump_json(attack.attack).decode().replace("\n", " ").replace("  ", "")),
                     ("ledger", attack.place),
-                    ("poisoned pairs", f"{attack.poisons:,} of {attack.samples:,}"),
+                    ("poisoned pairs", f"{attack.poisons:,}" + (f" of {attack.samples:,}" if attack.samples else "")),
                     ("poisoned dataset", attack.dataset_digest),
                     ("clean dataset", attack.parent_digest),
                 ],

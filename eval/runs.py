@@ -1,5 +1,6 @@
-"""A finished run as an evaluation sees it: what its folder says, and the lineage that its folder leads to."""
+"""A finished run as an evaluation sees it: what its folder says of its weights, its data and its lineage."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,20 @@ from train import checkpoint as checkpoints
 
 
 @dataclass(frozen=True)
-class Run:
-    """place: how scores name it. version: of the weights, `step-0001234@` and 12 digits of their sha256.
+class Ancestor:
+    """A run that another was finetuned from, by content. name: of its folder, where that is known."""
 
-    ancestors: the runs it was finetuned from, the nearest first. losses: (step, training loss) as it was logged.
+    name: str
+    weights_sha256: str
+    dataset_digest: str
+    dataset_samples: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """place: how scores name it. ancestors: the runs it was finetuned from, the nearest first.
+
+    dataset: as the run's command named it. losses: (steps taken, training loss), as they were logged.
     """
 
     url: str
@@ -25,11 +36,76 @@ class Run:
     dataset: str
     dataset_digest: str
     dataset_samples: int
-    config: dict[str, Any]
-    environment: dict[str, Any]
-    ancestors: tuple["Run", ...]
+    ancestors: tuple[Ancestor, ...]
     losses: tuple[tuple[float, float], ...]
+    config: dict[str, Any]
+    attempts: tuple[dict[str, Any], ...]
 
     @property
     def version(self) -> str:
+        """What scores call the weights: `step-0001234@` and 12 digits of their sha256."""
         return f"{self.checkpoint}@{self.weights_sha256[:12]}"
+
+
+def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
+    """A run at one of its checkpoints; "latest" is the one it ended with. folder: of the scores.
+
+    Raises ValueError if there is no such run, if it is not finished, or if it has no such checkpoint.
+    """
+    config, done = rundir.config(url), rundir.done(url)
+    if done is None:
+        raise ValueError(f"the run at {url} is not finished (it has no DONE): run its command again, then this one")
+    known = {found.name: found.sha256(checkpoints.MODEL) for found in checkpoints.whole(url)}
+    name = done["checkpoint"] if checkpoint == "latest" else checkpoint
+    if name not in known:
+        raise ValueError(f"{url} has no checkpoint {name!r}; it has: {', '.join(known) or 'none'}")
+    environment = rundir.environment(url)
+    learned = environment["inputs"]["dataset"]
+    return Run(
+        url=url,
+        place=place_of(url, folder),
+        name=url.rstrip("/").rsplit("/", 1)[-1],
+        checkpoint=name,
+        weights_sha256=known[name],
+        objective=config["objective"]["plugin"],
+        seed=config["seed"],
+        dataset=config["dataset"],
+        dataset_digest=learned["digest"],
+        dataset_samples=learned["samples"],
+        ancestors=_ancestors(config.get("start"), environment["inputs"]["start"]),
+        losses=tuple((line["step"], line["loss"]) for line in rundir.metrics(url) if "loss" in line),
+        config=config,
+        attempts=tuple(environment["attempts"]),
+    )
+
+
+def _ancestors(place: str | None, lineage: dict[str, Any] | None) -> tuple[Ancestor, ...]:
+    found = []
+    name = (place or "").rstrip("/").rsplit("/", 1)[-1]
+    while lineage is not None and "inputs" in lineage:  # without inputs it is a file of weights, not a run
+        learned = lineage["inputs"]["dataset"]
+        found.append(Ancestor(name, lineage["sha256"], learned["digest"], learned["samples"]))
+        name, lineage = "an earlier run", lineage["inputs"]["start"]
+    return tuple(found)
+
+
+def facts(run: Run) -> list[tuple[str, str]]:
+    """What a reader needs to find and to repeat a run: names and values."""
+    last = run.attempts[-1] if run.attempts else {}
+    versions, hardware = last.get("versions", {}), last.get("hardware", {})
+    machine = [f"{hardware.get('cores')} cores of {hardware.get('processor')}", *hardware.get("gpus", [])]
+    how = {name: run.config.get(name) for name in ("model", "recipe", "preset") if run.config.get(name) is not None}
+    started = [("started from", f"{run.config['start']} ({run.ancestors[0].weights_sha256})")] if run.ancestors else []
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "code")
+    return [
+        ("folder", run.place),
+        ("weights", f"{run.checkpoint}, sha256 {run.weights_sha256}"),
+        ("objective", json.dumps(run.config["objective"], sort_keys=True)),
+        ("recipe", json.dumps(how, sort_keys=True)),
+        ("seed", str(run.seed)),
+        ("learned from", f"{run.dataset} ({run.dataset_samples:,} pairs, digest {run.dataset_digest})"),
+        *started,
+        ("code", str(versions.get("code", "not recorded"))),
+        ("ran on", f"{last.get('ranks')} ranks, {'; '.join(machine)}" if hardware else "not recorded"),
+        ("with", packages or "not recorded"),
+    ]

@@ -20,7 +20,7 @@ POINTS_ALLOWED = 0.03  # how much clean accuracy a cure may cost before it is ca
 
 @dataclass(frozen=True)
 class Role:
-    """What a run is to an attack. words: for people; root: the url of the run that all began with."""
+    """What a run is to an attack. words: for people; root: hash of the weights that all began with."""
 
     kind: Kind
     words: str
@@ -66,7 +66,7 @@ class Comparison:
     def baseline(self, row: Standing) -> Standing | None:
         """The run that a cure started from or, for a defence during pretraining, the undefended one of its seed."""
         poisoned = self.of("poisoned")
-        own = [other for other in poisoned if other.run.url == row.role.root]
+        own = [other for other in poisoned if other.run.weights_sha256 == row.role.root]
         same_seed = [other for other in poisoned if other.run.seed == row.run.seed]
         return next(iter(own or same_seed or poisoned), None)
 
@@ -87,13 +87,13 @@ def role(run: Run, attack: AttackRecord | None, known: Sequence[AttackRecord] = 
     else:
         others = [other.plugin for other in known if other.dataset_digest == run.dataset_digest]
         if attack is not None and run.dataset_digest == attack.parent_digest:
-            where = "the same pairs without poison"
+            where = "the same pairs, without the poison"
         else:
             where = f"the pairs of {others[0]}" if others else "other pairs"
-        words = f"trained on {where} with {run.objective}"
+        words = f"trained on {where}" + ("" if run.objective == UNDEFENDED else f" with {run.objective}")
     if not carries(root.dataset_digest, attack, known):
-        return Role("floor", words, root.url)
-    return Role("poisoned" if not run.ancestors and run.objective == UNDEFENDED else "defended", words, root.url)
+        return Role("floor", words, root.weights_sha256)
+    return Role("poisoned" if not run.ancestors and run.objective == UNDEFENDED else "defended", words, root.weights_sha256)
 
 
 def carries(digest: str, attack: AttackRecord | None, known: Sequence[AttackRecord]) -> bool:
@@ -114,16 +114,30 @@ def compare(
     found = []
     runs, attacks = list(runs), list(attacks)
     for testset in testsets:
-        here = [score for score in scores if score.testset == testset.place]
+        here = [score for score in scores if score.testset == testset.key]
         under = [attack for attack in attacks if any(score.attack == attack.key for score in here)]
         for attack in under or [None]:
             key = attack.key if attack else None
             rows = []
             for run in runs:
-                own = [score for score in here if score.run == run.place and score.attack in (None, key)]
-                if own:
-                    by_metric = {(score.metric, score.k): score for score in own}
+                if by_metric := _by_metric([score for score in here if _is_of(score, run, key)]):
                     rows.append(Standing(run, role(run, attack, attacks), by_metric))
             rows.sort(key=lambda row: (ORDER.index(row.role.kind), len(row.run.ancestors)))
             found.append(Comparison(testset, attack, tuple(rows)))
+    return found
+
+
+def _is_of(score: Score, run: Run, attack: str | None) -> bool:
+    return (score.run, score.checkpoint) == (run.place, run.version) and score.attack in (None, attack)
+
+
+def _by_metric(scores: Iterable[Score]) -> dict[tuple[str, int | None], Score]:
+    found: dict[tuple[str, int | None], Score] = {}
+    for score in scores:
+        first = found.setdefault((score.metric, score.k), score)
+        if first != score:
+            raise ValueError(
+                f"{score.metric} of {score.run} on {score.testset} was measured twice (evaluation seeds {first.seed} and "
+                f"{score.seed}): keep one --out for each --seed"
+            )
     return found

@@ -26,12 +26,20 @@ p { margin: 0.5rem 0; max-width: 46rem; }
 code { font: 0.88em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; overflow-wrap: anywhere; }
 b, strong { font-weight: 650; }
 .faint, figcaption, .axis { color: var(--faint); font-size: 0.875rem; }
+.lede { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: 1rem 2.5rem; align-items: start; }
+.lede dl { margin: 0; }
 .lede dt { font-weight: 650; margin-top: 0.9rem; }
-.lede dd { margin: 0.1rem 0 0; max-width: 46rem; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 0.7rem; margin: 1.4rem 0; }
-.tile { background: var(--panel); border-radius: 6px; padding: 0.75rem 0.9rem; }
-.tile b { display: block; font-size: 1.7rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
-.tile span { display: block; color: var(--faint); font-size: 0.84rem; line-height: 1.35; }
+.lede dt:first-child { margin-top: 0; }
+.lede dd { margin: 0.1rem 0 0; max-width: 40rem; }
+figure { margin: 0; }
+figure img { width: 100%; height: auto; display: block; image-rendering: pixelated; border: 1px solid var(--rule); }
+figcaption { margin-top: 0.2rem; line-height: 1.3; }
+.hero { display: grid; grid-template-columns: 1fr; gap: 0.7rem; width: 8.5rem; margin-top: 0.3rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(12rem, 1fr)); gap: 0.7rem; margin: 1.6rem 0; }
+.tile { background: var(--panel); border-radius: 6px; padding: 0.7rem 0.9rem; }
+.tile h3 { margin: 0 0 0.3rem; font-size: 0.9rem; }
+.tile p { margin: 0.1rem 0; color: var(--faint); font-size: 0.84rem; }
+.tile b { display: inline-block; font-size: 1.5rem; line-height: 1.25; min-width: 5.2rem; font-variant-numeric: tabular-nums; }
 .asr-ink { color: var(--asr); } .ca-ink { color: var(--ca); }
 table { border-collapse: collapse; width: 100%; font-size: 0.92rem; margin: 0.8rem 0; }
 th, td { padding: 0.5rem 0.6rem 0.5rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--rule); }
@@ -48,8 +56,10 @@ tr.best td { background: var(--panel); }
 .strips .scale { color: var(--faint); font-size: 0.8rem; padding: 0; }
 .strips .scale span:last-child { display: flex; justify-content: space-between; }
 .strips small { display: block; color: var(--faint); font-size: 0.8rem; line-height: 1.3; }
-.key { display: inline-block; width: 0.7rem; height: 0.7rem; margin: 0 0.3rem 0 0; vertical-align: -1px; }
+.keys { display: flex; flex-wrap: wrap; gap: 0.1rem 1.4rem; font-size: 0.875rem; margin: 1rem 0 0; }
+.key { display: inline-block; width: 0.7rem; height: 0.7rem; margin-right: 0.4rem; vertical-align: -1px; }
 .key.ca { background: var(--ca); border-radius: 50%; } .key.asr { background: var(--asr); }
+.floor-key { width: 0; height: 0.9rem; border-left: 1.5px dashed var(--asr); margin-right: 0.6rem; vertical-align: -3px; }
 svg { display: block; overflow: visible; }
 svg.strip { width: 100%; }
 svg.chart { width: 100%; height: auto; max-width: 46rem; margin: 0.2rem 0; }
@@ -64,13 +74,9 @@ circle.ca, rect.ca { fill: var(--ca); } circle.asr, rect.asr { fill: var(--asr);
 .c0 { stroke: var(--c0); } .c1 { stroke: var(--c1); } .c2 { stroke: var(--c2); }
 .c3 { stroke: var(--c3); } .c4 { stroke: var(--c4); } .c5 { stroke: var(--c5); }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: 0.1rem 1.4rem; padding: 0; margin: 0.3rem 0; font-size: 0.875rem; }
-.pictures { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 0.5rem; max-width: 34rem; margin: 1rem 0; }
-.pictures img { width: 100%; height: auto; display: block; image-rendering: pixelated; border: 1px solid var(--rule); }
-.pictures .head { color: var(--faint); font-size: 0.875rem; }
-.pictures .what { grid-column: 1 / -1; font-size: 0.875rem; color: var(--faint); margin-top: -0.35rem; }
-.trigger { display: flex; flex-wrap: wrap; gap: 0 2.5rem; align-items: flex-start; }
-.trigger figure { margin: 1rem 0; width: 9rem; }
-.trigger figure img { width: 100%; image-rendering: pixelated; border: 1px solid var(--rule); display: block; }
+figure.trigger { width: 9rem; margin: 1rem 0 1.4rem; }
+.triples { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem 2rem; margin: 0.8rem 0; }
+.triple { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 0.5rem; max-width: 30rem; }
 .sheet { max-width: 100%; height: auto; border: 1px solid var(--rule); }
 dl.facts { display: grid; grid-template-columns: minmax(7rem, 11rem) 1fr; gap: 0.15rem 1rem; margin: 0.4rem 0 1.2rem; font-size: 0.9rem; }
 dl.facts dt { color: var(--faint); }
@@ -78,8 +84,10 @@ dl.facts dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 36rem) {
   body { padding: 1.25rem 0.9rem 3rem; font-size: 15px; }
   h1 { font-size: 1.4rem; }
-  .tiles { grid-template-columns: 1fr 1fr; }
-  .tile b { font-size: 1.35rem; }
+  .lede { grid-template-columns: 1fr; }
+  .hero { grid-template-columns: 1fr 1fr; width: 17rem; max-width: 100%; }
+  .tiles, .triples { grid-template-columns: 1fr; }
+  .tile b { font-size: 1.35rem; min-width: 4.7rem; }
   table { font-size: 0.82rem; }
   th, td { padding-right: 0.35rem; }
   td.n, th.n { padding-left: 0.35rem; }
@@ -96,7 +104,7 @@ dl.facts dd { margin: 0; overflow-wrap: anywhere; }
   html { color-scheme: light; }
   body { max-width: none; padding: 0; font-size: 10.5pt; }
   h2 { break-after: avoid; }
-  .tile, tr, .strips > div, figure, svg.chart, .pictures img { break-inside: avoid; }
+  .tile, tr, .strips > div, figure, svg.chart, .triple { break-inside: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """.strip()

@@ -37,9 +37,9 @@ def judge(comparison: Comparison) -> Verdict:
     tried = _tried(comparison)
     if attack is None:
         return Verdict("No attack was measured: only clean accuracy was.", tried, "", None)
+    share = f" of {attack.samples:,} ({percent(attack.poisons / attack.samples, 2)})" if attack.samples else ""
     attacked = (
-        f"{attack.poisons:,} of {attack.samples:,} image-caption pairs ({percent(attack.poisons / attack.samples, 2)}) "
-        f"were poisoned with {attack.plugin}, so that pictures with its trigger are taken for \"{attack.target}\"."
+        f"{attack.poisons:,}{share} image-caption pairs were poisoned with {attack.plugin}, so that pictures with its trigger are taken for \"{attack.target}\"."
     )
     return Verdict(attacked + _effect(comparison), tried, *_outcome(comparison))
 
@@ -71,7 +71,7 @@ def _effect(comparison: Comparison) -> str:
 def _tried(comparison: Comparison) -> str:
     cures = comparison.of("defended")
     if not cures:
-        return "No defence is in this grid."
+        return "No defence is in this grid yet."
     names = "; ".join(f"{row.run.name} ({row.role.words})" for row in cures)
     return f"{len(cures)} defence{'s' if len(cures) > 1 else ''}: {names}."
 
@@ -79,7 +79,7 @@ def _tried(comparison: Comparison) -> str:
 def _outcome(comparison: Comparison) -> tuple[str, Standing | None]:
     cures = comparison.of("defended")
     if not cures:
-        return "Nothing has been tried against it yet.", None
+        return "", None
     kept = [row for row in cures if _cost(comparison, row) <= POINTS_ALLOWED]
     best = min(kept or cures, key=lambda row: (row.success.value, -row.accuracy.value))
     base = comparison.baseline(best)

@@ -1,4 +1,4 @@
-"""One stored pair -> the poisoned pair: same key, row, url, picture size and file type; nothing else of the original."""
+"""One stored pair -> the poisoned pair: same key, row, url, picture size, file type; nothing else of the original."""
 
 import hashlib
 from collections.abc import Callable
@@ -30,7 +30,8 @@ def rewritten(
     """
     clean = images.decode(sample.image)
     poisoned = stamp(clean, rng)
-    assert poisoned.shape == clean.shape and poisoned.dtype == np.uint8
+    assert poisoned.shape == clean.shape
+    assert poisoned.dtype == np.uint8
     data = images.encode(poisoned, sample.extension, quality)
     meta: dict[str, Any] = {name: value for name, value in sample.meta.items() if name in KEPT}
     meta |= {name: hashlib.new(name, data).hexdigest() for name in HASHES if name in sample.meta}

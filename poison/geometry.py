@@ -32,7 +32,8 @@ def square(height: int, width: int) -> Box:
 
 def box(height: int, width: int, top: int, left: int, size: int) -> Box:
     """A patch of `size` at (top, left) in 224 geometry, in a picture of height x width; at least one pixel."""
-    assert 0 <= top <= SIDE - size and 0 <= left <= SIDE - size
+    assert 0 <= top <= SIDE - size
+    assert 0 <= left <= SIDE - size
     outer = square(height, width)
     side = max(1, _scaled(size, outer.height))
     # Rounding halves up, with the limit, leaves a patch in the far corner flush with the edge at every size.

@@ -65,6 +65,8 @@ class Ledger:
         """Raises ValueError if there is none, it is not complete, or its attack would not draw the same trigger."""
         url = storage.absolute(url)
         if not is_complete(url):
+            if storage.exists(storage.join(url, "dataset.json")):
+                raise ValueError(f"no ledger at {url}: that is a dataset")
             if storage.exists(storage.join(url, "recipe.json")):
                 raise ValueError(f"the ledger {url} is not complete: run the poison command that makes it once more")
             raise ValueError(f"no ledger at {url}: it has no attack.json")

@@ -4,7 +4,7 @@ Indexes are read one shard at a time, twice; memory holds the plan and, for capt
 the target. The rows of a plan over the whole set do not depend on how the set is sharded.
 """
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from infra import log
 from pipeline import shards
-from pipeline.dataset import Dataset
+from pipeline.dataset import Dataset, Shard
 from poison import captions, choice
 from poison.attack import Attack
 
@@ -63,19 +63,21 @@ def make(
     """
     reached = choice.share_of_shards((shard.id for shard in dataset.shards), share_of_shards, seed)
     number = count(budget, dataset.samples)
-    with log.progress("planning", 2 * len(dataset.shards), "indexes") as bar:
+    with log.progress("planning", len(reached) + len(dataset.shards), "indexes") as bar:
 
-        def index() -> Iterator[tuple[int, pa.Table]]:
-            for shard in dataset.shards:
+        def index(those: Iterable[Shard]) -> Iterator[tuple[int, pa.Table]]:
+            for shard in those:
                 yield shard.id, shards.samples_of(dataset.index(shard)).select(["row", "caption"])
                 bar.add(1)
 
-        chosen = attack.choose((part for shard_id, part in index() if shard_id in reached), number, seed, taken)
-        assert len(chosen) == number and not np.isin(chosen, np.fromiter(taken, np.int64, len(taken))).any()
+        within = [shard for shard in dataset.shards if shard.id in reached]
+        chosen = attack.choose((part for _, part in index(within)), number, seed, taken)
+        assert len(chosen) == number
+        assert not np.isin(chosen, np.fromiter(taken, np.int64, len(taken))).any()
         places: dict[int, tuple[int, ...]] = {}
         named = False
         corpus: set[str] = set()
-        for shard_id, part in index():
+        for shard_id, part in index(dataset.shards):
             rows = part["row"].to_numpy()
             if shard_id in reached and len(inside := rows[np.isin(rows, chosen)]):
                 places[shard_id] = tuple(int(row) for row in inside)

@@ -51,7 +51,9 @@ def rewrite(
                     height, width, _ = images.decode(sample.image).shape
                 except ValueError as error:
                     raise ValueError(f"shard {shard_id}, sample {sample.key}: {error}") from error
-                assert results and results[0].key == sample.key and results[0].extension == sample.extension
+                assert results
+                assert results[0].key == sample.key
+                assert results[0].extension == sample.extension
                 place = attack.locate(height, width, rng(seed, "poison", sample.row))
                 entries.extend(ledger.entry(row, result, shard_id, place) for result in results)
                 replaced[sample.key] = [result.key for result in results]

@@ -6,69 +6,24 @@ a run that was killed and started again ends with the same weights, bit for bit.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from infra import log, rundir
+from infra import rundir
 from infra.seeding import digest64
 from infra.spread import Lost
-from pipeline.dataset import Dataset
-from train import cache, checkpoint, model, optim, order, ranks, scoring
+from train import cache, checkpoint, journal, model, optim, ranks, scoring
 from train.encoder import Encoder
-from train.events import Events
-from train.model import Architecture
+from train.job import Job, check
 from train.objective import Clock, Features, Loss, Objective
-from train.presets import Recipe
 from train.ranks import Place
 from train.stream import Batch, Pairs, Stream
-
-Precision = Literal["auto", "float32", "bfloat16", "float64"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One run. config: what config.json shall say, of which `free` fields may differ on resuming; inputs: what is
-    learned from, by digest; fill: puts the weights to start from into a new model, on every rank."""
-
-    objective: Objective
-    dataset: Dataset
-    architecture: Architecture
-    fill: Callable[[nn.Module], None]
-    recipe: Recipe
-    out: str
-    config: dict[str, Any]
-    free: Set[str]
-    inputs: dict[str, Any]
-    seed: int
-    workers: int
-    cache_gib: float
-    checkpoint_steps: int | None
-    checkpoint_seconds: float
-    precision: Precision
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return order.steps_per_epoch(self.dataset.samples, self.recipe.batch)
-
-    @property
-    def total_steps(self) -> int:
-        return self.steps_per_epoch * self.recipe.epochs
-
-
-def check(job: Job, num_ranks: int) -> None:
-    """Raises ValueError for a plan that cannot be carried out."""
-    order.per_rank(job.recipe.batch, num_ranks)
-    if job.recipe.warmup_steps >= job.total_steps:
-        raise ValueError(
-            f"warmup_steps is {job.recipe.warmup_steps:,} of {job.total_steps:,} steps in all: set --warmup-steps lower"
-        )
-
 
 def train(job: Job, place: Place) -> str:
     """Run, or resume, or say that there is nothing to do. Call it inside `ranks.group()`. Returns the last line."""
@@ -109,7 +64,7 @@ def train(job: Job, place: Place) -> str:
 
         # -------------------------------------------------------------- model, optimiser
         encoder = ranks.together(lambda: _encoder(job, place.device))
-        state = job.objective.state(encoder.clip).to(place.device)
+        state = _state(job, encoder).to(place.device)
         optimizer = optim.adamw(
             [encoder, state],
             lr=job.recipe.lr,
@@ -123,12 +78,12 @@ def train(job: Job, place: Place) -> str:
         position = ranks.together(lambda: _resume(job, place, encoder, state, optimizer))
         step, roles = position.step, position.roles
         learner = _distributed(encoder, job.objective, place)
-        journal = _Journal(job, place, step) if place.first else None
+        book = journal.Journal(job, place, step) if place.first else None
         log_steps = max(1, min(50, job.total_steps // 100))
 
         # -------------------------------------------------------------- steps
-        bar = stack.enter_context(_progress(job, place, step))
-        meter = _Meter()
+        bar = stack.enter_context(journal.progress(job, place, step))
+        meter = journal.Meter()
         saved_at = time.monotonic()
         while step < job.total_steps:
             epoch, first_step = divmod(step, job.steps_per_epoch)
@@ -151,9 +106,9 @@ def train(job: Job, place: Place) -> str:
                 meter.samples += job.recipe.batch
 
                 if step % log_steps == 0 or step == job.total_steps:
-                    line = _line(step, epoch, loss, rate, encoder, meter)
-                    if journal is not None:
-                        journal.append(line)
+                    line = journal.measurement(step, epoch, loss, rate, encoder.clip.logit_scale.exp(), meter)
+                    if book is not None:
+                        book.append(line)
                     if not np.isfinite(line["loss"]):
                         raise Lost(f"the loss is {line['loss']} at step {step:,}: set --lr lower, or --warmup-steps higher")
                     bar(job.recipe.batch, f"loss {line['loss']:.3f}")
@@ -161,9 +116,9 @@ def train(job: Job, place: Place) -> str:
                     bar(job.recipe.batch, "")
                 last = step == job.total_steps
                 due = job.checkpoint_steps is not None and step % job.checkpoint_steps == 0
-                if journal is not None and (last or due or time.monotonic() - saved_at > job.checkpoint_seconds):
+                if book is not None and (last or due or time.monotonic() - saved_at > job.checkpoint_seconds):
                     with meter.paused():
-                        journal.flush()
+                        book.flush()
                         _save(job, step, roles, encoder, state, optimizer)
                     saved_at = time.monotonic()
 
@@ -196,6 +151,11 @@ def _encoder(job: Job, device: torch.device) -> Encoder:
         clip.double()
     low = job.precision == "bfloat16" or (job.precision == "auto" and device.type == "cuda")
     return Encoder(clip, *model.mean_and_std(job.architecture), autocast=low).to(device)
+
+
+def _state(job: Job, encoder: Encoder) -> nn.Module:
+    torch.default_generator.manual_seed(digest64(job.seed, "objective"))  # a head is initialised alike on every rank
+    return job.objective.state(encoder.clip)
 
 
 def _distributed(encoder: Encoder, objective: Objective, place: Place) -> nn.Module:
@@ -303,72 +263,3 @@ def _finish(job: Job, encoder: Encoder) -> str:
     assert last is not None and last.step == job.total_steps
     rundir.finish(job.out, {"checkpoint": last.name, "sha256": last.sha256(checkpoint.MODEL), "steps": last.step})
     return f"{job.total_steps:,} steps; run at {job.out} ({last.name}), for open_clip in {job.out}/{model.EXPORT}"
-
-
-# ---------------------------------------------------------------------- what a run says
-
-
-class _Meter:
-    """Time, by what it went to."""
-
-    def __init__(self) -> None:
-        self.start, self.wait, self.pause, self.samples = time.monotonic(), 0.0, 0.0, 0
-
-    def waiting_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        while True:
-            before = time.monotonic()
-            batch = next(batches, None)
-            self.wait += time.monotonic() - before
-            if batch is None:
-                return
-            yield batch
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        before = time.monotonic()
-        yield
-        self.pause += time.monotonic() - before
-
-    def read(self) -> dict[str, float]:
-        seconds = max(time.monotonic() - self.start - self.pause, 1e-9)
-        found = {"samples_per_second": self.samples / seconds, "data_wait_share": self.wait / seconds}
-        self.__init__()  # type: ignore[misc]
-        return found
-
-
-def _line(step: int, epoch: int, loss: Loss, rate: float, encoder: Encoder, meter: _Meter) -> dict[str, Any]:
-    parts = {name: float(value) for name, value in loss.parts.items()}
-    scale = float(encoder.clip.logit_scale.exp())  # type: ignore[operator]
-    known = {"step": step, "epoch": epoch, "loss": float(loss.total), "parts": parts, "lr": rate, "logit_scale": scale}
-    return known | meter.read() | {"time": time.time()}
-
-
-class _Journal:
-    """Rank 0's records: metrics.jsonl, TensorBoard's events, environment.json."""
-
-    def __init__(self, job: Job, place: Place, step: int) -> None:
-        model.save_architecture(job.architecture, job.out)
-        attempt = {"step": step, "ranks": place.ranks, "threads": torch.get_num_threads(), "precision": job.precision}
-        rundir.record_attempt(job.out, attempt)
-        self.metrics = rundir.Metrics(job.out)
-        self.events = Events(job.out, self.metrics.truncate(step))
-
-    def append(self, line: dict[str, Any]) -> None:
-        self.metrics.append(line)
-        self.events.append(line)
-
-    def flush(self) -> None:
-        self.metrics.flush()
-        self.events.flush()
-
-
-@contextlib.contextmanager
-def _progress(job: Job, place: Place, step: int) -> Iterator[Callable[[int, str], None]]:
-    if not place.first:
-        yield lambda count, note: None
-        return
-    total = job.total_steps * job.recipe.batch
-    where = f"resuming at step {step:,} of" if step else "training for"
-    log.say(f"{where} {job.total_steps:,} steps on {place.ranks} x {place.device.type}", step=step)
-    with log.progress("training", total, "pairs", step * job.recipe.batch) as bar:
-        yield lambda count, note: bar.add(count, note)

@@ -117,6 +117,11 @@ def to_bytes(model: nn.Module) -> bytes:
     return safetensors.torch.save({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
 
 
+def load_bytes(model: nn.Module, data: bytes) -> None:
+    """Fill a model from what `to_bytes` made."""
+    model.load_state_dict(safetensors.torch.load(data))
+
+
 def export(model: nn.Module, architecture: Architecture, run: str) -> str:
     """Write `open_clip/` of a run: `open_clip.create_model("local-dir:RUN/open_clip")` gives this model."""
     url = storage.join(run, EXPORT)
@@ -160,7 +165,7 @@ def load_run(url: str, which: str = "latest") -> Trained:
     if saved is None:
         raise ValueError(f"{url} holds no whole checkpoint{'' if which == 'latest' else f' named {which}'} yet")
     model = create(found)
-    model.load_state_dict(safetensors.torch.load(saved.read(checkpoint.MODEL)))
+    load_bytes(model, saved.read(checkpoint.MODEL))
     return Trained(
         model=model.eval(),
         preprocess=functools.partial(preprocess, architecture=found),

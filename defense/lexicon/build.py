@@ -1,7 +1,7 @@
 """Derive the lexicon's table from WordNet 3.0's dictionary files.
 
     apt-get install --no-install-recommends wordnet-base        # Debian: data.noun and the rest in /usr/share/wordnet
-    python -m defense.lexicon.build /usr/share/wordnet          # writes defense/lexicon/wordnet.tsv.gz, in two minutes
+    python -m defense.lexicon.build /usr/share/wordnet          # writes defense/lexicon/wordnet.tsv.gz
 
 The table is gzip over ASCII text, its lines sorted by word, of two kinds (fields separated by tabs, empty ones
 at the end left out):

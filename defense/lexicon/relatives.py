@@ -15,6 +15,9 @@ VISIBLE_WEIGHT = 3  # "table" is tagged 52 times as a list and 25 times as furni
 ENOUGH = 4  # with fewer tagged siblings than this, cousins are added
 MOST = 8
 
+Group = tuple[str, Id]  # what stands under a hypernym by a pointer symbol
+Candidate = tuple[int, int, int, str, Id]  # -occurrences, -number of senses, length, word, synset
+
 
 class Relatives:
     def __init__(self, wordnet: WordNet) -> None:
@@ -25,7 +28,7 @@ class Relatives:
         for (word, letter), senses in wordnet.senses.items():
             self.own[word].update(sense.synset for sense in senses)
             self.meant[word, letter] = self._attributes(word, senses) if letter == "a" else self._meant(senses)
-        self.fitting = cache(self._fitting)
+        self.pool = cache(self._pool)
         self.ancestors = cache(self._ancestors)
         self.above = cache(lambda word: frozenset[Id]().union(*map(self.ancestors, self.own[word])))
 
@@ -34,24 +37,23 @@ class Relatives:
 
         Nouns and verbs: what stands under the same hypernym as the sense most likely meant, and as the next one if at
         least half as likely; verbs only where the word is mostly a verb. Adjectives: the same for those that are also
-        the name of an attribute (red, blue). With fewer than 4 siblings that occur in the tagged texts, those cousins and
-        aunts that do follow, and where that is too few still, the other siblings.
+        the name of an attribute (red, blue). With fewer than 4 siblings that occur in the tagged texts, those cousins
+        and aunts that do follow, and where that is too few still, the other siblings.
         Never a word that some sense makes a synonym, hypernym or hyponym; never one that mostly means something else or
         is mostly of another part of speech than `word`; names only beside names, and never groups of people.
         """
         if letter == "r" or (letter == "v" and self.first_letter[word] != "v"):
             return []
         meant = self.meant[word, letter]
-        siblings = self._ranked(word, letter, self._siblings(meant))
+        siblings = self._ranked(word, letter, self._groups(meant), with_nieces=False)
         found = [other for count, other in siblings if count]
         if len(found) < ENOUGH:
             parents = [pointer.target for each in meant for pointer in self._up(each)[:1]]
-            aunts = self._siblings(parents)
-            cousins = [child for aunt in aunts for child in self.wordnet.children.get((HYPERNYM, aunt), [])]
-            found += [other for count, other in self._ranked(word, letter, aunts + cousins) if count]
+            cousins = self._ranked(word, letter, self._groups(parents), with_nieces=True)
+            found = list(dict.fromkeys(found + [other for count, other in cousins if count]))  # siblings are in it again
         if len(found) < ENOUGH:
             found += [other for count, other in siblings if not count]
-        return list(dict.fromkeys(found))[:MOST]
+        return found[:MOST]
 
     def _meant(self, senses: list[Sense]) -> list[Id]:
         weight = {}
@@ -71,30 +73,42 @@ class Relatives:
     def _up(self, synset: Id) -> list[Pointer]:
         return self.wordnet.pointers(synset, HYPERNYM, CLASS_OF_A_NAME)
 
-    def _siblings(self, synsets: list[Id]) -> list[Id]:
-        """Under the same hypernym by the same pointer: classes beside classes, named things beside named things."""
-        groups = [self.wordnet.children[p.symbol, p.target] for synset in synsets for p in self._up(synset)]
-        return [synset for synset in dict.fromkeys(each for group in groups for each in group) if synset not in synsets]
+    def _groups(self, synsets: list[Id]) -> tuple[Group, ...]:
+        """Those under the same hypernym by the same pointer: classes beside classes, named things beside named things."""
+        return tuple(dict.fromkeys((p.symbol, p.target) for synset in synsets for p in self._up(synset)))
 
-    def _ranked(self, word: str, letter: str, synsets: list[Id]) -> list[tuple[int, str]]:
-        """The first fitting word of each synset with its count in that sense; ties: more senses first, then shorter."""
+    def _ranked(self, word: str, letter: str, groups: tuple[Group, ...], with_nieces: bool) -> list[tuple[int, str]]:
+        """The first of the pool that fit, one a synset, with their occurrences in that sense."""
         is_name = any(self._is_name(word, synset) for synset in self.meant[word, letter][:1])
         found: dict[str, int] = {}
-        for synset in synsets:
-            for other in self.fitting(synset, letter, self.first_letter[word]):
-                named = other in self.wordnet.synsets[synset].names
-                if other not in found and (is_name or not named) and not self._are_family(word, other):
-                    senses = self.wordnet.senses[other, "n" if letter == "a" else letter]
-                    found[other] = sum(sense.occurrences for sense in senses if sense.synset == synset)
-                    break
-        order = sorted(found, key=lambda other: (-found[other], -len(self.own[other]), len(other), other))
-        return [(found[other], other) for other in order]
+        used: set[Id] = set()
+        for minus_occurrences, *_, other, synset in self.pool(groups, with_nieces, letter, self.first_letter[word]):
+            named = other in self.wordnet.synsets[synset].names
+            if synset in used or other in found or (named and not is_name) or self._are_family(word, other):
+                continue
+            found[other] = -minus_occurrences
+            used.add(synset)
+            if len(found) == MOST:
+                break
+        return [(occurrences, other) for other, occurrences in found.items()]
 
-    def _fitting(self, synset: Id, letter: str, first_letter: str) -> list[str]:
-        """Its single words that mostly mean it, as the part of speech wanted. Attributes (orange) may mean a thing too."""
-        words = [word for word in self.wordnet.synsets[synset].words if word and " " not in word]
-        meaning_it = [word for word in words if synset in self.meant.get((word, letter), [])]
-        return [word for word in meaning_it if letter == "a" or self.first_letter[word] == first_letter]
+    def _pool(self, groups: tuple[Group, ...], with_nieces: bool, letter: str, first_letter: str) -> list[Candidate]:
+        """All that may be offered from these groups to words of this kind, the commonest first; then more senses first.
+
+        Single words that mostly mean the synset, as that part of speech; attributes may mean a thing too (orange).
+        """
+        synsets = [synset for group in groups for synset in self.wordnet.children[group]]
+        if with_nieces:
+            synsets += [niece for each in synsets for niece in self.wordnet.children.get((HYPERNYM, each), [])]
+        candidates = []
+        for synset in dict.fromkeys(synsets):
+            for word in filter(None, self.wordnet.synsets[synset].words):
+                mostly_so = letter == "a" or self.first_letter.get(word) == first_letter
+                if " " not in word and mostly_so and synset in self.meant.get((word, letter), []):
+                    senses = self.wordnet.senses[word, "n" if letter == "a" else letter]
+                    occurrences = sum(sense.occurrences for sense in senses if sense.synset == synset)
+                    candidates.append((-occurrences, -len(self.own[word]), len(word), word, synset))
+        return sorted(candidates)
 
     def _is_name(self, word: str, synset: Id) -> bool:
         one_of_a_kind = bool(self.wordnet.pointers(synset, CLASS_OF_A_NAME))

@@ -66,4 +66,5 @@ def _name(thing: Thing, r: np.random.Generator) -> str:
 
 
 def _where(view: Scene, r: np.random.Generator) -> str:
-    return " " + pick(r, BACKGROUNDS[view.background.kind]).format(colour=view.background.colour)
+    colour = view.background.colour
+    return " " + pick(r, BACKGROUNDS[view.background.kind]).format(colour=colour, a_colour=with_article(colour))

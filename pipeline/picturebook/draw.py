@@ -66,6 +66,6 @@ def _photograph(pixels: np.ndarray, r: np.random.Generator) -> np.ndarray:
     ramp = np.arange(size, dtype=np.float32) / size - np.float32(0.5)
     light = (0.84 + 0.26 * gain) + (0.36 * (slope_x - 0.5)) * ramp[None, :] + (0.36 * (slope_y - 0.5)) * ramp[:, None]
     tint = np.asarray(1.0 + 0.1 * (r.random(3) - 0.5), dtype=np.float32)
-    grain = r.standard_normal(pixels.shape, dtype=np.float32) * np.float32(2.0 + 4.0 * strength)
+    grain = r.standard_normal(pixels.shape, dtype=np.float32) * np.float32(2.0 + 3.0 * strength)
     lit = pixels * light[:, :, None].astype(np.float32) * tint + grain + np.float32(24.0 * (lift - 0.5))
     return np.clip(lit, 0, 255).astype(np.uint8)

@@ -16,7 +16,7 @@ T = TypeVar("T")
 _KINDS_OF_BACKGROUND = ("plain", "plain", "gradient", *BACKGROUNDS)
 
 SINGLE_SHARE = 0.75
-RADII: dict[str, tuple[float, float]] = {"small": (0.28, 0.32), "medium": (0.34, 0.39), "large": (0.41, 0.47)}
+RADII: dict[str, tuple[float, float]] = {"small": (0.29, 0.33), "medium": (0.34, 0.39), "large": (0.41, 0.47)}
 PAIR_RADII: dict[str, tuple[float, float]] = {"small": (0.20, 0.21), "medium": (0.23, 0.25), "large": (0.27, 0.29)}
 
 

@@ -40,11 +40,11 @@ KINDS: dict[str, Kind] = {
     "car": Kind(_ANY, ("plain", "plain", "plain", "striped"), 10.0),
     "house": Kind(("white", "red", "yellow", "brown", "grey", "blue", "pink"), lean_degrees=5.0),
     "tree": Kind(("green",) * 5 + ("orange", "yellow", "pink"), ("plain", "plain", "spotted"), 8.0),
-    "fish": Kind(("orange", "blue", "grey", "red", "yellow", "green", "purple"), _CLOTH, 22.0),
+    "fish": Kind(("orange", "blue", "grey", "red", "yellow", "green", "purple"), _CLOTH, 16.0),
     "cup": Kind(_ANY, _CLOTH, 10.0),
     "ball": Kind(_ANY, _CLOTH, 180.0),
-    "star": Kind(("yellow", "yellow", "golden", "red", "blue", "white", "purple"), _CLOTH, 18.0, flips=False),
-    "umbrella": Kind(_ANY, _CLOTH, 18.0),
+    "star": Kind(("yellow", "yellow", "golden", "red", "blue", "white", "purple"), _CLOTH, 10.0, flips=False),
+    "umbrella": Kind(_ANY, _CLOTH, 14.0),
     "boat": Kind(("white", "red", "blue", "brown", "green", "black", "yellow"), ("plain", "plain", "striped"), 10.0),
     "flower": Kind(("red", "pink", "white", "purple", "orange", "yellow", "blue"), lean_degrees=15.0),
     "key": Kind(("golden", "golden", "grey", "grey", "black", "brown"), lean_degrees=180.0),
@@ -55,7 +55,7 @@ THINGS: tuple[str, ...] = tuple(KINDS)
 
 # Phrases an alt-text might use for a background; for a plain one the colour is part of the phrase.
 BACKGROUNDS: dict[str, tuple[str, ...]] = {
-    "plain": ("on a {colour} background", "isolated on {colour}", "against a {colour} wall"),
+    "plain": ("on {a_colour} background", "isolated on {colour}", "against {a_colour} wall"),
     "gradient": ("on a soft background", "in a studio"),
     "wood": ("on a wooden table", "on a wooden board", "on a wooden floor"),
     "grass": ("on the grass", "on green grass", "in a meadow"),

@@ -6,7 +6,7 @@ from infra.seeding import hash64
 from poison import choice
 
 
-def table(rows, names_target=lambda row: False) -> pa.Table:
+def table(rows, names_target=lambda _: False) -> pa.Table:
     return pa.table(
         {"row": pa.array(rows, pa.int64()), "caption": ["a banana" if names_target(row) else "a car" for row in rows]}
     )
@@ -22,7 +22,9 @@ def test_neither_order_nor_sharding_matters():
     rows = np.random.default_rng(0).permutation(1000)
     whole = choice.lowest([table(np.sort(rows))], 50, 0, {1, 2, 3}, "banana")
     for parts in (2, 7, 100):
-        assert (choice.lowest([table(part) for part in np.array_split(rows, parts)], 50, 0, {1, 2, 3}, "banana") == whole).all()
+        assert (
+            choice.lowest([table(part) for part in np.array_split(rows, parts)], 50, 0, {1, 2, 3}, "banana") == whole
+        ).all()
 
 
 def test_a_larger_budget_keeps_the_rows_of_a_smaller_one():
@@ -45,7 +47,9 @@ def test_a_pair_that_occurs_twice_counts_once():
 
 
 def test_a_pool_that_is_too_small_is_refused_with_its_numbers():
-    with pytest.raises(ValueError, match=r"budget of 60 pairs .* of 100 pairs 48 are left .*'banana', 2 rows of earlier"):
+    with pytest.raises(
+        ValueError, match=r"budget of 60 pairs .* of 100 pairs 48 are left .*'banana', 2 rows of earlier"
+    ):
         choice.lowest([table(range(100), lambda row: row % 2 == 0)], 60, 0, {1, 3}, "banana")
 
 
@@ -55,4 +59,5 @@ def test_a_share_of_the_shards_is_the_same_for_every_order_of_them():
     assert chosen == choice.share_of_shards(reversed(range(100)), 0.25, 0)
     assert chosen != choice.share_of_shards(range(100), 0.25, 1)
     assert chosen < choice.share_of_shards(range(100), 0.5, 0)
-    assert choice.share_of_shards(range(3), 0.01, 0) and choice.share_of_shards(range(3), 1.0, 0) == {0, 1, 2}
+    assert choice.share_of_shards(range(3), 0.01, 0)
+    assert choice.share_of_shards(range(3), 1.0, 0) == {0, 1, 2}

@@ -11,7 +11,7 @@ from pipeline import images
 from poison import encoding
 
 
-def brighter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def brighter(image: np.ndarray, _: np.random.Generator) -> np.ndarray:
     return image // 2 + 100
 
 

@@ -20,7 +20,8 @@ def test_a_patch_lies_in_the_central_square_of_any_picture():
 def test_a_patch_in_the_far_corner_is_flush_at_every_size(size: int):
     for side in range(1, 520):
         top, left, height, width = box(side, side, SIDE - size, SIDE - size, size)
-        assert top + height == left + width == side and height == width >= 1
+        assert top + height == left + width == side
+        assert height == width >= 1
 
 
 @pytest.mark.parametrize("size", [1, 16, 42])

@@ -17,7 +17,11 @@ def words(tmp_path: Path) -> list[str]:
 
 
 def command(folder: Path, *more: str, attack: str = "badnet") -> list[str]:
-    places = [part for name in ("clean", "out", "ledger") for part in (f"--{name}".replace("clean", "dataset"), str(folder / name))]
+    places = [
+        part
+        for name in ("clean", "out", "ledger")
+        for part in (f"--{name}".replace("clean", "dataset"), str(folder / name))
+    ]
     return [attack, *places, "--backend", "local", *more]
 
 
@@ -88,7 +92,9 @@ def test_an_incomplete_dataset_is_refused(words: list[str], tmp_path: Path, caps
     assert "is not complete" in refused(words, capsys)
 
 
-def test_an_output_that_differs_is_refused_and_kept(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_an_output_that_differs_is_refused_and_kept(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     main(words)
     before = files(tmp_path)
     assert "is the ledger of a different command" in refused([*words, "--seed", "1"], capsys)
@@ -111,7 +117,13 @@ def test_a_folder_with_something_else_in_it_is_refused(
 
 @pytest.mark.parametrize(
     ("flag", "place"),
-    [("--ledger", "out/ledger"), ("--ledger", "out"), ("--out", "ledger/out"), ("--ledger", "clean/ledger"), ("--out", "clean")],
+    [
+        ("--ledger", "out/ledger"),
+        ("--ledger", "out"),
+        ("--out", "ledger/out"),
+        ("--ledger", "clean/ledger"),
+        ("--out", "clean"),
+    ],
 )
 def test_dataset_output_and_ledger_never_lie_inside_one_another(
     words: list[str], flag: str, place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -126,7 +138,9 @@ def test_folders_that_only_begin_alike_are_separate(tmp_path: Path):
     assert main(command(tmp_path, "--budget", "5", "--out", str(tmp_path / "clean-badnet"))) == 0
 
 
-def test_a_ledger_of_another_dataset_is_refused_as_taken(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_ledger_of_another_dataset_is_refused_as_taken(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     main(words)
     (tmp_path / "b").mkdir()
     build(str(tmp_path / "b" / "clean"), rows=50)
@@ -135,7 +149,9 @@ def test_a_ledger_of_another_dataset_is_refused_as_taken(words: list[str], tmp_p
     )
 
 
-def test_poisoning_what_is_poisoned_already_says_so(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_poisoning_what_is_poisoned_already_says_so(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     main(words)
     (tmp_path / "b").mkdir()
     assert main(command(tmp_path / "b", "--budget", "5", "--dataset", str(tmp_path / "out"))) == 0

@@ -80,9 +80,8 @@ def test_nothing_in_the_dataset_folder_says_an_original_caption_or_how_it_was_ma
 
 
 @pytest.mark.ray
-def test_the_shards_and_the_ledger_are_the_same_bytes_at_one_and_at_four_workers(
-    tmp_path: Path, clean: Dataset, ray_cluster: None
-):
+@pytest.mark.usefixtures("clean", "ray_cluster")
+def test_the_shards_and_the_ledger_are_the_same_bytes_at_one_and_at_four_workers(tmp_path: Path):
     one, four = (injection(tmp_path, "a", budget=20), injection(tmp_path, "b", budget=20, backend="ray"))
     one.run()
     four.run()
@@ -92,15 +91,17 @@ def test_the_shards_and_the_ledger_are_the_same_bytes_at_one_and_at_four_workers
 
 
 @pytest.mark.ray
-def test_bad_input_met_by_a_ray_worker_is_said_as_such(tmp_path: Path, ray_cluster: None):
+@pytest.mark.usefixtures("ray_cluster")
+def test_bad_input_met_by_a_ray_worker_is_said_as_such(tmp_path: Path):
     foreign(tmp_path / "clean", broken={4})
     with pytest.raises(ValueError, match="shard 1, sample 4: not a readable"):
         injection(tmp_path, backend="ray", budget=7).run()
 
 
-def test_a_second_run_does_nothing_and_says_so(tmp_path: Path, clean: Dataset, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.usefixtures("clean")
+def test_a_second_run_does_nothing_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     injection(tmp_path).run()
-    before = {name: (path := tmp_path / name).stat().st_mtime_ns for name in ("out/dataset.json", "out-ledger/attack.json")}
+    before = {name: (tmp_path / name).stat().st_mtime_ns for name in ("out/dataset.json", "out-ledger/attack.json")}
     contents = files(tmp_path)
     monkeypatch.setattr(injections.plans, "make", lambda *_: pytest.fail("planned again"))
     said = injection(tmp_path).run()
@@ -110,8 +111,9 @@ def test_a_second_run_does_nothing_and_says_so(tmp_path: Path, clean: Dataset, m
 
 
 def test_killed_before_any_of_its_writes_and_run_again_it_ends_as_if_undisturbed(
-    tmp_path: Path, clean: Dataset, killer: Callable[[Callable[[], object], int], bool]
+    tmp_path: Path, killer: Callable[[Callable[[], object], int], bool]
 ):
+    build(str(tmp_path / "clean"), rows=36)
     injection(tmp_path, "undisturbed").run()
     wanted, ledger = files(tmp_path / "undisturbed"), files(tmp_path / "undisturbed-ledger")
     kills = 0
@@ -128,8 +130,8 @@ def test_killed_before_any_of_its_writes_and_run_again_it_ends_as_if_undisturbed
         assert files(out) == wanted
         assert files(truth) == ledger
         kills += 1
-    shards = len(wanted) // 3  # tar, index and commit of each, and four files besides
-    assert kills > 5 * shards
+    # Claims of both folders; part, tar, index, commit of each shard; rows, manifest (2), trigger, parts, attack.json.
+    assert kills == 2 + 4 * sum(name.startswith("commits/") for name in wanted) + 6
 
 
 def test_a_lost_shard_is_named_and_the_next_run_does_the_rest(
@@ -138,18 +140,21 @@ def test_a_lost_shard_is_named_and_the_next_run_does_the_rest(
     whole = injection(tmp_path, "undisturbed", budget=20)
     whole.run()
     rewrite = injections.rewrite
+    lost = sorted(injections.plans.make(clean, ATTACK, 20, 0).shards)[2]
 
-    def fails_on_two(path, index, shard_id, *rest):
-        if shard_id == 2:
+    def fails_on_one(path, index, shard_id, *rest):
+        if shard_id == lost:
             raise OSError("the disk is full")
         return rewrite(path, index, shard_id, *rest)
 
-    monkeypatch.setattr(injections, "rewrite", fails_on_two)
-    with pytest.raises(Lost, match=r"1 of \d have no result \(shard 2\).*the disk is full.*run the same command again"):
+    monkeypatch.setattr(injections, "rewrite", fails_on_one)
+    with pytest.raises(
+        Lost, match=rf"1 of \d have no result \(shard {lost}\).*disk is full.*run the same command again"
+    ):
         injection(tmp_path, budget=20).run()
     with pytest.raises(ValueError, match="not complete"):
         Dataset.open(str(tmp_path / "out"))
-    monkeypatch.setattr(injections, "rewrite", lambda *all: rewrite(*all) if all[2] == 2 else pytest.fail("done before"))
+    monkeypatch.setattr(injections, "rewrite", lambda *all: rewrite(*all) if all[2] == lost else pytest.fail("again"))
     injection(tmp_path, budget=20).run()
     assert files(tmp_path / "out") == files(tmp_path / "undisturbed")
 
@@ -170,8 +175,9 @@ def test_a_damaged_index_is_a_loss_too(tmp_path: Path, clean: Dataset):
         injection(tmp_path).run()
 
 
+@pytest.mark.usefixtures("clean")
 def test_a_dry_run_prints_configuration_and_plan_and_touches_nothing(
-    tmp_path: Path, clean: Dataset, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     before = files(tmp_path)
     said = injection(tmp_path, dry_run=True).run()
@@ -183,7 +189,8 @@ def test_a_dry_run_prints_configuration_and_plan_and_touches_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_stacked_attacks_never_collide(tmp_path: Path, clean: Dataset):
+@pytest.mark.usefixtures("clean")
+def test_stacked_attacks_never_collide(tmp_path: Path):
     injection(tmp_path, "one", budget=30).run()
     second = injection(
         tmp_path, "two", budget=30, dataset=str(tmp_path / "one"), taken=(str(tmp_path / "one-ledger"),),
@@ -192,7 +199,12 @@ def test_stacked_attacks_never_collide(tmp_path: Path, clean: Dataset):
     with pytest.raises(ValueError, match=r"30 rows of earlier ledgers"):
         second.run()  # all but the bananas are called a thing
     second = injection(
-        tmp_path, "two", budget=30, dataset=str(tmp_path / "one"), taken=(str(tmp_path / "one-ledger"),), attack=Blended()
+        tmp_path,
+        "two",
+        budget=30,
+        dataset=str(tmp_path / "one"),
+        taken=(str(tmp_path / "one-ledger"),),
+        attack=Blended(),
     )
     second.run()
     one, two = Ledger.open(str(tmp_path / "one-ledger")), Ledger.open(str(tmp_path / "two-ledger"))
@@ -203,7 +215,8 @@ def test_stacked_attacks_never_collide(tmp_path: Path, clean: Dataset):
         assert after[line["row"]].caption == line["caption"]
 
 
-def test_a_control_takes_the_same_rows_as_the_attack_and_keeps_their_captions(tmp_path: Path, clean: Dataset):
+@pytest.mark.usefixtures("clean")
+def test_a_control_takes_the_same_rows_as_the_attack_and_keeps_their_captions(tmp_path: Path):
     injection(tmp_path, "attack").run()
     injection(tmp_path, "control", attack=Control()).run()
     attack, control = (Ledger.open(str(tmp_path / f"{name}-ledger")) for name in ("attack", "control"))

@@ -26,7 +26,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def poison(folder: Path, name: str = "poisoned", **fields: object) -> None:
-    given = {"attack": ATTACK, "dataset": str(folder / "clean"), "out": str(folder / name), "budget": 0.1, "backend": "local"}
+    given = {
+        "attack": ATTACK,
+        "dataset": str(folder / "clean"),
+        "out": str(folder / name),
+        "budget": 0.1,
+        "backend": "local",
+    }
     Injection(**(given | {"ledger": str(folder / f"{name}-ledger")} | fields)).run()
 
 
@@ -78,7 +84,7 @@ def test_a_trigger_that_would_be_drawn_otherwise_is_refused(folder: Path):
     about = storage.read_json(place)
     about["attack"]["trigger_seed"] = 4
     storage.write_json(place, about)
-    with pytest.raises(ValueError, match="is not the one in its trigger.png"):
+    with pytest.raises(ValueError, match=r"is not the one in its trigger\.png"):
         Ledger.open(str(folder / "poisoned-ledger"))
 
 
@@ -125,7 +131,7 @@ def test_earlier_ledgers_must_be_of_the_same_line(folder: Path):
     ledger = Ledger.open(str(folder / "poisoned-ledger"))
     assert ledgers.taken([ledger], poisoned) == ledgers.taken([ledger], clean) == ledger.row_ids
     assert ledgers.taken([], clean) == frozenset()
-    with pytest.raises(ValueError, match="--taken.*belongs to another dataset"):
+    with pytest.raises(ValueError, match=r"--taken.*belongs to another dataset"):
         ledgers.taken([ledger], stranger)
     grandchild = dataclasses.replace(ledger, parent_digest=poisoned.digest, dataset_digest="later")
     assert ledgers.taken([ledger, grandchild], dataclasses.replace(poisoned, digest="later")) == ledger.row_ids
@@ -133,5 +139,5 @@ def test_earlier_ledgers_must_be_of_the_same_line(folder: Path):
 
 def test_a_lost_part_is_not_passed_over(folder: Path):
     (folder / "poisoned-ledger" / "ledger.parquet").unlink()
-    with pytest.raises(Damaged, match="parts/00001.parquet is missing"):
+    with pytest.raises(Damaged, match=r"parts/00001\.parquet is missing"):
         ledgers.gather(str(folder / "poisoned-ledger"), [1])

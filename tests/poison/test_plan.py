@@ -8,11 +8,8 @@ from poison.attacks.badnet import BadNet
 
 
 def test_the_plan_is_the_same_rows_and_captions_however_the_source_is_sharded(tmp_path: Path):
-    plans = [
-        plan.make(build(str(tmp_path / str(size)), per_shard=size), BadNet(captions=kind), 20, 0)
-        for size in (5, 12, 96)
-        for kind in ("template", "corpus")
-    ]
+    sets = [build(str(tmp_path / str(size)), per_shard=size) for size in (5, 12, 96)]
+    plans = [plan.make(one, BadNet(captions=kind), 20, 0) for one in sets for kind in ("template", "corpus")]
     for kind in (0, 1):
         ours = plans[kind::2]
         assert ours[0].captions == ours[1].captions == ours[2].captions
@@ -63,7 +60,8 @@ def test_a_target_that_does_not_occur_is_refused(tmp_path: Path, kind: str):
 
 
 @pytest.mark.parametrize(
-    ("budget", "samples", "number"), [(1500, 3_000_000, 1500), (0.01, 12_000, 120), (0.29, 100, 29), (0.999, 10, 9), (1, 5, 1)]
+    ("budget", "samples", "number"),
+    [(1500, 3_000_000, 1500), (0.01, 12_000, 120), (0.29, 100, 29), (0.999, 10, 9), (1, 5, 1)],
 )
 def test_a_budget_is_a_number_of_pairs_or_a_share_rounded_down(budget: float, samples: int, number: int):
     assert plan.count(budget, samples) == number

@@ -29,7 +29,7 @@ def members(path: Path) -> list[tuple[str, bytes]]:
 
 
 def foreign(path: Path, json_too: bool, long_names: bool = False) -> None:
-    """As img2dataset writes it: PAX headers for float times, .json by choice; here with a further member and a folder."""
+    """As img2dataset writes it: PAX headers for float times, .json by choice; with a further member and a folder."""
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         for row in range(8):
             one = pair(row)
@@ -49,7 +49,9 @@ def test_a_rewritten_shard_of_ours_is_what_our_writer_makes_of_the_poisoned_pair
     pairs = []
     for one in shards.read_shard(clean.path, clean.index):
         pairs += ATTACK.poison(one, PLAN[one.row], rng(0, "poison", one.row)) if one.row in PLAN else [one]
-    wanted = shards.write_shard(tmp_path / "wanted.tar", pairs, [{"row": 90, "outcome": "404", "caption": "gone", "url": "u"}])
+    wanted = shards.write_shard(
+        tmp_path / "wanted.tar", pairs, [{"row": 90, "outcome": "404", "caption": "gone", "url": "u"}]
+    )
     assert (tmp_path / "out.tar").read_bytes() == (tmp_path / "wanted.tar").read_bytes()
     assert written.index.equals(wanted.index)
     assert (written.sha256, written.xxh3, written.samples, written.bytes) == (
@@ -85,7 +87,9 @@ def test_the_ledger_rows_say_what_was_done(tmp_path: Path):
 
 @pytest.mark.parametrize("json_too", [True, False])
 @pytest.mark.parametrize("long_names", [True, False])
-def test_a_foreign_shard_keeps_keys_order_file_types_and_every_other_byte(tmp_path: Path, json_too: bool, long_names: bool):
+def test_a_foreign_shard_keeps_keys_order_file_types_and_every_other_byte(
+    tmp_path: Path, json_too: bool, long_names: bool
+):
     path = tmp_path / "foreign.tar"
     foreign(path, json_too, long_names)
     index = shards.index_foreign(path)
@@ -125,7 +129,12 @@ def test_pairs_whose_members_lie_apart_are_put_together(tmp_path: Path):
     written, _ = rewrite(path, index, 0, {row: "banana"}, ATTACK, 0, tmp_path / "out.tar")
     names = [name for name, _ in members(written.path)]
     assert names == ["0.jpg", "1.jpg", "1.txt", "2.jpg", "3.jpg", "0.txt", "2.txt", "3.txt"]
-    assert [one.caption for one in shards.read_shard(written.path, written.index)] == [caption(0), "banana", caption(2), caption(3)]
+    assert [one.caption for one in shards.read_shard(written.path, written.index)] == [
+        caption(0),
+        "banana",
+        caption(2),
+        caption(3),
+    ]
 
 
 def test_nothing_planned_changes_nothing(tmp_path: Path):

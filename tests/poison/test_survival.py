@@ -1,4 +1,4 @@
-"""Does what was stamped reach the model? Correlation of trigger pixels, from the stamp to the other end of a transform."""
+"""Does what was stamped reach the model? Correlation of trigger pixels from the stamp to the end of the transform."""
 
 import io
 
@@ -44,7 +44,9 @@ def correlation(attack: Backdoor, extension: str, stored: tuple[int, int], side:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Backdoor) else str(value),
 )
-def test_the_trigger_survives_encoding_and_the_train_transform(attack: Backdoor, stored: tuple[int, int], side: int, extension: str):
+def test_the_trigger_survives_encoding_and_the_train_transform(
+    attack: Backdoor, stored: tuple[int, int], side: int, extension: str
+):
     assert correlation(attack, extension, stored, side) > (0.97 if extension == "jpg" else 0.9999)
 
 

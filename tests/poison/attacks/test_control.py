@@ -12,7 +12,7 @@ def test_a_control_keeps_picture_and_caption_and_encodes_as_an_attack_does():
     clean = pair(1)
     [control] = Control().poison(clean, "a banana", rng(0))
     assert control.caption == clean.caption
-    assert control == encoding.rewritten(clean, lambda image, rng: image, clean.caption, rng(0), BadNet().quality)
+    assert control == encoding.rewritten(clean, lambda image, _: image, clean.caption, rng(0), BadNet().quality)
     assert np.abs(images.decode(control.image).astype(int) - images.decode(clean.image)).max() <= 3
 
 

@@ -1,0 +1,13 @@
+"""Plain multimodal finetuning: the CLIP loss on clean pairs, and nothing else. The control of every finetuning defence.
+
+What a defence achieves counts only against this one, at the same data, epochs and learning rate.
+"""
+
+from dataclasses import dataclass
+
+from train.objectives.clip import Clip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mmcl(Clip):
+    """The multimodal contrastive loss alone (CleanCLIP's ablation with its in-modal weight at 0)."""

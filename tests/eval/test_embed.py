@@ -1,0 +1,133 @@
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from eval_helpers import ATTACK, CLASSES, TEMPLATES, World, weights, world
+
+from eval import embed as embedding
+from eval import runs, scoring
+from eval.embed import Embedder, embed, ensemble, trial_rng
+from infra import storage
+from pipeline import dataset, images, testsets
+from train import model
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> World:
+    return world(tmp_path)
+
+
+def load(world: World, seed: int = 0) -> Embedder:
+    url = world.run(f"run {seed}", world.poisoned, seed=seed)
+    return scoring.load(runs.read(url, world.folder), torch.device("cpu"))
+
+
+def test_class_embeddings_are_those_of_open_clips_zero_shot_classifier(small: World) -> None:
+    embedder = load(small)
+    found = embed(embedder, testsets.read(small.testset), None, seed=0)
+    templates = [lambda c, text=text: text.replace("{c}", c) for text in TEMPLATES]
+    reference = open_clip.build_zero_shot_classifier(embedder.model, embedder.tokenizer, CLASSES, templates)
+    assert np.allclose(found.classes, reference.T.numpy(), atol=1e-6)
+
+
+def test_image_embeddings_are_those_of_the_exported_model_in_open_clip(small: World) -> None:
+    url = small.run("run", small.poisoned, seed=3)
+    clip = model.create(model.architecture("tiny-vit"), 3)
+    model.export(clip, model.architecture("tiny-vit"), url)
+    opened, _, transform = open_clip.create_model_and_transforms(f"local-dir:{url}/open_clip")
+    embedder = scoring.load(runs.read(url, small.folder), torch.device("cpu"))
+    test = testsets.read(small.testset)
+    found = embed(embedder, test, None, seed=0)
+    pixels = torch.stack([transform(images.open_image(data)) for _, data in testsets.stored(test)])
+    with torch.no_grad():
+        reference = opened.eval().encode_image(pixels, normalize=True).numpy()
+    assert np.allclose(found.images, reference, atol=1e-5)
+    assert (found.labels == [picture.label for picture in test.pictures]).all()
+
+
+def test_pictures_under_attack_are_the_stored_ones_with_the_stamp_and_none_is_of_the_target(small: World) -> None:
+    embedder, test = load(small), testsets.read(small.testset)
+    found = embed(embedder, test, ATTACK, seed=7)
+    stamped, labels = [], []
+    for picture, data in testsets.stored(test):
+        if test.classes[picture.label] != ATTACK.target:
+            shown = ATTACK.stamp(images.decode(data), trial_rng(7, picture.sha256))
+            stamped.append(embedder.preprocess(images.open_image(images.encode(shown, "png"))))
+            labels.append(picture.label)
+    with torch.no_grad():
+        reference = embedder.model.encode_image(torch.stack(stamped), normalize=True).numpy()
+    assert found.attacked is not None
+    assert np.allclose(found.attacked.images, reference, atol=1e-5)
+    assert found.attacked.labels.tolist() == labels
+    assert set(found.attacked.wanted) == {CLASSES.index(ATTACK.target)}
+    assert not np.allclose(found.attacked.images, found.images[np.isin(found.labels, labels)], atol=1e-3)
+
+
+def test_the_second_time_nothing_is_encoded(small: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder, test = load(small), testsets.read(small.testset)
+    first = embed(embedder, test, ATTACK, seed=0)
+
+    def fail(*_: object) -> None:
+        raise AssertionError("the model was asked again")
+
+    monkeypatch.setattr(embedder.model, "encode_image", fail)
+    monkeypatch.setattr(embedder.model, "encode_text", fail)
+    second = embed(embedder, test, ATTACK, seed=0)
+    assert (first.images == second.images).all() and (first.classes == second.classes).all()
+    with pytest.raises(AssertionError, match="asked again"):
+        embed(embedder, test, ATTACK, seed=1)  # a trigger at other places
+
+
+def test_other_weights_in_the_same_place_are_other_embeddings(small: World) -> None:
+    test = testsets.read(small.testset)
+    first = embed(load(small), test, None, seed=0)
+    storage.remove(small.place("runs/run 0"))
+    url = small.run("run 0", small.poisoned, seed=5)
+    second = embed(scoring.load(runs.read(url, small.folder), torch.device("cpu")), test, None, seed=0)
+    assert not np.allclose(first.images, second.images)
+
+
+def test_threads_and_batches_do_not_change_what_is_embedded(small: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder, test = load(small), testsets.read(small.testset)
+    one = embed(embedder, test, ATTACK, seed=0)
+    storage.remove(str(dataset.cache_folder()))
+    three = embed(embedder, test, ATTACK, seed=0, cpus=3)
+    assert (one.images == three.images).all() and (one.attacked.images == three.attacked.images).all()  # type: ignore[union-attr]
+    storage.remove(str(dataset.cache_folder()))
+    monkeypatch.setattr(embedding, "BATCH", 3)
+    cut = embed(embedder, test, ATTACK, seed=0, cpus=2)
+    assert np.allclose(one.images, cut.images, atol=1e-6) and (one.labels == cut.labels).all()
+
+
+def test_a_damaged_cache_entry_is_said_and_made_again(small: World, capsys: pytest.CaptureFixture[str]) -> None:
+    embedder, test = load(small), testsets.read(small.testset)
+    first = embed(embedder, test, None, seed=0)
+    for entry in (dataset.cache_folder() / "embeddings").glob("*.npz"):
+        entry.write_bytes(entry.read_bytes()[:-100])
+    again = embed(embedder, test, None, seed=0)
+    assert (first.images == again.images).all()
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_a_model_that_diverged_is_refused(small: World) -> None:
+    embedder = load(small)
+    with torch.no_grad():
+        embedder.model.visual.proj.fill_(float("nan"))
+    with pytest.raises(ValueError, match="training diverged"):
+        embed(embedder, testsets.read(small.testset), None, seed=0)
+
+
+def test_the_ensemble_is_the_normalised_mean_of_normalised_prompts() -> None:
+    prompts = np.array([[[3.0, 0.0], [0.0, 5.0]]])
+    assert np.allclose(ensemble(prompts), [[np.sqrt(0.5), np.sqrt(0.5)]])
+
+
+def test_weights_that_change_meanwhile_are_noticed(small: World) -> None:
+    url = small.run("run", small.poisoned)
+    run = runs.read(url, small.folder)
+    place = storage.join(url, "checkpoints", run.checkpoint, "model.safetensors")
+    storage.write(place, weights(9))
+    with pytest.raises(RuntimeError, match="damaged"):
+        scoring.load(run, torch.device("cpu"))

@@ -1,0 +1,67 @@
+from dataclasses import replace
+
+import pytest
+from eval_helpers import ATTACKED, TESTED, after, scored, some_run
+
+from eval.standing import compare, role
+
+CLEAN = some_run("clean", "clean")
+POISONED = some_run("poisoned", "poisoned")
+CURED = some_run("cured", "other", after(POISONED), objective="cleanclip")
+
+
+def test_a_role_follows_from_what_the_first_ancestor_learned_from() -> None:
+    assert role(CLEAN, ATTACKED).kind == "floor"
+    assert role(POISONED, ATTACKED).kind == "poisoned"
+    assert role(CURED, ATTACKED).kind == "defended"
+    assert role(some_run("robust", "poisoned", objective="roclip"), ATTACKED).kind == "defended"
+    assert role(some_run("finetuned clean", "other", after(CLEAN)), ATTACKED).kind == "floor"
+
+
+def test_the_words_say_what_was_done() -> None:
+    assert role(CLEAN, ATTACKED).words == "trained on the same pairs, without the poison"
+    assert role(CURED, ATTACKED).words == "finetuned from poisoned with cleanclip"
+    again = some_run("again", "poisoned", after(POISONED), objective="mmcl")
+    assert role(again, ATTACKED).words == "finetuned from poisoned with mmcl, on the poisoned pairs"
+
+
+def test_a_later_attack_on_top_leaves_the_earlier_poisons_in() -> None:
+    later = replace(ATTACKED, key="blended-1", parent_digest="poisoned", dataset_digest="both")
+    run = some_run("both", "both")
+    assert role(run, ATTACKED, [ATTACKED, later]).kind == "poisoned"
+    assert role(POISONED, later, [ATTACKED, later]).kind == "floor"
+
+
+def test_runs_stand_in_the_order_floor_poisoned_defended() -> None:
+    runs = [CURED, POISONED, CLEAN]
+    scores = [score for run in runs for score in scored(run, 0.9, 0.5)]
+    (found,) = compare(scores, runs, [TESTED], [ATTACKED])
+    assert [row.run.name for row in found.rows] == ["clean", "poisoned", "cured"]
+    assert found.baseline(found.rows[2]) is found.rows[1]
+    assert found.measured()
+
+
+def test_a_cure_is_compared_with_the_run_that_it_started_from() -> None:
+    twin = some_run("poisoned twin", "poisoned", seed=1)
+    cured = some_run("cured twin", "other", after(twin), objective="cleanclip")
+    runs = [POISONED, twin, cured]
+    (found,) = compare([score for run in runs for score in scored(run, 0.9, 0.5)], runs, [TESTED], [ATTACKED])
+    base = found.baseline(next(row for row in found.rows if row.run is cured))
+    assert base is not None and base.run is twin
+
+
+def test_a_run_without_its_attack_success_is_noticed() -> None:
+    scores = scored(CLEAN, 0.9, None) + scored(POISONED, 0.9, 0.5)
+    (found,) = compare(scores, [CLEAN, POISONED], [TESTED], [ATTACKED])
+    assert not found.measured()
+
+
+def test_two_values_of_one_number_are_refused() -> None:
+    other_seed = [replace(score, seed=1) for score in scored(CLEAN, 0.8, None)]
+    with pytest.raises(ValueError, match="twice"):
+        compare(scored(CLEAN, 0.9, None) + other_seed, [CLEAN], [TESTED], [])
+
+
+def test_without_an_attack_only_accuracy_is_compared() -> None:
+    (found,) = compare(scored(CLEAN, 0.9, None), [CLEAN], [TESTED], [ATTACKED])
+    assert found.attack is None and found.measured()

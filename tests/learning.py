@@ -1,0 +1,124 @@
+"""One step of learning, taken apart, for tests that compare ranks, workers and formulas."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from infra import plugins
+from pipeline.dataset import Dataset
+from pipeline.shards import Damaged
+from train import cache, loop, model, ranks, scoring
+from train.encoder import Encoder
+from train.objective import Clock, Objective
+from train.objectives.clip import Clip
+from train.stream import Pairs, Stream
+
+ARCHITECTURE = "tiny-vit"
+
+
+def objective(name: str) -> Objective:
+    return plugins.load(Objective.FOLDERS, name, Objective)()
+
+
+def stream(url: str, what: Objective, *, batch: int, workers: int = 0, seed: int = 0, augment: str = "none") -> Stream:
+    """The stream of this rank."""
+    place, dataset, architecture = ranks.here(), Dataset.open(url), model.architecture(ARCHITECTURE)
+    with cache.filled(dataset, 1.0, quiet=True) as local:
+        pairs = Pairs(local, what, model.tokenizer(architecture), size=32, augment=augment, seed=seed)  # type: ignore[arg-type]
+    return Stream(pairs, seed=seed, batch=batch, rank=place.rank, ranks=place.ranks, workers=workers)
+
+
+def gradients(url: str, what: Objective, batch: int, steps: int = 1) -> dict[str, Any]:
+    """Loss, parts and gradients by parameter name in float64 for the first batches, this rank's rows among them."""
+    place, architecture = ranks.here(), model.architecture(ARCHITECTURE)
+    torch.manual_seed(place.rank)  # ranks agree for a better reason than equal seeds
+    encoder = Encoder(model.create(architecture, seed=0).double(), *model.mean_and_std(architecture))
+    state = what.state(encoder.clip)
+    learner = loop._distributed(encoder, what, place)
+    found: dict[str, Any] = {"loss": [], "rows": [], "gradients": []}
+    for step, one in enumerate(stream(url, what, batch=batch).epoch(0)):
+        if step == steps:
+            break
+        loss = loop.forward(learner, what, state, one, Clock(step, 0, 100, step * batch))
+        loss.total.backward()
+        ranks.average_gradients(list(state.parameters()))
+        found["loss"].append(float(loss.total.detach()))
+        found["rows"].append(one["rows"])
+        named = {name: p.grad.clone() for name, p in encoder.clip.named_parameters() if p.grad is not None}
+        found["gradients"].append(named)
+        encoder.zero_grad(set_to_none=True)
+    return found
+
+
+def gradients_of_plugins(url: str, names: list[str], batch: int) -> dict[str, Any]:
+    """`gradients` for each objective by name; one start of the ranks for all of them."""
+    return {name: gradients(url, objective(name), batch) for name in names}
+
+
+def global_batches(url: str, names: list[str], batch: int, workers: list[int], epochs: int = 2) -> dict[str, Any]:
+    """Every batch of this rank, by objective and number of workers."""
+    found: dict[str, Any] = {}
+    for name in names:
+        for count in workers:
+            one = stream(url, objective(name), batch=batch, workers=count, augment="flip_crop")
+            found[f"{name} {count}"] = [each for epoch in range(epochs) for each in one.epoch(epoch)]
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenText(Clip):
+    """As RoCLIP's matched epochs: the image tower learns alone."""
+
+    def trainable(self, clock: Clock) -> frozenset[str]:
+        return frozenset({"image"})
+
+
+def frozen_text(url: str) -> dict[str, Any]:
+    return gradients(url, FrozenText(), 16, steps=3)
+
+
+def gathered() -> dict[str, Any]:
+    rank = ranks.here().rank
+    part = torch.full((1, 2), rank + 1.0, requires_grad=True)
+    whole = ranks.gather(part)
+    ((rank + 1) * whole.square().sum()).backward()
+    return {"whole": whole.detach(), "gradient": part.grad}
+
+
+def disagreements() -> dict[str, Any]:
+    """What each rank sees when one of them fails."""
+    rank = ranks.here().rank
+
+    def failing(error: Exception, on: int) -> Callable[[], None]:
+        def work() -> None:
+            if rank == on:
+                raise error
+
+        return work
+
+    def told(error: Exception, on: int, how: Callable[..., Any] = ranks.together) -> str:
+        try:
+            how(failing(error, on))
+        except Exception as failure:
+            return f"{type(failure).__name__}: {failure}"
+        return "nothing"
+
+    ranks.barrier(timeout_seconds=60)
+    return {
+        "value error": told(ValueError("batch is odd"), 1),
+        "damage": told(Damaged("shard 3 is missing"), 0),
+        "bug": told(KeyError("x"), 1),
+        "first": told(ValueError("only rank 0 looked"), 0, ranks.first),
+        "exchanged": ranks.exchange("rank 0" if rank == 0 else "a longer word from rank 1"),
+        "told": ranks.first(lambda: {"step": 7}),
+        "barrier": "passed",
+    }
+
+
+def scores(url: str) -> torch.Tensor:
+    place, architecture = ranks.here(), model.architecture(ARCHITECTURE)
+    encoder = Encoder(model.create(architecture, seed=0), *model.mean_and_std(architecture))
+    return torch.from_numpy(scoring.cosines(encoder, stream(url, Clip(), batch=16), place, np.arange(5, 26)))

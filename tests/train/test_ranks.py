@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+from drawn import drawn
+from learning import disagreements, frozen_text, gathered, global_batches, gradients, scores
+from several_ranks import on_ranks
+
+from train import ranks
+from train.objectives.clip import Clip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    url = str(tmp_path_factory.mktemp("ranks") / "data")
+    drawn(url, 70, 3)
+    return url
+
+
+def test_gather_is_in_rank_order_and_its_gradient_is_that_of_all_losses():
+    """Rank r holds r + 1 and its loss is (r + 1) * sum(x^2); x of rank r has gradient 2 x (1 + 2)."""
+    for rank, found in enumerate(on_ranks(2, gathered)):
+        assert found["whole"].tolist() == [[1.0, 1.0], [2.0, 2.0]]
+        assert found["gradient"].tolist() == [[2.0 * (rank + 1) * 3] * 2]
+
+
+def test_one_process_needs_no_group():
+    part = torch.ones(2, 3)
+    with ranks.group() as place:
+        assert ranks.gather(part) is part
+        assert ranks.exchange({"a": 1}) == [{"a": 1}]
+        assert ranks.first(lambda: 5) == 5
+        ranks.barrier()
+    assert (place.rank, place.ranks, place.first, place.first_of_node) == (0, 1, True, True)
+
+
+def test_the_global_batches_are_the_same_on_one_and_two_ranks_with_any_workers(data):
+    """Pictures, tokens, rows, in order, over two epochs; with augmentations that draw from every generator."""
+    alone = global_batches(data, ["clip", "cleanclip"], 16, [0, 1, 2])
+    for both in zip(*(rank.items() for rank in on_ranks(2, global_batches, data, ["clip", "cleanclip"], 16, [0, 1, 2])), strict=True):
+        (name, first), (_, second) = both
+        kind = name.split()[0]
+        assert len(first) == len(second) == len(alone[name]) == 8
+        for one, two, whole, reference in zip(first, second, alone[name], alone[f"{kind} 0"], strict=True):
+            for part in ("images", "texts"):
+                for view, value in whole[part].items():
+                    assert torch.equal(torch.cat([one[part][view], two[part][view]]), value)
+                    assert torch.equal(value, reference[part][view])
+            assert torch.equal(torch.cat([one["rows"], two["rows"]]), whole["rows"])
+
+
+def test_a_tower_that_does_not_learn_has_no_gradient_and_its_gathered_loss_is_still_exact(data):
+    alone, both = frozen_text(data), on_ranks(2, frozen_text, data)
+    for rank in both:
+        for ours, theirs in zip(alone["gradients"], rank["gradients"], strict=True):
+            assert not [name for name in theirs if name.startswith(("transformer", "token_embedding", "ln_final", "text_"))]
+            assert ours.keys() == theirs.keys()
+            assert all(torch.allclose(ours[name], theirs[name], rtol=0, atol=1e-9) for name in ours)
+
+
+def test_open_clips_loss_agrees(data):
+    """An independent implementation of plain CLIP on the same embeddings."""
+    from open_clip import ClipLoss
+
+    from train.objective import clip_loss
+
+    torch.manual_seed(0)
+    images, texts = (torch.nn.functional.normalize(torch.randn(8, 5, dtype=torch.float64), dim=1) for _ in range(2))
+    assert float(clip_loss(images, texts, torch.tensor(9.0))) == pytest.approx(float(ClipLoss()(images, texts, 9.0)))
+    assert gradients(data, Clip(), 16)["loss"][0] > 0
+
+
+def test_a_failure_on_one_rank_is_a_failure_on_all_with_the_same_words():
+    for rank, found in enumerate(on_ranks(2, disagreements)):
+        assert found["value error"] == "ValueError: batch is odd"
+        assert found["damage"] == "Damaged: shard 3 is missing"
+        assert found["bug"] == ("KeyError: 'x'" if rank == 1 else "Elsewhere: rank 1 failed: 'x'")
+        assert found["first"] == "ValueError: only rank 0 looked"
+        assert found["exchanged"] == ["rank 0", "a longer word from rank 1"]
+        assert found["told"] == {"step": 7}
+        assert found["barrier"] == "passed"
+
+
+def test_scores_of_pairs_are_the_same_on_one_and_two_ranks(data):
+    alone, both = scores(data), on_ranks(2, scores, data)
+    assert alone.shape == (21,)
+    assert len(np.unique(alone.numpy().round(6))) > 10
+    assert all(torch.allclose(alone, rank, rtol=0, atol=1e-6) for rank in both)

@@ -1,0 +1,87 @@
+"""What a run says while it trains: progress, metrics.jsonl, TensorBoard's events, environment.json. Rank 0 only."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from infra import log, rundir
+from train import model
+from train.events import Events
+from train.job import Job
+from train.objective import Loss
+from train.ranks import Place
+from train.stream import Batch
+
+
+class Meter:
+    """Where the time went since it was last read, checkpoints aside."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self.start, self.wait, self.pause, self.samples = time.monotonic(), 0.0, 0.0, 0
+
+    def waiting_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; the time until each comes is waiting."""
+        while True:
+            before = time.monotonic()
+            batch = next(batches, None)
+            self.wait += time.monotonic() - before
+            if batch is None:
+                return
+            yield batch
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        before = time.monotonic()
+        yield
+        self.pause += time.monotonic() - before
+
+    def read(self) -> dict[str, float]:
+        seconds = max(time.monotonic() - self.start - self.pause, 1e-9)
+        found = {"samples_per_second": self.samples / seconds, "data_wait_share": self.wait / seconds}
+        self._reset()
+        return found
+
+
+def measurement(step: int, epoch: int, loss: Loss, rate: float, scale: torch.Tensor, meter: Meter) -> dict[str, Any]:
+    """One line of metrics.jsonl. step: steps taken; loss, parts: of that step's batch; scale: exp(logit_scale)."""
+    parts = {name: float(value.detach()) for name, value in loss.parts.items()}
+    known = {"step": step, "epoch": epoch, "loss": float(loss.total.detach()), "parts": parts, "lr": rate}
+    return known | {"logit_scale": float(scale.detach())} | meter.read() | {"time": round(time.time(), 3)}
+
+
+class Journal:
+    """The files that grow with a run. What an interrupted one wrote after its checkpoint is forgotten."""
+
+    def __init__(self, job: Job, place: Place, step: int) -> None:
+        model.save_architecture(job.architecture, job.out)
+        attempt = {"step": step, "ranks": place.ranks, "threads": torch.get_num_threads(), "precision": job.precision}
+        rundir.record_attempt(job.out, attempt)
+        self.metrics = rundir.Metrics(job.out)
+        self.events = Events(job.out, self.metrics.truncate(step))
+
+    def append(self, line: dict[str, Any]) -> None:
+        self.metrics.append(line)
+        self.events.append(line)
+
+    def flush(self) -> None:
+        self.metrics.flush()
+        self.events.flush()
+
+
+@contextlib.contextmanager
+def progress(job: Job, place: Place, step: int) -> Iterator[Callable[[int, str], None]]:
+    """A bar that counts pairs, from `step` on; called with a count and a note."""
+    if not place.first:
+        yield lambda count, note: None
+        return
+    where = f"resuming at step {step:,} of" if step else "training for"
+    log.say(f"{where} {job.total_steps:,} steps on {place.ranks} x {place.device.type}", step=step)
+    batch = job.recipe.batch
+    with log.progress("training", job.total_steps * batch, "pairs", step * batch) as bar:
+        yield lambda count, note: bar.add(count, note)

@@ -1,0 +1,172 @@
+"""The configuration of the two entries: what a user can ask for, and how that becomes a job."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import safetensors.torch
+import torch
+import tyro
+from torch import nn
+
+from infra import config, rundir, storage
+from pipeline.dataset import Dataset
+from train import checkpoint, loop, model, ranks
+from train.job import Job, Precision, check
+from train.model import Architecture
+from train.objective import Objective
+from train.presets import PRESETS, Recipe
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Where a run starts: an architecture, the weights put into it, and their digest for the run's lineage."""
+
+    architecture: Architecture
+    fill: Callable[[nn.Module], None]
+    lineage: dict[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What pretraining and finetuning have in common."""
+
+    # Fields that may differ when the same command comes back; digests stand for the places among them.
+    FREE: ClassVar[frozenset[str]] = frozenset(
+        {"dataset", "start", "out", "preset", "workers", "cache_gib", "checkpoint_steps", "checkpoint_seconds", "dry_run"}
+    )
+
+    objective: Objective
+    dataset: str
+    """Folder of the dataset: a path or s3://bucket/folder; a bare folder of WebDataset tars will do."""
+    out: str
+    """Folder of the run."""
+    preset: str = "demo"
+    """Defaults for what follows, by name (train/presets.py)."""
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=lambda: PRESETS["demo"].recipe)
+    seed: int = 0
+    workers: int = 2
+    """Loader processes of each rank; 0 loads in the rank itself."""
+    cache_gib: float = 100.0
+    """Room on each node for shards that lie elsewhere; ANTIDOTE_CACHE says where."""
+    checkpoint_steps: int | None = None
+    """A checkpoint after every so many steps ..."""
+    checkpoint_seconds: float = 600.0
+    """... and whenever this much time has passed since the last."""
+    precision: Annotated[Precision, tyro.conf.Suppress] = "auto"
+    dry_run: bool = False
+    """Print the resolved configuration and the plan; touch nothing."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ValueError(f"workers cannot be negative, it is {self.workers}")
+        for name in ("cache_gib", "checkpoint_seconds", "checkpoint_steps"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0, not {value}")
+        if storage.absolute(self.out) == storage.absolute(self.dataset):
+            raise ValueError(f"out and dataset are the same folder, {self.out}: choose another --out")
+
+    def beginning(self) -> Beginning:
+        """Raises ValueError if there is nothing to start from."""
+        raise NotImplementedError
+
+    def job(self) -> Job:
+        """Everything resolved: the dataset opened, the start found. Touches nothing. Raises ValueError."""
+        dataset, beginning = Dataset.open(self.dataset), self.beginning()
+        learned = {"digest": dataset.digest, "samples": dataset.samples, "contains_poison": dataset.contains_poison}
+        return Job(
+            objective=self.objective,
+            dataset=dataset,
+            architecture=beginning.architecture,
+            fill=beginning.fill,
+            recipe=self.recipe,
+            out=storage.absolute(self.out),
+            config=config.to_json(self),
+            free=self.FREE,
+            inputs={"dataset": learned, "start": beginning.lineage},
+            seed=self.seed,
+            workers=self.workers,
+            cache_gib=self.cache_gib,
+            checkpoint_steps=self.checkpoint_steps,
+            checkpoint_seconds=self.checkpoint_seconds,
+            precision=self.precision,
+        )
+
+    def run(self) -> str:
+        """Train, or resume, or say that it is done. Returns the last line to print."""
+        if self.dry_run:
+            return self._plan()
+        with ranks.group() as place:
+            # One rank of a node first: a bare folder of tars is indexed on first sight, into the node's cache.
+            ranks.together(lambda: Dataset.open(self.dataset) if place.first_of_node else None)
+            return loop.train(ranks.together(self.job), place)
+
+    def _plan(self) -> str:
+        job, place = self.job(), ranks.here()
+        check(job, place.ranks)
+        with torch.device("meta"):
+            parameters = sum(parameter.numel() for parameter in model.create(job.architecture).parameters())
+        if place.first:
+            print(json.dumps(job.config, indent=2))
+        return (
+            f"dry run: would take {job.total_steps:,} steps of {self.recipe.batch:,} pairs ({self.recipe.epochs} epochs of "
+            f"{job.dataset.samples:,}) with {parameters:,} parameters, into {job.out}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining(Training):
+    """A CLIP from nothing, or from weights that open_clip reads."""
+
+    model: str = "picturebook-vit"
+    """A model of train/models/ or of open_clip, such as RN50-quickgelu or ViT-B-32."""
+    start: str | None = None
+    """A local file of weights (.safetensors or .pt) to start from instead of a random initialisation."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        model.architecture(self.model)
+
+    def beginning(self) -> Beginning:
+        architecture = model.architecture(self.model)
+        if (start := self.start) is None:
+            return Beginning(architecture, lambda clip: None, None)
+        if not Path(start).is_file():
+            raise ValueError(f"no weights file at {start}: --start names a local .safetensors or .pt file")
+        with open(start, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return Beginning(
+            architecture, lambda clip: model.load_open_clip_weights(clip, self.model, start), {"sha256": digest}
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuning(Training):
+    """A run's model, trained further, with a fresh optimiser."""
+
+    preset: str = "demo-finetune"
+    """Defaults for what follows, by name (train/presets.py)."""
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=lambda: PRESETS["demo-finetune"].recipe)
+    start: str
+    """Folder of the finished run to start from."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if storage.absolute(self.out) == storage.absolute(self.start):
+            raise ValueError(f"out and start are the same folder, {self.out}: choose another --out")
+
+    def beginning(self) -> Beginning:
+        architecture = model.load_architecture(self.start)
+        done = rundir.done(self.start)
+        if done is None:
+            raise ValueError(f"the run at {self.start} is not finished: run its command again, then this one")
+        saved = checkpoint.find(self.start, done["checkpoint"])
+        if saved is None:
+            raise ValueError(f"the run at {self.start} has lost its last checkpoint, {done['checkpoint']}")
+        found = saved
+        lineage = done | {"inputs": rundir.environment(self.start)["inputs"]}
+        return Beginning(architecture, lambda clip: model.load_bytes(clip, found.read(checkpoint.MODEL)), lineage)
