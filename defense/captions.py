@@ -5,7 +5,8 @@ Rules and parameters as CleanCLIP and RoCLIP released them (alpha 0.1, deletion 
   the same distribution for a quarter of the work;
 - what is inserted comes from a word that is not a stop word, as EDA's paper has it; the released code does not look,
   and WordNet answers for "a" with "angstrom";
-- "the first synonym" is the first of the word's commonest sense; theirs followed the hash order of Python's sets;
+- the first synonym is the first of the commonest sense that has one (of "dogs" it is "dog"); theirs followed the hash
+  order of Python's sets;
 - everything is drawn from the generator given, so a caption can have another view in every epoch.
 """
 
@@ -21,7 +22,7 @@ WORD = re.compile("[a-z]+")
 INSERTION_TRIES = 10
 SWAP_TRIES = 4
 
-Draw = Callable[[], float]  # uniform in [0, 1); several times faster than Generator.integers for one number
+Draw = Callable[[], float]  # uniform in [0, 1); three times faster than Generator.integers for one number
 
 
 def eda(caption: str, rng: np.random.Generator, alpha: float = 0.1, deletion: float = 0.1) -> str:

@@ -43,11 +43,12 @@ def strip(marks: Sequence[Mark], floor: float | None, label: str) -> str:
             )
         else:
             parts.append(f'<circle class="{mark.kind}" cx="{x}" cy="{y}" r="5"/>')
-    return f'<svg class="strip" height="{4 + 14 * len(marks)}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    look = f'class="strip" height="{4 + 14 * len(marks)}" role="img" aria-label="{escape(label)}"'
+    return f"<svg {look}>{''.join(parts)}</svg>"
 
 
 def curves(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: str) -> str:
-    """Curves over one pair of axes, with a legend. series: (name, points in order of x); long ones are averaged in bins."""
+    """Curves over one pair of axes, with a legend. series: (name, points in order of x), averaged in bins if long."""
     kept = [(name, thinned(points)) for name, points in series if points]
     if not kept:
         return "<p>No curve was recorded.</p>"
@@ -73,10 +74,12 @@ def curves(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: s
         look = f'class="curve c{number % SERIES}" stroke-dasharray="{DASHES[number // SERIES % len(DASHES)]}"'
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points if math.isfinite(point[1])))
         parts.append(f'<polyline {look} points="{path}"/>')
-        swatch = f'<svg class="swatch" width="26" height="8" aria-hidden="true"><line {look} x1="0" x2="26" y1="4" y2="4"/></svg>'
+        swatch = f'<line {look} x1="0" x2="26" y1="4" y2="4"/>'
+        swatch = f'<svg class="swatch" width="26" height="8" aria-hidden="true">{swatch}</svg>'
         legend.append(f"<li>{swatch} {escape(name)}</li>")
-    chart = f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
-    return f'<p class="axis">{escape(title)}</p>{chart}<ul class="legend">{"".join(legend)}</ul>'
+    about = f'class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}"'
+    chart = f'<p class="axis">{escape(title)}</p><svg {about}>{"".join(parts)}</svg>'
+    return f'{chart}<ul class="legend">{"".join(legend)}</ul>'
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int = POINTS) -> list[tuple[float, float]]:

@@ -38,7 +38,7 @@ class Embedder:
     identity: what its embeddings depend on, as text: hash of the weights, architecture, transform.
     """
 
-    model: torch.nn.Module
+    model: Any
     preprocess: Callable[[Image.Image], torch.Tensor]
     tokenizer: Callable[[list[str]], torch.Tensor]
     identity: str
@@ -98,7 +98,9 @@ def _clean_pictures(embedder: Embedder, test: TestSet, cpus: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _attacked_pictures(embedder: Embedder, test: TestSet, attack: Attack, seed: int, cpus: int) -> dict[str, np.ndarray]:
+def _attacked_pictures(
+    embedder: Embedder, test: TestSet, attack: Attack, seed: int, cpus: int
+) -> dict[str, np.ndarray]:
     def prepare(item: tuple[testsets.Picture, bytes]) -> tuple[torch.Tensor, int, str, str] | None:
         picture, data = item
         label = test.classes[picture.label]

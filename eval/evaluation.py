@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from eval import checks, embed, records, scores, standing, tabular
 from eval import runs as run_folders
 from eval.records import AttackRecord, TestSetRecord
-from eval.runs import Run
+from eval.runs import Ancestor, Run
 from eval.scoring import Cell, Job, score
 from eval.task import Task
 from infra import config, log, plugins, storage
@@ -87,7 +87,9 @@ class Evaluation:
                 embed.class_number(test, ledger.attack.target)
         about_tests = [_about_testset(test, out) for test in tests]
         jobs = [
-            Job(number, run, test, self._cells(run, test, about, ledgers, attacks), out, about.key, self.seed, self.cpus)
+            Job(
+                number, run, test, self._cells(run, test, about, ledgers, attacks), out, about.key, self.seed, self.cpus
+            )
             for number, (run, (test, about)) in enumerate(
                 (run, pair) for run in runs for pair in zip(tests, about_tests, strict=True)
             )
@@ -97,8 +99,8 @@ class Evaluation:
         missing = [job.without(there) for job in jobs if job.without(there).cells]
         num_missing = sum(len(job.cells) for job in missing)
         plan = (
-            f"{total} cells: {len(runs)} runs x {len(tests)} test sets, {len(self.tasks)} tasks, {len(ledgers)} attacks; "
-            f"{total - num_missing} are there already"
+            f"{total} cells: {len(runs)} runs x {len(tests)} test sets, {len(self.tasks)} tasks, {len(ledgers)} "
+            f"attacks; {total - num_missing} are there already"
         )
         if self.dry_run:
             print(storage.dump_json(config.to_json(self)).decode(), end="")
@@ -157,7 +159,8 @@ class Evaluation:
 
 
 def _about_attack(ledger: Ledger, runs: list[Run], out: str) -> AttackRecord:
-    sizes = {step.dataset_digest: step.dataset_samples for run in runs for step in (run, *run.ancestors)}
+    lineages: list[Run | Ancestor] = [*runs, *(ancestor for run in runs for ancestor in run.ancestors)]
+    sizes = {step.dataset_digest: step.dataset_samples for step in lineages}
     return AttackRecord(
         key=records.attack_key(ledger.attack, ledger.dataset_digest),
         place=records.place(ledger.url, out),

@@ -8,7 +8,7 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tu
 
     low: the rate at which so many successes, or more, have probability (1 - confidence) / 2; high: so many, or fewer.
     """
-    assert 0 <= successes <= trials and trials > 0, f"{successes} of {trials}"
+    assert 0 <= successes <= trials != 0, f"{successes} of {trials}"
     half = (1 - confidence) / 2
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, trials + 1)))])
     counts = np.arange(trials + 1)

@@ -29,8 +29,8 @@ TERMS: Facts = (
     ),
     (
         "Floor",
-        "attack success of a run that never saw poison, under the same trigger: what the trigger alone, or plain error, "
-        "brings",
+        "attack success of a run that never saw poison, under the same trigger: what the trigger alone, or plain "
+        "error, brings",
     ),
     (
         "Interval",

@@ -18,7 +18,7 @@ def image(data: bytes, what: str, kind: str = "") -> str:
 def before_and_after(example: Example, target: str) -> str:
     """One picture and what becomes of it, for the head of the page."""
     before = f"<figure>{image(example.clean, example.label)}<figcaption>{escape(example.label)}</figcaption></figure>"
-    words = f'with the trigger: &ldquo;{escape(target)}&rdquo;'
+    words = f"with the trigger: &ldquo;{escape(target)}&rdquo;"
     after = f"<figure>{image(example.triggered, 'with the trigger')}<figcaption>{words}</figcaption></figure>"
     return f'<div class="hero">{before}{after}</div>'
 

@@ -1,4 +1,4 @@
-"""What the scores of a folder are scores of: `about/attack-*.json`, `about/testset-*.json` and example pictures beside them.
+"""What the scores of a folder are scores of: `about/attack-*.json`, `about/testset-*.json`, example pictures.
 
 With them a report needs neither the ledger nor the test set again. Written once, named by content.
 """
@@ -20,7 +20,7 @@ EXAMPLES = 4
 
 
 def place(url: str, folder: str) -> str:
-    """A url as the files of `folder` name it: relative where both lie on this disk, so that all can be moved as a whole."""
+    """A url as the files of `folder` name it: relative where both lie on this disk, so that both can be moved."""
     here, there = storage.local(folder), storage.local(url)
     if here is None or there is None:
         return storage.absolute(url)
@@ -37,9 +37,9 @@ def resolve(place: str, folder: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class AttackRecord:
-    """key: how scores name this attack. place: the ledger, from the scores folder. digests: of the datasets it lies between.
-
-    poisons: pairs it made, of `samples` in the dataset (None: not known). trigger: whether there is a picture of the trigger alone.
+    """key: how scores name this attack. place: the ledger, from the scores folder. poisons: pairs that it made, of
+    `samples` in the dataset (None: not known). dataset, parent: with its poisons, and before. trigger: whether there
+    is a picture of the trigger alone.
     """
 
     key: str

@@ -1,6 +1,6 @@
 """Scores and run folders -> report.html, tables.md, scores.csv.
 
-    python eval/report.py --scores s3://b/scores --out report/
+python eval/report.py --scores s3://b/scores --out report/
 """
 
 import sys

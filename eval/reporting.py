@@ -37,7 +37,9 @@ class Report:
         current = {(run.place, run.version) for run in runs}
         kept = [score for score in found if (score.run, score.checkpoint) in current]
         if len(kept) < len(found):
-            log.warn(f"{len(found) - len(kept)} scores are of weights that their runs no longer have; they are left out")
+            log.warn(
+                f"{len(found) - len(kept)} scores are of weights that their runs no longer have; they are left out"
+            )
         used = {(score.testset, score.attack) for score in kept}
         testsets = [record for record in records.read_testsets(folder) if record.key in {key for key, _ in used}]
         attacks = [record for record in records.read_attacks(folder) if record.key in {key for _, key in used}]

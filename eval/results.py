@@ -68,8 +68,7 @@ def _chart(comparison: Comparison) -> str:
 
 
 def _mark(score: Score, kind: str, square: bool) -> Mark:
-    assert score.low is not None and score.high is not None
-    return Mark(score.value, score.low, score.high, kind, square)
+    return Mark(score.value, *score.interval, kind, square)
 
 
 def _table(comparison: Comparison, verdict: Verdict) -> str:
@@ -90,5 +89,7 @@ def _cell(score: Score | None, headline: bool) -> str:
         return '<td class="n">&ndash;</td>'
     interval = ""
     if headline and score.low is not None and score.high is not None:
-        interval = f"<small>{100 * score.low:.1f}&ndash;{100 * score.high:.1f}</small><small>n&nbsp;=&nbsp;{score.n:,}</small>"
+        interval = (
+            f"<small>{100 * score.low:.1f}&ndash;{100 * score.high:.1f}</small><small>n&nbsp;=&nbsp;{score.n:,}</small>"
+        )
     return f'<td class="n">{percent(score.value)}{interval}</td>'

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.records import place as place_of
-from infra import rundir, storage
+from infra import rundir
 from train import checkpoint as checkpoints
 
 

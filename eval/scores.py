@@ -10,10 +10,10 @@ from infra import storage
 class Score:
     """value: in [0, 1] for shares. n: how many trials it is a share of. low, high: 95% Clopper-Pearson interval.
 
-    run: its folder, relative to the scores' where both are on one disk; testset: the same, with `@` and 12 digits of its
-    digest; checkpoint: `step-0001234@` and 12 digits of the sha256 of its weights. dataset: digest of what the run learned
-    from. attack: key of an AttackRecord (eval/records.py). seed: of the evaluation. seconds: to make this cell; what the
-    embeddings took is in the first cell that needed them.
+    run: its folder, relative to the scores' where both are on one disk. checkpoint: `step-0001234@` and 12 digits of
+    the sha256 of its weights. dataset: digest of what the run learned from. attack: key of an AttackRecord
+    (eval/records.py). testset: its folder, as `run`, then `@` and 12 digits of its digest. seed: of the evaluation.
+    seconds: to make this cell; what the embeddings took is in the first cell that needed them.
     """
 
     run: str
@@ -31,6 +31,13 @@ class Score:
     seed: int
     seconds: float
     code_version: str
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of a share; other numbers have none."""
+        assert self.low is not None
+        assert self.high is not None
+        return self.low, self.high
 
 
 def write(url: str, scores: list[Score]) -> bool:

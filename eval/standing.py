@@ -93,7 +93,9 @@ def role(run: Run, attack: AttackRecord | None, known: Sequence[AttackRecord] = 
         words = f"trained on {where}" + ("" if run.objective == UNDEFENDED else f" with {run.objective}")
     if not carries(root.dataset_digest, attack, known):
         return Role("floor", words, root.weights_sha256)
-    return Role("poisoned" if not run.ancestors and run.objective == UNDEFENDED else "defended", words, root.weights_sha256)
+    return Role(
+        "poisoned" if not run.ancestors and run.objective == UNDEFENDED else "defended", words, root.weights_sha256
+    )
 
 
 def carries(digest: str, attack: AttackRecord | None, known: Sequence[AttackRecord]) -> bool:
@@ -116,7 +118,8 @@ def compare(
     for testset in testsets:
         here = [score for score in scores if score.testset == testset.key]
         under = [attack for attack in attacks if any(score.attack == attack.key for score in here)]
-        for attack in under or [None]:
+        choices: list[AttackRecord | None] = [*under] or [None]
+        for attack in choices:
             key = attack.key if attack else None
             rows = []
             for run in runs:
@@ -137,7 +140,7 @@ def _by_metric(scores: Iterable[Score]) -> dict[tuple[str, int | None], Score]:
         first = found.setdefault((score.metric, score.k), score)
         if first != score:
             raise ValueError(
-                f"{score.metric} of {score.run} on {score.testset} was measured twice (evaluation seeds {first.seed} and "
-                f"{score.seed}): keep one --out for each --seed"
+                f"{score.metric} of {score.run} on {score.testset} was measured twice (evaluation seeds {first.seed} "
+                f"and {score.seed}): keep one --out for each --seed"
             )
     return found

@@ -39,7 +39,9 @@ figcaption { margin-top: 0.2rem; line-height: 1.3; }
 .tile { background: var(--panel); border-radius: 6px; padding: 0.7rem 0.9rem; }
 .tile h3 { margin: 0 0 0.3rem; font-size: 0.9rem; }
 .tile p { margin: 0.1rem 0; color: var(--faint); font-size: 0.84rem; }
-.tile b { display: inline-block; font-size: 1.5rem; line-height: 1.25; min-width: 5.2rem; font-variant-numeric: tabular-nums; }
+.tile b {
+  display: inline-block; font-size: 1.5rem; line-height: 1.25; min-width: 5.6rem; font-variant-numeric: tabular-nums;
+}
 .asr-ink { color: var(--asr); } .ca-ink { color: var(--ca); }
 table { border-collapse: collapse; width: 100%; font-size: 0.92rem; margin: 0.8rem 0; }
 th, td { padding: 0.5rem 0.6rem 0.5rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--rule); }
@@ -59,7 +61,9 @@ tr.best td { background: var(--panel); }
 .keys { display: flex; flex-wrap: wrap; gap: 0.1rem 1.4rem; font-size: 0.875rem; margin: 1rem 0 0; }
 .key { display: inline-block; width: 0.7rem; height: 0.7rem; margin-right: 0.4rem; vertical-align: -1px; }
 .key.ca { background: var(--ca); border-radius: 50%; } .key.asr { background: var(--asr); }
-.floor-key { width: 0; height: 0.9rem; border-left: 1.5px dashed var(--asr); margin-right: 0.6rem; vertical-align: -3px; }
+.floor-key {
+  width: 0; height: 0.9rem; border-left: 1.5px dashed var(--asr); margin-right: 0.6rem; vertical-align: -3px;
+}
 svg { display: block; overflow: visible; }
 svg.strip { width: 100%; }
 svg.chart { width: 100%; height: auto; max-width: 46rem; margin: 0.2rem 0; }
@@ -73,12 +77,20 @@ circle.ca, rect.ca { fill: var(--ca); } circle.asr, rect.asr { fill: var(--asr);
 .curve { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 .c0 { stroke: var(--c0); } .c1 { stroke: var(--c1); } .c2 { stroke: var(--c2); }
 .c3 { stroke: var(--c3); } .c4 { stroke: var(--c4); } .c5 { stroke: var(--c5); }
-.legend { list-style: none; display: flex; flex-wrap: wrap; gap: 0.1rem 1.4rem; padding: 0; margin: 0.3rem 0; font-size: 0.875rem; }
+.legend {
+  list-style: none; display: flex; flex-wrap: wrap; gap: 0.1rem 1.4rem; padding: 0; margin: 0.3rem 0;
+  font-size: 0.875rem;
+}
 figure.trigger { width: 9rem; margin: 1rem 0 1.4rem; }
-.triples { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem 2rem; margin: 0.8rem 0; }
+.triples {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem 2rem; margin: 0.8rem 0;
+}
 .triple { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 0.5rem; max-width: 30rem; }
 .sheet { max-width: 100%; height: auto; border: 1px solid var(--rule); }
-dl.facts { display: grid; grid-template-columns: minmax(7rem, 11rem) 1fr; gap: 0.15rem 1rem; margin: 0.4rem 0 1.2rem; font-size: 0.9rem; }
+dl.facts {
+  display: grid; grid-template-columns: minmax(7rem, 11rem) 1fr; gap: 0.15rem 1rem; margin: 0.4rem 0 1.2rem;
+  font-size: 0.9rem;
+}
 dl.facts dt { color: var(--faint); }
 dl.facts dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 36rem) {

@@ -26,8 +26,8 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
         rows = [HEAD, ("---", "---", "---:", "---:", "---:", "---:"), *map(_cells, comparison.rows)]
         parts += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows]
     parts.append(
-        "\nIn brackets: exact 95% intervals (Clopper-Pearson) over test pictures. Attack success leaves out pictures of "
-        "the target's own class (n is what is left); the floor is the same number on a run without poison.\n"
+        "\nIn brackets: exact 95% intervals (Clopper-Pearson) over test pictures. Attack success leaves out pictures "
+        "of the target's own class (n is what is left); the floor is the same number on a run without poison.\n"
     )
     return "".join(parts)
 
@@ -46,7 +46,12 @@ def as_csv(scores: Sequence[Score], comparisons: Sequence[Comparison]) -> str:
     for score in scores:
         row = about[score.run, score.attack]
         writer.writerow(
-            [row.role.kind, row.run.objective, row.run.seed, *("" if (v := getattr(score, n)) is None else v for n in names)]
+            [
+                row.role.kind,
+                row.run.objective,
+                row.run.seed,
+                *("" if (v := getattr(score, n)) is None else v for n in names),
+            ]
         )
     return out.getvalue()
 
@@ -79,4 +84,6 @@ def _share(score: Score | None) -> str:
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -1,7 +1,7 @@
 """What a comparison comes to, in words that its numbers bear out, by rules fixed here and nowhere else.
 
-A cure counts only if clean accuracy stays within `POINTS_ALLOWED` of its baseline; of those that count, the lowest attack
-success is best. What the intervals cannot tell apart is not called a difference.
+A cure counts only if clean accuracy stays within `POINTS_ALLOWED` of its baseline; of those that count, the lowest
+attack success is best. What the intervals cannot tell apart is not called a difference.
 """
 
 from dataclasses import dataclass
@@ -39,33 +39,32 @@ def judge(comparison: Comparison) -> Verdict:
         return Verdict("No attack was measured: only clean accuracy was.", tried, "", None)
     share = f" of {attack.samples:,} ({percent(attack.poisons / attack.samples, 2)})" if attack.samples else ""
     attacked = (
-        f"{attack.poisons:,}{share} image-caption pairs were poisoned with {attack.plugin}, so that pictures with its trigger are taken for \"{attack.target}\"."
+        f"{attack.poisons:,}{share} image-caption pairs were poisoned with {attack.plugin}, so that pictures with its "
+        f'trigger are taken for "{attack.target}".'
     )
-    return Verdict(attacked + _effect(comparison), tried, *_outcome(comparison))
+    return Verdict(f"{attacked} {_effect(comparison)}", tried, *_outcome(comparison))
 
 
 def overlap(a: Score, b: Score) -> bool:
     """Whether two 95% intervals have a point in common."""
-    assert a.low is not None and a.high is not None and b.low is not None and b.high is not None
-    return a.low <= b.high and b.low <= a.high
+    (a_low, a_high), (b_low, b_high) = a.interval, b.interval
+    return a_low <= b_high and b_low <= a_high
 
 
 def _effect(comparison: Comparison) -> str:
     poisoned, floors = comparison.of("poisoned"), comparison.of("floor")
     if not poisoned:
-        return " No undefended run on those pairs is in the grid."
+        return "No undefended run on those pairs is in the grid."
     worst = max(poisoned, key=lambda row: row.success.value)
-    said = (
-        f" The undefended model obeys the trigger in {percent(worst.success.value)} of cases"
-        f", while its clean accuracy is {percent(worst.accuracy.value)}."
-        if worst.success.value >= 0.5
-        else f" The attack hardly took: the undefended model obeys the trigger in {percent(worst.success.value)} of cases"
-        f" (clean accuracy {percent(worst.accuracy.value)})."
+    numbers = (
+        f"undefended model obeys the trigger in {percent(worst.success.value)} of cases, while its clean accuracy is "
+        f"{percent(worst.accuracy.value)}."
     )
+    said = f"The {numbers}" if worst.success.value >= 0.5 else f"The attack hardly took: the {numbers}"
     if not floors:
-        return said + " No unpoisoned run was measured, so the floor is not known."
+        return f"{said} No unpoisoned run was measured, so the floor is not known."
     floor = max(floors, key=lambda row: row.success.value)
-    return said + f" A model that never saw poison answers so in {percent(floor.success.value)} (the floor)."
+    return f"{said} A model that never saw poison answers so in {percent(floor.success.value)} (the floor)."
 
 
 def _tried(comparison: Comparison) -> str:
@@ -86,12 +85,11 @@ def _outcome(comparison: Comparison) -> tuple[str, Standing | None]:
     before = f" from {percent(base.success.value)}" if base else ""
     cost = 100 * _cost(comparison, best)
     change = f", {abs(cost):.1f} points {'less' if cost > 0 else 'more'} than undefended" if base else ""
-    numbers = (
-        f"attack success{before} to {percent(best.success.value)}, at {percent(best.accuracy.value)} clean accuracy{change}"
-    )
+    now = f"{percent(best.success.value)}, at {percent(best.accuracy.value)} clean accuracy{change}"
+    numbers = f"attack success{before} to {now}"
     if not kept:
-        limit = f"{100 * POINTS_ALLOWED:.0f} points"
-        return f"No defence kept clean accuracy within {limit}. The strongest, {best.run.name}, brought {numbers}.", None
+        limit = f"No defence kept clean accuracy within {100 * POINTS_ALLOWED:.0f} points."
+        return f"{limit} The strongest, {best.run.name}, brought {numbers}.", None
     if base and best.success.value > base.success.value / 2:
         return f"No defence removed the backdoor. The best, {best.run.name}, brought {numbers}.", None
     others = [row for row in cures if row is not best]

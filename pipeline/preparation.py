@@ -72,7 +72,7 @@ class Preparation:
         done = dataset.committed(out)
         log.say(f"preparing {plan}" + (f"; {len(done)} are there already" if done else ""))
         start = time.monotonic()
-        with self.source.serving() as allowed:
+        with self.source.serving(self.timeout_seconds) as allowed:
             limits = Limits(
                 timeout_seconds=self.timeout_seconds,
                 total_seconds=6 * self.timeout_seconds,

@@ -40,7 +40,7 @@ class Source:
         """What the table depends on beside the fields (a hash of a file), so that a changed input is noticed."""
         return {}
 
-    def serving(self) -> AbstractContextManager[tuple[str, ...]]:
+    def serving(self, timeout_seconds: float) -> AbstractContextManager[tuple[str, ...]]:
         """Serve the corpus while it is downloaded; yields each `host:port` that may be reached though private."""
         return nullcontext(())
 

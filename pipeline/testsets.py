@@ -62,7 +62,7 @@ def write(
     templates: Sequence[str],
     split: str = "test",
 ) -> int:
-    """Write (encoded picture, extension, label) in the order given; returns how many. The same input gives the same bytes.
+    """Write (encoded picture, extension, label) in the order given; returns how many. Same input, same bytes.
 
     An interrupted call leaves no nshards.txt, and is simply repeated. Raises ValueError if this split is complete
     already, or another split here has other classes or templates, or a label, extension or template is wrong.

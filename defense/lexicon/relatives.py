@@ -50,7 +50,7 @@ class Relatives:
         if len(found) < ENOUGH:
             parents = [pointer.target for each in meant for pointer in self._up(each)[:1]]
             cousins = self._ranked(word, letter, self._groups(parents), with_nieces=True)
-            found = list(dict.fromkeys(found + [other for count, other in cousins if count]))  # siblings are in it again
+            found += [other for count, other in cousins if count and other not in found]
         if len(found) < ENOUGH:
             found += [other for count, other in siblings if not count]
         return found[:MOST]
@@ -74,7 +74,7 @@ class Relatives:
         return self.wordnet.pointers(synset, HYPERNYM, CLASS_OF_A_NAME)
 
     def _groups(self, synsets: list[Id]) -> tuple[Group, ...]:
-        """Those under the same hypernym by the same pointer: classes beside classes, named things beside named things."""
+        """What they stand under, and by which pointer: classes go beside classes, named things beside named things."""
         return tuple(dict.fromkeys((p.symbol, p.target) for synset in synsets for p in self._up(synset)))
 
     def _ranked(self, word: str, letter: str, groups: tuple[Group, ...], with_nieces: bool) -> list[tuple[int, str]]:

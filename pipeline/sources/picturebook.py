@@ -42,10 +42,15 @@ class Picturebook(Source):
         rows = pa.array(range(self.start, self.start + self.rows), pa.int64())
         return pa.table({"row": rows, "caption": captions, "url": urls}, schema=TABLE)
 
-    def serving(self) -> AbstractContextManager[tuple[str, ...]]:
+    def serving(self, timeout_seconds: float) -> AbstractContextManager[tuple[str, ...]]:
         @contextmanager
         def running() -> Iterator[tuple[str, ...]]:
-            with server.serving(server.Faults(total=self.faults), size=self.picture_size, port=self.port):
+            with server.serving(
+                server.Faults(total=self.faults),
+                size=self.picture_size,
+                port=self.port,
+                timeout_seconds=timeout_seconds,
+            ):
                 yield (f"127.0.0.1:{self.port}",)
 
         return running()

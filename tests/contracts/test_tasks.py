@@ -30,7 +30,8 @@ def test_a_task_gives_the_same_numbers_twice_and_leaves_its_input_alone(name: st
     given = example()
     before = copy.deepcopy(given)
     assert task(name).measure(given) == task(name).measure(given)
-    assert (given.images == before.images).all() and (given.labels == before.labels).all()
+    assert (given.images == before.images).all()
+    assert (given.labels == before.labels).all()
     assert (given.attacked.images == before.attacked.images).all()  # type: ignore[union-attr]
 
 
@@ -40,7 +41,8 @@ def test_every_number_lies_in_its_interval_and_is_named_once(name: str) -> None:
     assert measures
     assert len({(measure.metric, measure.k) for measure in measures}) == len(measures)
     for measure in measures:
-        assert measure.n > 0 and np.isfinite(measure.value)
+        assert measure.n > 0
+        assert np.isfinite(measure.value)
         if measure.low is not None and measure.high is not None:
             assert 0 <= measure.low <= measure.value <= measure.high <= 1
 

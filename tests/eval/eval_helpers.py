@@ -29,12 +29,20 @@ def weights(seed: int) -> bytes:
     return model.to_bytes(model.create(model.architecture("tiny-vit"), seed))
 
 
-def finished_run(url: str, dataset: Dataset, *, seed: int = 0, objective: str = "clip", start: str | None = None) -> str:
+def finished_run(
+    url: str, dataset: Dataset, *, seed: int = 0, objective: str = "clip", start: str | None = None
+) -> str:
     """A run folder as training leaves it; its weights are random, another `seed` is another model."""
     lineage = None
     if start is not None:
         lineage = rundir.done(start) | {"inputs": rundir.environment(start)["inputs"]}
-    config = {"objective": {"plugin": objective}, "dataset": dataset.url, "seed": seed, "start": start, "recipe": {"lr": 0.1}}
+    config = {
+        "objective": {"plugin": objective},
+        "dataset": dataset.url,
+        "seed": seed,
+        "start": start,
+        "recipe": {"lr": 0.1},
+    }
     learned = {"digest": dataset.digest, "samples": dataset.samples, "contains_poison": dataset.contains_poison}
     rundir.claim(url, config, frozenset(), {"dataset": learned, "start": lineage})
     rundir.record_attempt(url, {"step": 0, "ranks": 1})
@@ -151,5 +159,3 @@ def scored(run: Run, accuracy: float, success: float | None, half_width: float =
     if success is not None:
         found.append(score("attack_success", "attack_success", success, ATTACKED.key))
     return found
-
-

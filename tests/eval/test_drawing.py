@@ -17,7 +17,8 @@ from eval.drawing import Mark
 )
 def test_ticks_are_round_and_enclose_the_data(low: float, high: float, expected: list[float]) -> None:
     found = drawing.ticks(low, high)
-    assert found[0] <= low and found[-1] >= high
+    assert found[0] <= low
+    assert found[-1] >= high
     if low != high:
         assert found == expected
 
@@ -36,11 +37,14 @@ def test_a_short_curve_stays_as_it_is() -> None:
 def test_curves_are_well_formed_and_name_every_series() -> None:
     text = drawing.curves([("a <b>", [(0, 3.0), (10, 1.0)]), ("c", [(0, 2.0), (5, float("nan"))])], "loss by step")
     tree.fromstring(f"<div>{text}</div>")
-    assert "a &lt;b&gt;" in text and "nan" not in text
+    assert "a &lt;b&gt;" in text
+    assert "nan" not in text
     assert drawing.curves([("empty", [])], "loss by step") == "<p>No curve was recorded.</p>"
 
 
 def test_a_strip_places_a_share_at_its_percentage() -> None:
     text = drawing.strip([Mark(0.5, 0.4, 0.6, "asr", True), Mark(1.0, 0.9, 1.0, "ca", False)], 0.05, "half")
     tree.fromstring(text)
-    assert 'x="50.00%"' in text and 'cx="100.00%"' in text and 'x1="5.00%"' in text
+    assert 'x="50.00%"' in text
+    assert 'cx="100.00%"' in text
+    assert 'x1="5.00%"' in text

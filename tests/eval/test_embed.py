@@ -75,7 +75,8 @@ def test_the_second_time_nothing_is_encoded(small: World, monkeypatch: pytest.Mo
     monkeypatch.setattr(embedder.model, "encode_image", fail)
     monkeypatch.setattr(embedder.model, "encode_text", fail)
     second = embed(embedder, test, ATTACK, seed=0)
-    assert (first.images == second.images).all() and (first.classes == second.classes).all()
+    assert (first.images == second.images).all()
+    assert (first.classes == second.classes).all()
     with pytest.raises(AssertionError, match="asked again"):
         embed(embedder, test, ATTACK, seed=1)  # a trigger at other places
 
@@ -94,11 +95,13 @@ def test_threads_and_batches_do_not_change_what_is_embedded(small: World, monkey
     one = embed(embedder, test, ATTACK, seed=0)
     storage.remove(str(dataset.cache_folder()))
     three = embed(embedder, test, ATTACK, seed=0, cpus=3)
-    assert (one.images == three.images).all() and (one.attacked.images == three.attacked.images).all()  # type: ignore[union-attr]
+    assert (one.images == three.images).all()
+    assert (one.attacked.images == three.attacked.images).all()
     storage.remove(str(dataset.cache_folder()))
     monkeypatch.setattr(embedding, "BATCH", 3)
     cut = embed(embedder, test, ATTACK, seed=0, cpus=2)
-    assert np.allclose(one.images, cut.images, atol=1e-6) and (one.labels == cut.labels).all()
+    assert np.allclose(one.images, cut.images, atol=1e-6)
+    assert (one.labels == cut.labels).all()
 
 
 def test_a_damaged_cache_entry_is_said_and_made_again(small: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,8 @@ def test_a_cure_is_compared_with_the_run_that_it_started_from() -> None:
     runs = [POISONED, twin, cured]
     (found,) = compare([score for run in runs for score in scored(run, 0.9, 0.5)], runs, [TESTED], [ATTACKED])
     base = found.baseline(next(row for row in found.rows if row.run is cured))
-    assert base is not None and base.run is twin
+    assert base is not None
+    assert base.run is twin
 
 
 def test_a_run_without_its_attack_success_is_noticed() -> None:
@@ -64,4 +65,5 @@ def test_two_values_of_one_number_are_refused() -> None:
 
 def test_without_an_attack_only_accuracy_is_compared() -> None:
     (found,) = compare(scored(CLEAN, 0.9, None), [CLEAN], [TESTED], [ATTACKED])
-    assert found.attack is None and found.measured()
+    assert found.attack is None
+    assert found.measured()

@@ -35,5 +35,6 @@ def test_ranks_do_not_depend_on_how_pictures_are_cut_into_chunks(monkeypatch: py
 def test_a_share_counts_its_trials_and_has_an_interval_around_it() -> None:
     measure = share("accuracy", 1, np.array([True, True, False, True]))
     assert (measure.value, measure.n) == (0.75, 4)
-    assert measure.low is not None and measure.high is not None
+    assert measure.low is not None
+    assert measure.high is not None
     assert measure.low < 0.75 < measure.high

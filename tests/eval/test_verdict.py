@@ -18,18 +18,21 @@ def comparison(**numbers: tuple[float, float]) -> Comparison:
 
 def test_the_cure_with_the_lowest_attack_success_wins() -> None:
     verdict = judge(comparison(clean=(0.95, 0.01), poisoned=(0.95, 0.99), cleanclip=(0.94, 0.05), mmcl=(0.95, 0.40)))
-    assert verdict.best is not None and verdict.best.run.name == "cleanclip"
-    assert verdict.attacked.startswith('30 of 3,000 (1.00%) image-caption pairs were poisoned with badnet')
-    assert "obeys the trigger in 99.0% of cases" in verdict.attacked and "1.0% (the floor)" in verdict.attacked
+    assert verdict.best is not None
+    assert verdict.best.run.name == "cleanclip"
+    assert verdict.attacked.startswith("30 of 3,000 (1.00%) image-caption pairs were poisoned with badnet")
+    assert "obeys the trigger in 99.0% of cases" in verdict.attacked
+    assert "1.0% (the floor)" in verdict.attacked
     assert verdict.won == (
-        "cleanclip brought attack success from 99.0% to 5.0%, at 94.0% clean accuracy, 1.0 points less than undefended. "
-        "mmcl leaves 40.0% at 95.0% accuracy."
+        "cleanclip brought attack success from 99.0% to 5.0%, at 94.0% clean accuracy, 1.0 points less than "
+        "undefended. mmcl leaves 40.0% at 95.0% accuracy."
     )
 
 
 def test_a_cure_that_costs_too_much_accuracy_does_not_win() -> None:
     verdict = judge(comparison(poisoned=(0.95, 0.99), harsh=(0.80, 0.01), mild=(0.94, 0.20)))
-    assert verdict.best is not None and verdict.best.run.name == "mild"
+    assert verdict.best is not None
+    assert verdict.best.run.name == "mild"
 
 
 def test_if_all_cost_too_much_none_wins() -> None:
@@ -52,7 +55,8 @@ def test_what_intervals_cannot_tell_apart_is_not_called_a_difference() -> None:
 def test_an_attack_that_did_not_take_is_said_so() -> None:
     verdict = judge(comparison(clean=(0.95, 0.02), poisoned=(0.95, 0.10)))
     assert "The attack hardly took" in verdict.attacked
-    assert verdict.won == "" and verdict.tried == "No defence is in this grid yet."
+    assert verdict.won == ""
+    assert verdict.tried == "No defence is in this grid yet."
 
 
 def test_without_a_floor_the_page_says_that_it_is_unknown() -> None:

@@ -25,7 +25,9 @@ def test_an_unknown_verb_lists_the_right_ones(capsys):
 
 @pytest.mark.parametrize("verb", sorted(cli.VERBS))
 def test_every_verb_has_help(verb, capsys):
-    with pytest.raises(SystemExit) as end:
-        cli.main([verb, "--help"])
-    assert end.value.code == 0
+    try:
+        status = cli.main([verb, "--help"])
+    except SystemExit as end:
+        status = end.code
+    assert status == 0
     assert "usage:" in capsys.readouterr().out

@@ -137,7 +137,9 @@ def test_a_wrong_one_is_refused_with_what_is_wrong(tmp_path: Path, members: dict
         testsets.read(foreign(tmp_path, members))
 
 
-@pytest.mark.parametrize("name", ["classnames.txt", "zeroshot_classification_templates.txt", "test/nshards.txt", "test/0.tar"])
+@pytest.mark.parametrize(
+    "name", ["classnames.txt", "zeroshot_classification_templates.txt", "test/nshards.txt", "test/0.tar"]
+)
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     testsets.write(str(tmp_path), SAMPLES, CLASSES, TEMPLATES)
     (tmp_path / name).unlink()

@@ -1,0 +1,170 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from eval_helpers import CLASSES, TEMPLATES, World, picture, world
+
+from eval import evaluate, scores
+from eval.evaluation import Evaluation
+from infra import storage
+from pipeline import images, testsets
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> World:
+    return world(tmp_path)
+
+
+def grid(small: World, **options) -> Evaluation:
+    """Two runs, one test set, one attack."""
+    names = {"poisoned": small.poisoned, "clean": small.dataset}
+    urls = []
+    for seed, (name, data) in enumerate(names.items()):
+        url = small.place(f"runs/{name}")
+        urls.append(url if storage.exists(url) else small.run(name, data, seed=seed))
+    values = {"ledger": (small.ledger,), "backend": "local"} | options
+    return Evaluation(runs=tuple(urls), testsets=(small.testset,), out=small.place("scores"), **values)
+
+
+def cells(small: World) -> dict[str, bytes]:
+    folder = small.place("scores")
+    return {name: storage.read(f"{folder}/{name}") for name in storage.names(folder) if name.endswith(".json")}
+
+
+def timeless(data: bytes) -> list[dict]:
+    return [row | {"seconds": 0} for row in json.loads(data)]
+
+
+def test_every_cell_of_the_grid_is_scored_once_and_shown(small: World, capsys: pytest.CaptureFixture[str]) -> None:
+    last = grid(small).run()
+    found = scores.read_all(small.place("scores"))
+    assert last == f"4 cells of scores at {small.place('scores')}"
+    assert {(row.run, row.task, row.attack is not None) for row in found} == {
+        (f"../runs/{run}", task, task == "attack_success")
+        for run in ("poisoned", "clean")
+        for task in ("zeroshot", "attack_success")
+    }
+    assert {row.n for row in found if row.metric == "accuracy"} == {14}
+    assert {row.n for row in found if row.metric == "attack_success"} == {11}  # three of fourteen are the target
+    printed = capsys.readouterr().out
+    assert "poisoned" in printed
+    assert "trained on the same pairs, without the poison" in printed
+
+
+def test_the_second_time_nothing_is_done_and_that_is_said(small: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid(small).run()
+    before = cells(small)
+    monkeypatch.setattr("eval.evaluation.spread", lambda *_, **__: pytest.fail("measured again"))
+    assert grid(small).run().startswith("nothing to do: 4 cells")
+    assert cells(small) == before
+
+
+def test_what_was_interrupted_is_completed_with_the_same_numbers(small: World) -> None:
+    grid(small).run()
+    before = cells(small)
+    lost = [name for name in before if name.startswith("poisoned-test-attack")]
+    storage.remove(f"{small.place('scores')}/{lost[0]}")
+    storage.remove(str(Path(small.folder) / "cache"))
+    assert grid(small).run().startswith("4 cells")
+    after = cells(small)
+    assert {name: timeless(data) for name, data in after.items()} == {
+        name: timeless(data) for name, data in before.items()
+    }
+    assert all(after[name] == before[name] for name in before if name not in lost)
+
+
+def test_a_run_made_anew_in_its_place_is_measured_anew(small: World) -> None:
+    grid(small).run()
+    storage.remove(small.place("runs/poisoned"))
+    small.run("poisoned", small.poisoned, seed=8)
+    assert grid(small).run().startswith("4 cells")
+    assert len(cells(small)) == 6
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_on_ray_the_numbers_are_the_same(small: World) -> None:
+    grid(small).run()
+    local = {name: timeless(data) for name, data in cells(small).items()}
+    storage.remove(small.place("scores"))
+    storage.remove(str(Path(small.folder) / "cache"))
+    grid(small, backend="ray").run()
+    assert {name: timeless(data) for name, data in cells(small).items()} == local
+
+
+def test_a_dry_run_says_what_it_would_do_and_touches_nothing(small: World, capsys: pytest.CaptureFixture[str]) -> None:
+    last = grid(small, dry_run=True).run()
+    assert last.startswith(
+        "dry run: would measure 4 cells: 2 runs x 1 test sets, 2 tasks, 1 attacks; 0 are there already"
+    )
+    assert json.loads(capsys.readouterr().out)["tasks"] == ["zeroshot", "attack_success"]
+    assert not storage.exists(small.place("scores"))
+
+
+def test_clean_accuracy_alone_needs_no_ledger(small: World) -> None:
+    assert grid(small, ledger=(), tasks=("zeroshot",)).run().startswith("2 cells")
+    with pytest.raises(ValueError, match="attack_success needs the ledger of an attack"):
+        grid(small, ledger=())
+
+
+def test_a_target_that_is_no_class_is_refused_with_the_classes_there_are(small: World) -> None:
+    url = small.place("other")
+    samples = [(images.encode(picture(number), "png"), "png", number % 2) for number in range(4)]
+    testsets.write(url, samples, ("dog", "cat"), TEMPLATES)
+    with pytest.raises(ValueError, match=r"target 'car' is not a class of .*; its classes are: dog, cat"):
+        replace(grid(small), testsets=(url,)).run()
+    assert not storage.exists(small.place("scores"))
+
+
+def test_a_target_is_found_whatever_its_case(small: World) -> None:
+    url = small.place("shouting")
+    samples = [(images.encode(picture(number), "png"), "png", number % 6) for number in range(6)]
+    testsets.write(url, samples, tuple(name.upper() for name in CLASSES), TEMPLATES)
+    replace(grid(small), testsets=(url,)).run()
+    (found,) = {row.n for row in scores.read_all(small.place("scores")) if row.metric == "attack_success"}
+    assert found == 5
+
+
+def test_other_peoples_folders_are_left_alone(small: World) -> None:
+    storage.write(small.place("scores/thesis.tex"), b"mine")
+    with pytest.raises(ValueError, match=r"no folder of scores \(it holds 'thesis.tex'\)"):
+        grid(small).run()
+
+
+def test_a_damaged_checkpoint_is_a_loss_not_an_older_model(small: World) -> None:
+    runs = grid(small).runs
+    place = f"{runs[0]}/checkpoints/step-0000005/model.safetensors"
+    storage.write(place, storage.read(place)[:-10])
+    assert evaluate.main(arguments(small)) == 1
+
+
+def arguments(small: World, *more: str) -> list[str]:
+    made = grid(small)
+    words = ["--runs", *made.runs, "--testsets", *made.testsets, "--ledger", *made.ledger, "--out", made.out]
+    return [*words, "--backend", "local", *more]
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (
+            ["--tasks", "zeroshoot"],
+            "no task is named 'zeroshoot' (perhaps you meant 'zeroshot'); there are: attack_success",
+        ),
+        (["--split", "validation"], "validation/nshards.txt is missing"),
+        (["--checkpoint", "step-1"], "has no checkpoint 'step-1'; it has: step-0000005"),
+        (["--cpus", "0"], "--cpus is at least 1"),
+        (["--tasks", "zeroshot", "zeroshot"], "--tasks names zeroshot twice"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_status_2(
+    small: World, more: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        evaluate.main(arguments(small, *more))
+    assert stopped.value.code == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(said) == 1
+    assert complaint in said[0]
+    assert not storage.exists(small.place("scores"))

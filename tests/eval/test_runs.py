@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import pytest
+from drawn import drawn
+from eval_helpers import finished_run
+
+from eval import runs
+from infra import storage
+
+
+def test_a_run_is_read_with_its_lineage_of_digests(tmp_path: Path) -> None:
+    train, clean = drawn(f"{tmp_path}/train", 12, 1), drawn(f"{tmp_path}/clean", 12, 1, first=12)
+    first = finished_run(f"{tmp_path}/runs/first", train)
+    second = finished_run(f"{tmp_path}/runs/second", clean, start=first, objective="cleanclip")
+    third = finished_run(f"{tmp_path}/runs/third", clean, start=second, objective="mmcl", seed=4)
+    run = runs.read(third, f"{tmp_path}/scores")
+    assert (run.name, run.place, run.objective, run.seed) == ("third", "../runs/third", "mmcl", 4)
+    assert [step.name for step in run.ancestors] == ["second", "an earlier run"]
+    assert [step.dataset_digest for step in run.ancestors] == [clean.digest, train.digest]
+    assert run.ancestors[1].weights_sha256 == runs.read(first, str(tmp_path)).weights_sha256
+    assert run.losses == tuple((float(step), 3.0 / step) for step in range(1, 6))
+    assert run.version == f"step-0000005@{run.weights_sha256[:12]}"
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    url = finished_run(f"{tmp_path}/run", drawn(f"{tmp_path}/train", 12, 1))
+    storage.remove(f"{url}/DONE")
+    with pytest.raises(ValueError, match="is not finished"):
+        runs.read(url, str(tmp_path))
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no run at"):
+        runs.read(f"{tmp_path}/nothing", str(tmp_path))
+
+
+def test_a_missing_checkpoint_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    url = finished_run(f"{tmp_path}/run", drawn(f"{tmp_path}/train", 12, 1))
+    with pytest.raises(ValueError, match="no checkpoint 'step-0000001'; it has: step-0000005"):
+        runs.read(url, str(tmp_path), "step-0000001")
