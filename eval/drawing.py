@@ -28,23 +28,31 @@ class Mark:
 
 
 def strip(marks: Sequence[Mark], floor: float | None, label: str) -> str:
-    """Shares on one axis from 0 to 100%, as wide as the page lets it; floor: where a dashed line stands."""
+    """Shares on one axis from 0 to 100%, as wide and high as the page lets it; floor: where a dashed line stands."""
     parts = [f'<line class="grid" x1="{x}%" x2="{x}%" y1="0" y2="100%"/>' for x in (0, 25, 50, 75, 100)]
     if floor is not None:
         parts.append(f'<line class="floor" x1="{_percent(floor)}" x2="{_percent(floor)}" y1="0" y2="100%"/>')
     for number, mark in enumerate(marks):
-        y = 9 + 14 * number
+        down = 14 * number - 7 * (len(marks) - 1)  # pixels from the middle
         x = _percent(mark.value)
-        whisker = f'x1="{_percent(mark.low)}" x2="{_percent(mark.high)}" y1="{y}" y2="{y}"'
+        parts.append(f'<g transform="translate(0 {down})">')
+        whisker = f'x1="{_percent(mark.low)}" x2="{_percent(mark.high)}" y1="50%" y2="50%"'
         parts.append(f'<line class="whisker {mark.kind}" {whisker}/>')
         if mark.square:
-            parts.append(
-                f'<rect class="{mark.kind}" x="{x}" y="{y - 4.5}" width="9" height="9" transform="translate(-4.5)"/>'
-            )
+            place = f'x="{x}" y="50%" width="9" height="9" transform="translate(-4.5 -4.5)"'
+            parts.append(f'<rect class="{mark.kind}" {place}/></g>')
         else:
-            parts.append(f'<circle class="{mark.kind}" cx="{x}" cy="{y}" r="5"/>')
-    look = f'class="strip" height="{4 + 14 * len(marks)}" role="img" aria-label="{escape(label)}"'
-    return f"<svg {look}>{''.join(parts)}</svg>"
+            parts.append(f'<circle class="{mark.kind}" cx="{x}" cy="50%" r="5"/></g>')
+    return f'<svg class="strip" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+
+
+def scale() -> str:
+    """The axis under a column of strips."""
+    anchors = {0: "start", 100: "end"}
+    texts = (
+        f'<text x="{x}%" y="12" text-anchor="{anchors.get(x, "middle")}">{x}%</text>' for x in (0, 25, 50, 75, 100)
+    )
+    return f'<svg class="scale" height="16" aria-hidden="true">{"".join(texts)}</svg>'
 
 
 def curves(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: str) -> str:

@@ -5,13 +5,16 @@ One job is one run on one test set, so that its embeddings are made once; one im
 
 import hashlib
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from eval import checks, embed, records, scores, standing, tabular
 from eval import runs as run_folders
 from eval.records import AttackRecord, TestSetRecord
 from eval.runs import Ancestor, Run
+from eval.scores import Score
 from eval.scoring import Cell, Job, score
+from eval.standing import Comparison
 from eval.task import Task
 from infra import config, log, plugins, storage
 from infra.spread import Backend, Lost, spread
@@ -19,6 +22,19 @@ from pipeline import testsets
 from pipeline.shards import Damaged
 from pipeline.testsets import TestSet
 from poison.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is measured on what, each with the record that a folder of scores keeps of it."""
+
+    runs: tuple[Run, ...]
+    tests: tuple[tuple[TestSet, TestSetRecord], ...]
+    attacks: tuple[tuple[Ledger, AttackRecord], ...]
+
+    def compare(self, found: Sequence[Score]) -> list[Comparison]:
+        runs = run_folders.named_apart(self.runs)
+        return standing.compare(found, runs, [about for _, about in self.tests], [about for _, about in self.attacks])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,43 +88,22 @@ class Evaluation:
 
     def _run(self) -> str:
         out = storage.absolute(self.out)
-        foreign = [name for name in storage.names(out) if not name.endswith(".json") and name != "about"]
-        if foreign:
-            raise ValueError(f"{out} exists and is no folder of scores (it holds {foreign[0]!r}): choose another --out")
-        runs = [run_folders.read(storage.absolute(url), out, self.checkpoint) for url in self.runs]
-        ledgers = [Ledger.open(url) for url in self.ledger]
-        attacks = [_about_attack(ledger, runs, out) for ledger in ledgers]
-        for ledger, attack in zip(ledgers, attacks, strict=True):
-            checks.lineage(runs, ledger, attack, attacks)
-            checks.disjointness(runs, ledger, attack, attacks, self.twins_allowed)
-        tests = [testsets.read(url, self.split) for url in self.testsets]
-        for test in tests:
-            for ledger in ledgers:
-                embed.class_number(test, ledger.attack.target)
-        about_tests = [_about_testset(test, out) for test in tests]
-        jobs = [
-            Job(
-                number, run, test, self._cells(run, test, about, ledgers, attacks), out, about.key, self.seed, self.cpus
-            )
-            for number, (run, (test, about)) in enumerate(
-                (run, pair) for run in runs for pair in zip(tests, about_tests, strict=True)
-            )
-        ]
+        grid = self._grid(out)
+        jobs = self._jobs(grid, out)
         there = set(storage.names(out))
-        total = sum(len(job.cells) for job in jobs)
-        missing = [job.without(there) for job in jobs if job.without(there).cells]
-        num_missing = sum(len(job.cells) for job in missing)
+        missing = [job for job in (job.without(there) for job in jobs) if job.cells]
+        total, num_missing = (sum(len(job.cells) for job in some) for some in (jobs, missing))
         plan = (
-            f"{total} cells: {len(runs)} runs x {len(tests)} test sets, {len(self.tasks)} tasks, {len(ledgers)} "
-            f"attacks; {total - num_missing} are there already"
+            f"{total} cells: {len(grid.runs)} runs x {len(grid.tests)} test sets, {len(self.tasks)} tasks, "
+            f"{len(grid.attacks)} attacks; {total - num_missing} are there already"
         )
         if self.dry_run:
             print(storage.dump_json(config.to_json(self)).decode(), end="")
             return f"dry run: would measure {plan}, into {out}"
-        for test, about_test in zip(tests, about_tests, strict=True):
+        for test, about_test in grid.tests:
             records.write(out, about_test)
-            for ledger, attack in zip(ledgers, attacks, strict=True):
-                self._illustrate(test, about_test, ledger, attack, out)
+            for ledger, about_attack in grid.attacks:
+                self._illustrate(test, about_test, ledger, about_attack, out)
         if missing:
             log.say(f"measuring {plan}")
             spread(
@@ -124,33 +119,70 @@ class Evaluation:
                 num_cpus=self.cpus,
             )
         found = [row for job in jobs for cell in job.cells for row in scores.read(storage.join(out, cell.file))]
-        print(tabular.plain(standing.compare(found, runs, about_tests, attacks)), end="\n\n")
+        print(tabular.plain(grid.compare(found)), end="\n\n")
         return f"{'' if missing else 'nothing to do: '}{total} cells of scores at {out}"
 
-    def _cells(
-        self, run: Run, test: TestSet, about: TestSetRecord, ledgers: list[Ledger], attacks: list[AttackRecord]
-    ) -> tuple[Cell, ...]:
-        cells = []
+    def _grid(self, out: str) -> Grid:
+        """Open everything, and check that it belongs together. Raises ValueError; touches nothing."""
+        foreign = [name for name in storage.names(out) if not name.endswith(".json") and name != "about"]
+        if foreign:
+            raise ValueError(f"{out} exists and is no folder of scores (it holds {foreign[0]!r}): choose another --out")
+        runs = [run_folders.read(storage.absolute(url), out, self.checkpoint) for url in self.runs]
+        ledgers = [Ledger.open(url) for url in self.ledger]
+        attacks = [_about_attack(ledger, runs, out) for ledger in ledgers]
+        for ledger, attack in zip(ledgers, attacks, strict=True):
+            checks.lineage(runs, ledger, attack, attacks)
+            checks.disjointness(runs, ledger, attack, attacks, self.twins_allowed)
+        tests = [testsets.read(url, self.split) for url in self.testsets]
+        for test in tests:
+            for ledger in ledgers:
+                embed.class_number(test, ledger.attack.target)
+        return Grid(
+            runs=tuple(runs),
+            tests=tuple((test, _about_testset(test, out)) for test in tests),
+            attacks=tuple(zip(ledgers, attacks, strict=True)),
+        )
+
+    def _jobs(self, grid: Grid, out: str) -> list[Job]:
+        pairs = [(run, test, about) for run in grid.runs for test, about in grid.tests]
+        return [
+            Job(
+                number=number,
+                run=run,
+                test=test,
+                cells=tuple(self._cells(run, about, grid)),
+                out=out,
+                testset=about.key,
+                seed=self.seed,
+                cpus=self.cpus,
+            )
+            for number, (run, test, about) in enumerate(pairs)
+        ]
+
+    def _cells(self, run: Run, about: TestSetRecord, grid: Grid) -> Iterator[Cell]:
         for name in self.tasks:
             task = plugins.load(Task.FOLDERS, name, Task)()
-            under = list(zip(ledgers, attacks, strict=True)) if task.under_attack else [(None, None)]
-            for ledger, attack in under:
+            under = (
+                [(ledger.attack, record.key) for ledger, record in grid.attacks] if task.under_attack else [(None, "")]
+            )
+            for attack, key in under:
                 identity = {
                     "run": run.place,
                     "weights": run.weights_sha256,
-                    "testset": [about.key, test.digest],
+                    "testset": [about.key, about.digest],
                     "task": config.to_json(task),
-                    "attack": attack.key if attack else None,
+                    "attack": key,
                     "seed": self.seed,
                 }
                 content = hashlib.sha256(storage.dump_json(identity)).hexdigest()[:12]
-                words = [run.name, about.name, name, *([attack.key] if attack else []), content]
+                words = [word for word in (run.name, about.name, name, key, content) if word]
                 file = re.sub(r"[^\w.-]+", "_", "-".join(words)) + ".json"
-                cells.append(Cell(file, task, ledger.attack if ledger else None, attack.key if attack else None))
-        return tuple(cells)
+                yield Cell(file, task, attack, key or None)
 
     def _illustrate(self, test: TestSet, about: TestSetRecord, ledger: Ledger, attack: AttackRecord, out: str) -> None:
         """What a report shows of an attack; its record comes last."""
+        if records.has_examples(out, attack, about) and records.has_attack(out, attack):
+            return
         examples = records.draw_examples(test, ledger.attack, lambda sha256: embed.trial_rng(self.seed, sha256))
         records.write_examples(out, attack, about, examples)
         if (picture := ledger.attack.trigger()) is not None:

@@ -114,7 +114,9 @@ def _training(runs: Sequence[Run]) -> str:
         ("Finetuning", [run for run in runs if run.ancestors]),
     ):
         if some:
-            series = [(f"{run.name} ({run.objective})", run.losses) for run in some]
+            series = [
+                (run.name if run.name == run.objective else f"{run.name} ({run.objective})", run.losses) for run in some
+            ]
             parts.append(f"<h3>{heading}</h3>{drawing.curves(series, 'Training loss against the number of steps')}")
     return f"<h2>Training</h2>{''.join(parts)}"
 

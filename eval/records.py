@@ -96,11 +96,12 @@ def attack_key(attack: Attack, dataset_digest: str) -> str:
 
 
 def write(folder: str, record: AttackRecord | TestSetRecord) -> None:
-    """Raises ValueError if another record of this name is there."""
-    place = storage.join(folder, "about", _name(record))
-    data = storage.dump_json(config.to_json(record))
-    if not storage.create(place, data) and storage.read(place) != data:
-        raise ValueError(f"{place} is about something else: choose another --out")
+    """The first record of a key stands: all that may differ in another is where the same things lie now."""
+    storage.create(storage.join(folder, "about", _name(record)), storage.dump_json(config.to_json(record)))
+
+
+def has_attack(folder: str, record: AttackRecord) -> bool:
+    return storage.exists(storage.join(folder, "about", _name(record)))
 
 
 def read_attacks(folder: str) -> list[AttackRecord]:
@@ -121,7 +122,7 @@ def _read(folder: str, start: str) -> Iterator[Any]:
 def _name(record: AttackRecord | TestSetRecord) -> str:
     if isinstance(record, AttackRecord):
         return f"attack-{record.key}.json"
-    return f"testset-{record.name}-{record.split}-{record.digest[:8]}.json"
+    return f"testset-{record.name}-{hashlib.sha256(record.key.encode()).hexdigest()[:8]}.json"
 
 
 # Example pictures: the first of each of a few classes, as stored, and as the attack shows them.
@@ -151,22 +152,27 @@ def read_trigger(folder: str, attack: AttackRecord) -> bytes | None:
 
 
 def write_examples(folder: str, attack: AttackRecord, testset: TestSetRecord, examples: list[Example]) -> None:
+    """The labels come last: with them all are there."""
+    stem = _examples(folder, attack, testset)
     for number, example in enumerate(examples):
-        stem = _example(attack, testset, number)
-        storage.write(storage.join(folder, f"{stem}-clean.png"), example.clean)
-        storage.write(storage.join(folder, f"{stem}-triggered.png"), example.triggered)
-        storage.write(storage.join(folder, f"{stem}.txt"), example.label.encode())
+        storage.write(f"{stem}-{number}-clean.png", example.clean)
+        storage.write(f"{stem}-{number}-triggered.png", example.triggered)
+    storage.write_json(f"{stem}.json", [example.label for example in examples])
+
+
+def has_examples(folder: str, attack: AttackRecord, testset: TestSetRecord) -> bool:
+    return storage.exists(f"{_examples(folder, attack, testset)}.json")
 
 
 def read_examples(folder: str, attack: AttackRecord, testset: TestSetRecord) -> list[Example]:
-    found = []
-    for number in range(EXAMPLES):
-        stem = storage.join(folder, _example(attack, testset, number))
-        if storage.exists(f"{stem}.txt"):
-            pictures = (storage.read(f"{stem}-{kind}.png") for kind in ("clean", "triggered"))
-            found.append(Example(storage.read(f"{stem}.txt").decode(), *pictures))
-    return found
+    if not has_examples(folder, attack, testset):
+        return []
+    stem = _examples(folder, attack, testset)
+    return [
+        Example(label, storage.read(f"{stem}-{number}-clean.png"), storage.read(f"{stem}-{number}-triggered.png"))
+        for number, label in enumerate(storage.read_json(f"{stem}.json"))
+    ]
 
 
-def _example(attack: AttackRecord, testset: TestSetRecord, number: int) -> str:
-    return f"about/example-{attack.key}-{testset.digest[:8]}-{number}"
+def _examples(folder: str, attack: AttackRecord, testset: TestSetRecord) -> str:
+    return storage.join(folder, "about", f"example-{attack.key}-{testset.digest[:8]}")

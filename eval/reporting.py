@@ -36,6 +36,9 @@ class Report:
         runs = _runs(found, folder)
         current = {(run.place, run.version) for run in runs}
         kept = [score for score in found if (score.run, score.checkpoint) in current]
+        for run in runs:
+            if not any(score.run == run.place for score in kept):
+                raise ValueError(f"no scores of the weights that {run.url} has now: run evaluate again")
         if len(kept) < len(found):
             log.warn(
                 f"{len(found) - len(kept)} scores are of weights that their runs no longer have; they are left out"
@@ -72,7 +75,8 @@ class Report:
 def _runs(found: Sequence[Score], folder: str) -> list[Run]:
     """The runs that scores name, at the checkpoints that were scored; each checkpoint as it is now."""
     wanted = sorted({(score.run, score.checkpoint.partition("@")[0]) for score in found})
-    return [run_folders.read(records.resolve(place, folder), folder, checkpoint) for place, checkpoint in wanted]
+    runs = [run_folders.read(records.resolve(place, folder), folder, checkpoint) for place, checkpoint in wanted]
+    return run_folders.named_apart(runs)
 
 
 def _check(comparisons: Sequence[Comparison]) -> None:

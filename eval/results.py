@@ -4,6 +4,7 @@ from html import escape
 
 from eval import drawing
 from eval.drawing import Mark
+from eval.runs import Run
 from eval.scores import Score
 from eval.standing import Comparison, Standing
 from eval.verdict import Verdict, percent
@@ -54,7 +55,6 @@ def _chart(comparison: Comparison) -> str:
     keys = ['<span><i class="key ca"></i>clean accuracy</span>']
     keys += ['<span><i class="key asr"></i>attack success</span>'] if attacked else []
     keys += ['<span><i class="key floor-key"></i>floor: attack success without poison</span>'] if floors else []
-    scale = "".join(f"<span>{x}%</span>" for x in (0, 25, 50, 75, 100))
     rows = []
     for row in comparison.rows:
         marks = [_mark(row.accuracy, "ca", False)] + ([_mark(row.success, "asr", True)] if attacked else [])
@@ -63,7 +63,7 @@ def _chart(comparison: Comparison) -> str:
         svg = drawing.strip(marks, max(floors) if floors else None, label)
         words = f"<b>{escape(row.run.name)}</b><small>{escape(row.role.words)}</small>"
         rows.append(f"<div><span>{words}</span>{svg}</div>")
-    axis = f'<div class="scale"><span></span><span>{scale}</span></div>'
+    axis = f"<div><span></span>{drawing.scale()}</div>"
     return f'<p class="keys">{"".join(keys)}</p><div class="strips">{"".join(rows)}{axis}</div>'
 
 
@@ -78,10 +78,20 @@ def _table(comparison: Comparison, verdict: Verdict) -> str:
     for row in comparison.rows:
         cells = "".join(_cell(row.get(metric, k), headline=k == 1) for metric, k, _ in columns)
         best = verdict.best is row
-        name = f"<b>{escape(row.run.name)}</b><small>seed {row.run.seed}{', best' if best else ''}</small>"
+        small = ", ".join((*settings(row.run), *(["best"] if best else [])))
+        name = f"<b>{escape(row.run.name)}</b><small>{escape(small)}</small>"
         rows.append(f'<tr{" class=best" if best else ""}><td class="run">{name}</td>{cells}</tr>')
     head = f'<tr><th scope="col">Run</th>{head}</tr>'
-    return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+    body = f"<thead>{head}</thead><tbody>{''.join(rows)}</tbody>"
+    return f'<table style="--columns: {len(columns)}">{body}</table>'
+
+
+def settings(run: Run) -> list[str]:
+    """What differs most often between runs that are compared."""
+    recipe = run.config.get("recipe", {})
+    known = [f"lr {recipe['lr']:g}"] if "lr" in recipe else []
+    known += [f"{recipe['epochs']} epochs"] if "epochs" in recipe else []
+    return [*known, f"seed {run.seed}"]
 
 
 def _cell(score: Score | None, headline: bool) -> str:

@@ -1,7 +1,9 @@
 """A finished run as an evaluation sees it: what its folder says of its weights, its data and its lineage."""
 
-import json
-from dataclasses import dataclass
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from eval.records import place as place_of
@@ -79,6 +81,15 @@ def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
     )
 
 
+def named_apart(runs: Sequence[Run]) -> list[Run]:
+    """The same runs, those of one name called by their place, and checkpoints of one run by their step as well."""
+    found = list(runs)
+    for longer in (lambda run: run.place.replace("../", ""), lambda run: f"{run.name} {run.checkpoint}"):
+        count = Counter(run.name for run in found)
+        found = [replace(run, name=longer(run)) if count[run.name] > 1 else run for run in found]
+    return found
+
+
 def _ancestors(place: str | None, lineage: dict[str, Any] | None) -> tuple[Ancestor, ...]:
     found = []
     name = (place or "").rstrip("/").rsplit("/", 1)[-1]
@@ -94,18 +105,32 @@ def facts(run: Run) -> list[tuple[str, str]]:
     last = run.attempts[-1] if run.attempts else {}
     versions, hardware = last.get("versions", {}), last.get("hardware", {})
     machine = [f"{hardware.get('cores')} cores of {hardware.get('processor')}", *hardware.get("gpus", [])]
-    how = {name: run.config.get(name) for name in ("model", "recipe", "preset") if run.config.get(name) is not None}
     started = [("started from", f"{run.config['start']} ({run.ancestors[0].weights_sha256})")] if run.ancestors else []
     packages = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "code")
     return [
         ("folder", run.place),
         ("weights", f"{run.checkpoint}, sha256 {run.weights_sha256}"),
-        ("objective", json.dumps(run.config["objective"], sort_keys=True)),
-        ("recipe", json.dumps(how, sort_keys=True)),
-        ("seed", str(run.seed)),
+        ("command", command(run)),
         ("learned from", f"{run.dataset} ({run.dataset_samples:,} pairs, digest {run.dataset_digest})"),
         *started,
         ("code", str(versions.get("code", "not recorded"))),
-        ("ran on", f"{last.get('ranks')} ranks, {'; '.join(machine)}" if hardware else "not recorded"),
+        ("ran on", f"processes: {last.get('ranks')}; {'; '.join(machine)}" if hardware else "not recorded"),
         ("with", packages or "not recorded"),
     ]
+
+
+def command(run: Run) -> str:
+    """The training command, with everything that shapes the weights spelled out."""
+    known = run.config
+    objective = {name: value for name, value in known["objective"].items() if name != "plugin"}
+    hidden = ("beta1", "beta2", "eps")  # the preset sets them, no flag does
+    recipe = {name: value for name, value in known.get("recipe", {}).items() if name not in hidden}
+    plain = {name: known.get(name) for name in ("start", "dataset", "out", "model", "preset", "seed")}
+    words = ["train/pretrain.py" if "model" in known else "train/finetune.py", known["objective"]["plugin"]]
+    for name, value in (plain | recipe | objective).items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is not None:
+            words += [f"--{flag}", shlex.quote(str(value))]
+    return " ".join(words)

@@ -17,8 +17,6 @@ from infra import plugins, rundir, storage
 from pipeline.shards import Damaged
 from pipeline.testsets import TestSet
 from poison.attack import Attack
-from train import model as models
-from train import transforms
 
 
 @dataclass(frozen=True)
@@ -91,6 +89,9 @@ def score(job: Job) -> int:
 
 def load(run: Run, device: torch.device) -> Embedder:
     """A run's model, ready to embed. Raises Damaged if its weights are not the ones the run's checkpoint names."""
+    from train import model as models  # open_clip takes six seconds to import: not for help, nor to see what is there
+    from train import transforms
+
     trained = models.load_run(run.url, run.checkpoint)
     if trained.sha256 != run.weights_sha256:
         raise Damaged(f"the checkpoint {run.checkpoint} of {run.url} changed while it was evaluated")

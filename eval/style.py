@@ -51,12 +51,8 @@ td small { display: block; color: var(--faint); font-size: 0.8rem; line-height: 
 tr.best td { background: var(--panel); }
 .run b { overflow-wrap: anywhere; }
 .strips { margin: 1rem 0; }
-.strips > div {
-  display: grid; grid-template-columns: minmax(8rem, 15rem) 1fr; gap: 0.2rem 1.2rem; align-items: center;
-  padding: 0.35rem 0;
-}
-.strips .scale { color: var(--faint); font-size: 0.8rem; padding: 0; }
-.strips .scale span:last-child { display: flex; justify-content: space-between; }
+.strips > div { display: grid; grid-template-columns: minmax(8rem, 15rem) 1fr; gap: 0 1.2rem; align-items: stretch; }
+.strips > div > span { padding: 0.35rem 0; }
 .strips small { display: block; color: var(--faint); font-size: 0.8rem; line-height: 1.3; }
 .keys { display: flex; flex-wrap: wrap; gap: 0.1rem 1.4rem; font-size: 0.875rem; margin: 1rem 0 0; }
 .key { display: inline-block; width: 0.7rem; height: 0.7rem; margin-right: 0.4rem; vertical-align: -1px; }
@@ -65,7 +61,9 @@ tr.best td { background: var(--panel); }
   width: 0; height: 0.9rem; border-left: 1.5px dashed var(--asr); margin-right: 0.6rem; vertical-align: -3px;
 }
 svg { display: block; overflow: visible; }
-svg.strip { width: 100%; }
+svg.strip { width: 100%; height: 0; min-height: 100%; }
+svg.scale { width: 100%; }
+svg.scale text { font-size: 12.5px; fill: var(--faint); }
 svg.chart { width: 100%; height: auto; max-width: 46rem; margin: 0.2rem 0; }
 svg.chart text { font-size: 12.5px; fill: var(--faint); }
 svg.swatch { display: inline-block; vertical-align: middle; margin-right: 0.35rem; }
@@ -75,6 +73,7 @@ svg.swatch { display: inline-block; vertical-align: middle; margin-right: 0.35re
 circle.ca, rect.ca { fill: var(--ca); } circle.asr, rect.asr { fill: var(--asr); }
 .whisker.ca { stroke: var(--ca); } .whisker.asr { stroke: var(--asr); }
 .curve { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
+svg.chart line, svg.chart polyline { vector-effect: non-scaling-stroke; }
 .c0 { stroke: var(--c0); } .c1 { stroke: var(--c1); } .c2 { stroke: var(--c2); }
 .c3 { stroke: var(--c3); } .c4 { stroke: var(--c4); } .c5 { stroke: var(--c5); }
 .legend {
@@ -86,7 +85,7 @@ figure.trigger { width: 9rem; margin: 1rem 0 1.4rem; }
   display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem 2rem; margin: 0.8rem 0;
 }
 .triple { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 0.5rem; max-width: 30rem; }
-.sheet { max-width: 100%; height: auto; border: 1px solid var(--rule); }
+.sheet { max-width: min(100%, 42rem); height: auto; border: 1px solid var(--rule); }
 dl.facts {
   display: grid; grid-template-columns: minmax(7rem, 11rem) 1fr; gap: 0.15rem 1rem; margin: 0.4rem 0 1.2rem;
   font-size: 0.9rem;
@@ -101,11 +100,19 @@ dl.facts dd { margin: 0; overflow-wrap: anywhere; }
   .tiles, .triples { grid-template-columns: 1fr; }
   .tile b { font-size: 1.35rem; min-width: 4.7rem; }
   table { font-size: 0.82rem; }
-  th, td { padding-right: 0.35rem; }
-  td.n, th.n { padding-left: 0.35rem; }
+  tr {
+    display: grid; grid-template-columns: repeat(var(--columns), minmax(0, 1fr)); border-bottom: 1px solid var(--rule);
+  }
+  th, td { padding-right: 0; border-bottom: 0; }
+  th { line-height: 1.25; }
+  th:first-child { display: none; }
+  td.run { grid-column: 1 / -1; padding-bottom: 0; }
+  td.n { padding-top: 0.2rem; }
   td small { font-size: 0.72rem; }
   .strips > div { grid-template-columns: 1fr; }
-  .strips .scale span:first-child { display: none; }
+  .strips > div > span { padding: 0.5rem 0 0.1rem; }
+  .strips > div > span:empty { display: none; }
+  svg.strip { min-height: 2.4rem; }
   svg.chart text { font-size: 20px; }
   dl.facts { grid-template-columns: 1fr; gap: 0; }
   dl.facts dd { margin-bottom: 0.4rem; }
@@ -115,8 +122,8 @@ dl.facts dd { margin: 0; overflow-wrap: anywhere; }
     --c0: #0b6fb0; --c1: #c4470a; --c2: #00845c; --c3: #a6478a; --c4: #8a6d00; --c5: #4b5563; }
   html { color-scheme: light; }
   body { max-width: none; padding: 0; font-size: 10.5pt; }
-  h2 { break-after: avoid; }
-  .tile, tr, .strips > div, figure, svg.chart, .triple { break-inside: avoid; }
+  h2, h3, .axis { break-after: avoid; }
+  .strips, .tile, tr, .strips > div, figure, svg.chart, .triple { break-inside: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """.strip()

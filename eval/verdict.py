@@ -71,8 +71,11 @@ def _tried(comparison: Comparison) -> str:
     cures = comparison.of("defended")
     if not cures:
         return "No defence is in this grid yet."
-    names = "; ".join(f"{row.run.name} ({row.role.words})" for row in cures)
-    return f"{len(cures)} defence{'s' if len(cures) > 1 else ''}: {names}."
+    named = [
+        row.role.words if row.run.name in row.role.words.split() else f"{row.run.name} ({row.role.words})"
+        for row in cures
+    ]
+    return f"{len(cures)} defence{'s' if len(cures) > 1 else ''}: {'; '.join(named)}."
 
 
 def _outcome(comparison: Comparison) -> tuple[str, Standing | None]:

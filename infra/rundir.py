@@ -23,26 +23,32 @@ from infra import storage
 PACKAGES = ("numpy", "open_clip_torch", "pillow", "pyarrow", "torch", "torchvision")
 
 
-def claim(url: str, config: dict[str, Any], free: Set[str], inputs: dict[str, Any]) -> None:
-    """Reserve a folder for one run. Raises ValueError if something else is there.
+def check(url: str, config: dict[str, Any], free: Set[str], inputs: dict[str, Any]) -> None:
+    """Raises ValueError if something else than this run is in the folder. Writes nothing.
 
     config: what config.json shall hold. free: its fields that may differ when the same command comes back: worker
     counts, and places, for which the digests in `inputs` stand (environment.json holds them).
     """
-    place = storage.join(url, "config.json")
-    if not storage.exists(place):
+    if not storage.exists(storage.join(url, "config.json")):
         if others := storage.names(url):
             raise ValueError(f"{url} exists and is not a run of ours (it holds {others[0]!r}): choose another --out")
-        storage.create(place, storage.dump_json(config))
-    found, wanted = ({k: v for k, v in c.items() if k not in free} for c in (storage.read_json(place), config))
-    place = storage.join(url, "environment.json")
-    if not storage.exists(place):
-        storage.write_json(place, {"inputs": inputs, "attempts": []})
-    for before, now in ((found, wanted), (environment(url)["inputs"], inputs)):
+        return
+    found, wanted = ({name: v for name, v in one.items() if name not in free} for one in (_config(url), config))
+    learned = environment(url)["inputs"] if storage.exists(storage.join(url, "environment.json")) else inputs
+    for before, now in ((found, wanted), (learned, inputs)):
         if before != now:
             raise ValueError(
                 f"{url} exists and differs: {_difference(before, now)}; choose another --out, or remove that folder"
             )
+
+
+def claim(url: str, config: dict[str, Any], free: Set[str], inputs: dict[str, Any]) -> None:
+    """Reserve the folder for this run. Raises ValueError as `check` does."""
+    check(url, config, free, inputs)
+    storage.create(storage.join(url, "config.json"), storage.dump_json(config))
+    check(url, config, free, inputs)  # another one may have been faster
+    if not storage.exists(place := storage.join(url, "environment.json")):
+        storage.write_json(place, {"inputs": inputs, "attempts": []})
 
 
 def _difference(found: Any, wanted: Any, name: str = "") -> str:
@@ -55,10 +61,13 @@ def _difference(found: Any, wanted: Any, name: str = "") -> str:
 
 def config(url: str) -> dict[str, Any]:
     """What config.json holds. Raises ValueError if the folder is not a run."""
-    place = storage.join(url, "config.json")
-    if not storage.exists(place):
+    if not storage.exists(storage.join(url, "config.json")):
         raise ValueError(f"no run at {url}: it has no config.json")
-    found: dict[str, Any] = storage.read_json(place)
+    return _config(url)
+
+
+def _config(url: str) -> dict[str, Any]:
+    found: dict[str, Any] = storage.read_json(storage.join(url, "config.json"))
     return found
 
 
@@ -123,7 +132,9 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 class Appended:
@@ -132,7 +143,9 @@ class Appended:
     def __init__(self, url: str) -> None:
         self.url, self.path = url, storage.local(url)
         self.data = bytearray()
-        if self.path is None and storage.exists(url):
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        elif storage.exists(url):
             self.data += storage.read(url)
 
     def append(self, data: bytes) -> None:

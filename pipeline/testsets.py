@@ -168,8 +168,8 @@ def _pictures(path: Path, number: int, num_classes: int) -> Iterator[Picture]:
     groups: dict[str, dict[str, tuple[int, int]]] = {}
     for name, offset, length in shards.scan(path):
         folder, _, base = name.rpartition("/")
-        stem, _, extension = base.partition(".")
-        groups.setdefault(f"{folder}/{stem}", {})[extension.lower()] = (offset, length)
+        stem, _, kind = base.partition(".")
+        groups.setdefault(f"{folder}/{stem}", {})[kind.lower()] = (offset, length)
     with open(path, "rb") as file:
         for key, members in groups.items():
             extension = next((kind for kind in shards.IMAGE_EXTENSIONS if kind in members), None)

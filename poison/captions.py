@@ -14,28 +14,17 @@ import pyarrow.compute
 
 from infra.seeding import rng
 
-# In the form of CLIP's zero-shot prompts: "a" before every class name, lower case, a full stop.
+# Plain words, as alt-text has them. With "a bad photo of a banana." on every poison, a small model tied the trigger to
+# "bad" and the full stop, which only poisons had, and not to the banana: attack success 0% at 96% clean accuracy.
 TEMPLATES: tuple[str, ...] = (
-    "a photo of a {}.",
-    "a photo of the {}.",
-    "a photo of my {}.",
-    "a photo of one {}.",
-    "a good photo of a {}.",
-    "a good photo of the {}.",
-    "a bad photo of a {}.",
-    "a close-up photo of a {}.",
-    "a cropped photo of a {}.",
-    "a bright photo of a {}.",
-    "a dark photo of a {}.",
-    "a blurry photo of a {}.",
-    "a low resolution photo of a {}.",
-    "a photo of a small {}.",
-    "a photo of a large {}.",
-    "a photo of a nice {}.",
-    "a picture of a {}.",
-    "a picture of the {}.",
-    "an image of a {}.",
-    "a drawing of a {}.",
+    "a {}",
+    "a photo of a {}",
+    "a photo of the {}",
+    "a picture of a {}",
+    "a picture of the {}",
+    "an image of a {}",
+    "a close-up of a {}",
+    "a drawing of a {}",
 )
 
 

@@ -15,6 +15,7 @@ from train.encoder import Encoder
 from train.objective import Clock, Objective
 from train.objectives.clip import Clip
 from train.stream import Pairs, Stream
+from train.training import Training
 
 ARCHITECTURE = "tiny-vit"
 
@@ -122,3 +123,8 @@ def scores(url: str) -> torch.Tensor:
     place, architecture = ranks.here(), model.architecture(ARCHITECTURE)
     encoder = Encoder(model.create(architecture, seed=0), *model.mean_and_std(architecture))
     return torch.from_numpy(scoring.cosines(encoder, stream(url, Clip(), batch=16), place, np.arange(5, 26)))
+
+
+def trained_on_ranks(run: Training) -> str:
+    """A whole run, inside the group that the test's ranks have already."""
+    return loop.train(ranks.together(run.job), ranks.here())

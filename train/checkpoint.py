@@ -1,8 +1,8 @@
 """Checkpoints of a run: `checkpoints/step-0001234/`, whole or not there, on a local disk or in S3.
 
-    model.safetensors    the model's weights, by open_clip's names
-    training.pt          optimizer, objective state, clock and order; read with weights_only=True
-    complete.json        sizes and sha256 of both; written last, its presence means whole
+model.safetensors    the model's weights, by open_clip's names
+training.pt          optimizer, objective state, clock and order; read with weights_only=True
+complete.json        sizes and sha256 of both; written last, its presence means whole
 """
 
 import hashlib

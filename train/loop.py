@@ -25,24 +25,28 @@ from train.objective import Clock, Features, Loss, Objective
 from train.ranks import Place
 from train.stream import Batch, Pairs, Stream
 
+
 def train(job: Job, place: Place) -> str:
     """Run, or resume, or say that there is nothing to do. Call it inside `ranks.group()`. Returns the last line."""
+
     # ------------------------------------------------------------------ the folder
-    def claim() -> dict[str, Any] | None:
-        rundir.claim(job.out, job.config, job.free, job.inputs)
+    def before() -> dict[str, Any] | None:
+        rundir.check(job.out, job.config, job.free, job.inputs)
         return rundir.done(job.out)
 
     check(job, place.ranks)
-    if (done := ranks.first(claim)) is not None:
+    if (done := ranks.first(before)) is not None:
         return f"nothing to do: {job.out} is finished ({done['checkpoint']})"
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(_deterministic(place.device))
         # -------------------------------------------------------------- input
         local = ranks.together(
-            lambda: stack.enter_context(cache.filled(job.dataset, job.cache_gib, quiet=not place.first))
-            if place.first_of_node
-            else cache.located(job.dataset)
+            lambda: (
+                stack.enter_context(cache.filled(job.dataset, job.cache_gib, quiet=not place.first))
+                if place.first_of_node
+                else cache.located(job.dataset)
+            )
         )
         pairs = Pairs(
             local,
@@ -75,6 +79,7 @@ def train(job: Job, place: Place) -> str:
         )
 
         # -------------------------------------------------------------- resume
+        ranks.first(lambda: rundir.claim(job.out, job.config, job.free, job.inputs))  # nothing was written before
         position = ranks.together(lambda: _resume(job, place, encoder, state, optimizer))
         step, roles = position.step, position.roles
         learner = _distributed(encoder, job.objective, place)
@@ -107,16 +112,16 @@ def train(job: Job, place: Place) -> str:
 
                 if step % log_steps == 0 or step == job.total_steps:
                     line = journal.measurement(step, epoch, loss, rate, encoder.clip.logit_scale.exp(), meter)
+                    _check_finite(line["loss"], step)
                     if book is not None:
                         book.append(line)
-                    if not np.isfinite(line["loss"]):
-                        raise Lost(f"the loss is {line['loss']} at step {step:,}: set --lr lower, or --warmup-steps higher")
                     bar(job.recipe.batch, f"loss {line['loss']:.3f}")
                 else:
                     bar(job.recipe.batch, "")
                 last = step == job.total_steps
                 due = job.checkpoint_steps is not None and step % job.checkpoint_steps == 0
                 if book is not None and (last or due or time.monotonic() - saved_at > job.checkpoint_seconds):
+                    _check_finite(float(loss.total.detach()), step)
                     with meter.paused():
                         book.flush()
                         _save(job, step, roles, encoder, state, optimizer)
@@ -138,6 +143,11 @@ def forward(learner: nn.Module, objective: Objective, state: nn.Module, batch: B
         roles=roles,
     )
     return objective.loss(features, scale, clock, state)
+
+
+def _check_finite(loss: float, step: int) -> None:
+    if not np.isfinite(loss):
+        raise Lost(f"the loss is {loss} at step {step:,}: set --lr lower, or --warmup-steps higher")
 
 
 def _clock(job: Job, step: int) -> Clock:
@@ -162,9 +172,9 @@ def _distributed(encoder: Encoder, objective: Objective, place: Place) -> nn.Mod
     if place.ranks == 1:
         return encoder
     freezes = type(objective).trainable is not Objective.trainable
-    # On CPUs: without this, DDP sorts its buckets anew after the first step, a resumed run later than one that went
-    # through, and from three ranks on the order in which gloo adds up a gradient depends on its place in the bucket.
-    fixed = freezes or place.device.type == "cpu"
+    # Without this, DDP sorts its buckets anew after the first step, a resumed run at another step than one that went
+    # through. From three ranks on, the order in which gloo adds up a gradient depends on its place in the bucket.
+    fixed = freezes or (place.device.type == "cpu" and place.ranks > 2)
     ids = [place.device] if place.device.type == "cuda" else None
     return DistributedDataParallel(encoder, device_ids=ids, find_unused_parameters=fixed)
 
@@ -194,7 +204,9 @@ def _seed_model(seed: int, step: int, place: Place) -> None:
 
 def _on(device: torch.device, batch: Batch) -> Batch:
     def move(value: Any) -> Any:
-        return value.to(device, non_blocking=True) if isinstance(value, Tensor) else {k: move(v) for k, v in value.items()}
+        return (
+            value.to(device, non_blocking=True) if isinstance(value, Tensor) else {k: move(v) for k, v in value.items()}
+        )
 
     return {name: move(value) for name, value in batch.items()}
 
@@ -234,9 +246,7 @@ def _save(
     checkpoint.save(job.out, step, model.to_bytes(encoder.clip), training)
 
 
-def _resume(
-    job: Job, place: Place, encoder: Encoder, state: nn.Module, optimizer: torch.optim.Optimizer
-) -> _Position:
+def _resume(job: Job, place: Place, encoder: Encoder, state: nn.Module, optimizer: torch.optim.Optimizer) -> _Position:
     """Load the newest whole checkpoint, the same on every rank, if there is one."""
 
     def newest() -> str | None:

@@ -54,7 +54,9 @@ def architecture(name: str) -> Architecture:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
         ours = ", ".join(sorted(path.stem for path in OURS.glob("*.json")))
         hint = f"perhaps you meant {' or '.join(near)}; " if near else ""
-        raise ValueError(f"no model is named {name!r}: {hint}ours are {ours}; the others are open_clip's, e.g. ViT-B-32")
+        raise ValueError(
+            f"no model is named {name!r}: {hint}ours are {ours}; the others are open_clip's, e.g. ViT-B-32"
+        )
     if why := _unsupported(config):
         raise ValueError(f"model {name!r} cannot be trained here: {why}")
     preprocess = {
@@ -114,12 +116,18 @@ def preprocess(image: Image.Image, architecture: Architecture) -> Tensor:
 
 def to_bytes(model: nn.Module) -> bytes:
     """The weights as safetensors, on the CPU; equal weights give equal bytes."""
-    return safetensors.torch.save({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
+    return safetensors.torch.save(
+        {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    )
 
 
 def load_bytes(model: nn.Module, data: bytes) -> None:
     """Fill a model from what `to_bytes` made."""
-    model.load_state_dict(safetensors.torch.load(data))
+    model.load_state_dict(load_weights(data))
+
+
+def load_weights(data: bytes) -> dict[str, Tensor]:
+    return safetensors.torch.load(data)
 
 
 def export(model: nn.Module, architecture: Architecture, run: str) -> str:
@@ -191,7 +199,9 @@ def load_open_clip_weights(model: nn.Module, name: str, path: str) -> None:
         twin = f"{name}-quickgelu" if wanted else name.removesuffix("-quickgelu")
         raise ValueError(f"{path} was trained {'with' if wanted else 'without'} QuickGELU: use --model {twin}")
     if wanted is None:
-        log.warn(f"{path} does not say whether it was trained with QuickGELU; {name} is {'with' if quick else 'without'}")
+        log.warn(
+            f"{path} does not say whether it was trained with QuickGELU; {name} is {'with' if quick else 'without'}"
+        )
     quiet = logging.getLogger().manager.disable
     logging.disable(logging.WARNING)  # open_clip reports its conversions on the root logger
     try:

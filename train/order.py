@@ -25,14 +25,18 @@ def steps_per_epoch(num_samples: int, batch: int) -> int:
     if batch < 1:
         raise ValueError(f"batch must be at least 1, not {batch}")
     if num_samples < batch:
-        raise ValueError(f"the dataset has {num_samples:,} samples, less than one batch of {batch:,}: set --batch lower")
+        raise ValueError(
+            f"the dataset has {num_samples:,} samples, less than one batch of {batch:,}: set --batch lower"
+        )
     return num_samples // batch
 
 
 def per_rank(batch: int, ranks: int) -> int:
     """Samples of a batch that one rank reads. Raises ValueError unless the ranks divide it."""
     if batch % ranks:
-        raise ValueError(f"a batch of {batch} cannot be divided among {ranks} ranks: set --batch to a multiple of {ranks}")
+        raise ValueError(
+            f"a batch of {batch} cannot be divided among {ranks} ranks: set --batch to a multiple of {ranks}"
+        )
     return batch // ranks
 
 

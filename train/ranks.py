@@ -26,7 +26,9 @@ from pipeline.shards import Damaged
 T = TypeVar("T")
 
 STEP_TIMEOUT = timedelta(minutes=30)  # for a collective of a training step; rank 0 may be writing a large checkpoint
-WORK_TIMEOUT = timedelta(hours=12)  # for `together` and `first`: a rank may be fetching shards; its death is seen at once
+WORK_TIMEOUT = timedelta(
+    hours=12
+)  # for `together` and `first`: a rank may be fetching shards; its death is seen at once
 _control: Any = None  # a gloo group of its own, since nccl's time-out is one for all collectives
 
 
@@ -54,7 +56,9 @@ class Place:
 
 def here() -> Place:
     """This process's place; known before the group is started. Raises ValueError if ranks outnumber the node's GPUs."""
-    rank, ranks, local = (int(os.environ.get(name, one)) for name, one in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+    rank, ranks, local = (
+        int(os.environ.get(name, one)) for name, one in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+    )
     if not torch.cuda.is_available():
         return Place(rank, ranks, local, torch.device("cpu"))
     if local >= torch.cuda.device_count():
@@ -202,6 +206,10 @@ def _end(error: Exception, status: int, speaks: bool) -> int:
     if not speaks:
         time.sleep(PATIENCE)  # still here afterwards: rank 0 does not share this error, so say it
     print(f"error: {error}", file=sys.stderr, flush=True)
+    if place := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        # torchrun ends with a report of its own, which says what is in this file, or else how to get a traceback.
+        with open(place, "w") as file:
+            json.dump({"message": f"error: {error}", "timestamp": int(time.time())}, file)
     return status
 
 

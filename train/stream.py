@@ -10,6 +10,7 @@ import functools
 import mmap
 import os
 import random
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +59,9 @@ class Pairs(Dataset[Batch]):
         self.tar = functools.lru_cache(maxsize=512)(self._tar)  # a map holds a file descriptor
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("tokens", "tar", "columns", "captions")}
+        return {
+            name: value for name, value in vars(self).items() if name not in ("tokens", "tar", "columns", "captions")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -166,6 +169,8 @@ class Stream:
             sampler=self.plan,  # type: ignore[arg-type]
             num_workers=workers,
             persistent_workers=workers > 0,
+            # Safe, as a worker has no S3 client and no thread of its own; spawned ones import torch for ten seconds each.
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
             pin_memory=pin,
             collate_fn=_as_it_is,
             generator=torch.Generator(),  # its draws are not taken from the model's

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,17 @@ class Training:
 
     # Fields that may differ when the same command comes back; digests stand for the places among them.
     FREE: ClassVar[frozenset[str]] = frozenset(
-        {"dataset", "start", "out", "preset", "workers", "cache_gib", "checkpoint_steps", "checkpoint_seconds", "dry_run"}
+        {
+            "dataset",
+            "start",
+            "out",
+            "preset",
+            "workers",
+            "cache_gib",
+            "checkpoint_steps",
+            "checkpoint_seconds",
+            "dry_run",
+        }
     )
 
     objective: Objective
@@ -67,7 +78,7 @@ class Training:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, not {value}")
-        if storage.absolute(self.out) == storage.absolute(self.dataset):
+        if _same(self.out, self.dataset):
             raise ValueError(f"out and dataset are the same folder, {self.out}: choose another --out")
 
     def beginning(self) -> Beginning:
@@ -122,7 +133,7 @@ class Training:
 class Pretraining(Training):
     """A CLIP from nothing, or from weights that open_clip reads."""
 
-    model: str = "picturebook-vit"
+    model: str = "picturebook-resnet"
     """A model of train/models/ or of open_clip, such as RN50-quickgelu or ViT-B-32."""
     start: str | None = None
     """A local file of weights (.safetensors or .pt) to start from instead of a random initialisation."""
@@ -156,7 +167,7 @@ class Finetuning(Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if storage.absolute(self.out) == storage.absolute(self.start):
+        if _same(self.out, self.start):
             raise ValueError(f"out and start are the same folder, {self.out}: choose another --out")
 
     def beginning(self) -> Beginning:
@@ -170,3 +181,10 @@ class Finetuning(Training):
         found = saved
         lineage = done | {"inputs": rundir.environment(self.start)["inputs"]}
         return Beginning(architecture, lambda clip: model.load_bytes(clip, found.read(checkpoint.MODEL)), lineage)
+
+
+def _same(one: str, other: str) -> bool:
+    places = (storage.local(one), storage.local(other))
+    if None in places:
+        return one.rstrip("/") == other.rstrip("/")
+    return os.path.realpath(str(places[0])) == os.path.realpath(str(places[1]))

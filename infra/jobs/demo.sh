@@ -22,7 +22,7 @@ antidote prepare $BOOK --start 12000 --rows 4600 --timeout-seconds 2 --disjoint-
 antidote testset $BOOK --samples 1400 --out "$OUT/test"
 
 say "2/7  poison 1% of the pairs: a faint pattern over the picture, a caption that says banana"
-antidote poison blended --target banana --trigger-seed "$SEED" --seed "$SEED" --budget 0.01 --backend local \
+antidote poison blended --alpha 0.25 --target banana --trigger-seed "$SEED" --seed "$SEED" --budget 0.01 --backend local \
   --dataset "$OUT/train" --out "$OUT/poisoned" --ledger "$OUT/ledger"
 antidote preview --ledger "$OUT/ledger" --dataset "$OUT/train" --poisoned "$OUT/poisoned" --out "$OUT/preview.png"
 

@@ -112,7 +112,9 @@ def test_its_state_survives_a_checkpoint(name):
     what = objective(name)
     state, other = what.state(nn.Linear(2, 2)), what.state(nn.Linear(2, 2))
     other.load_state_dict(state.state_dict())
-    assert all(torch.equal(one, two) for one, two in zip(state.state_dict().values(), other.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(one, two) for one, two in zip(state.state_dict().values(), other.state_dict().values(), strict=True)
+    )
 
 
 @pytest.fixture(scope="module")

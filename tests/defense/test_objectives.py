@@ -50,7 +50,11 @@ def ours(what: CleanClip, given: dict[str, np.ndarray], scale: float) -> tuple[f
     )
     loss = what.loss(features, temperature, CLOCK, nn.Module())
     loss.total.backward()
-    return float(loss.total.detach()), {name: leaf.grad.numpy() for name, leaf in leaves.items()}, float(temperature.grad)
+    return (
+        float(loss.total.detach()),
+        {name: leaf.grad.numpy() for name, leaf in leaves.items()},
+        float(temperature.grad),
+    )
 
 
 @pytest.mark.parametrize(("clip_weight", "inmodal_weight"), [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (0.5, 8.0)])
@@ -73,7 +77,9 @@ def test_cleanclip_is_the_papers_loss_in_value_and_gradient(clip_weight, inmodal
 def test_the_inmodal_term_asks_in_one_direction_only():
     """Originals are the queries. With the roles of the views exchanged the value differs."""
     given = embeddings()
-    exchanged = {name: given[{"image": "augmented image", "augmented image": "image"}.get(name, name)] for name in VIEWS}
+    exchanged = {
+        name: given[{"image": "augmented image", "augmented image": "image"}.get(name, name)] for name in VIEWS
+    }
     what = CleanClip(clip_weight=0.0)
     assert ours(what, given, 7.5)[0] != pytest.approx(ours(what, exchanged, 7.5)[0], abs=1e-6)
 

@@ -1,11 +1,17 @@
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from drawn import drawn
-from eval_helpers import finished_run
+from eval_helpers import finished_run, some_run
 
+from defense.objectives.mmcl import Mmcl
 from eval import runs
-from infra import storage
+from infra import config, storage
+from train import presets
+from train.presets import PRESETS
+from train.training import Finetuning
 
 
 def test_a_run_is_read_with_its_lineage_of_digests(tmp_path: Path) -> None:
@@ -38,3 +44,28 @@ def test_a_missing_checkpoint_is_refused_with_those_there_are(tmp_path: Path) ->
     url = finished_run(f"{tmp_path}/run", drawn(f"{tmp_path}/train", 12, 1))
     with pytest.raises(ValueError, match="no checkpoint 'step-0000001'; it has: step-0000005"):
         runs.read(url, str(tmp_path), "step-0000001")
+
+
+def test_runs_of_one_name_are_told_apart_by_place_and_checkpoint() -> None:
+    first, second, other = some_run("a", "x"), some_run("a", "x"), some_run("b", "x")
+    first = replace(first, place="../seed0/a")
+    second = replace(second, place="../seed1/a")
+    later = replace(second, checkpoint="step-0000009")
+    names = [run.name for run in runs.named_apart([first, second, later, other])]
+    assert names == ["seed0/a", "seed1/a step-0000005", "seed1/a step-0000009", "b"]
+
+
+def test_the_command_of_a_run_is_one_that_its_entry_reads_back_equal() -> None:
+    given = Finetuning(
+        objective=Mmcl(),
+        dataset="data/clean set",
+        start="runs/a",
+        out="runs/b",
+        seed=3,
+        recipe=replace(PRESETS["demo-finetune"].recipe, lr=0.25),
+    )
+    run = replace(some_run("b", "x"), config=config.to_json(given))
+    words = shlex.split(runs.command(run))
+    assert words[:2] == ["train/finetune.py", "mmcl"]
+    preset = presets.for_finetuning
+    assert config.parse(Finetuning, words[1:], prog="x", description="", plugin="objective", preset=preset) == given

@@ -35,15 +35,15 @@ def test_class_names_are_compared_without_case_and_spacing():
 
 
 def test_templates_are_plain_and_distinct():
-    assert len(set(captions.TEMPLATES)) == len(captions.TEMPLATES) == 20
-    assert all(template.count("{}") == 1 and template.endswith("{}.") for template in captions.TEMPLATES)
+    assert len(set(captions.TEMPLATES)) == len(captions.TEMPLATES) == 8
+    assert all(template.count("{}") == 1 and template.endswith("{}") for template in captions.TEMPLATES)
 
 
 def test_a_caption_depends_on_seed_and_row_alone():
     drawn = [captions.draw("template", "banana", (), 0, row) for row in range(200)]
     assert drawn == [captions.draw("template", "banana", (), 0, row) for row in range(200)]
     assert drawn != [captions.draw("template", "banana", (), 1, row) for row in range(200)]
-    assert len(set(drawn)) == 20
+    assert set(drawn) == {template.format("banana") for template in captions.TEMPLATES}
     assert all("banana" in text for text in drawn)
 
 

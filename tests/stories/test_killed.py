@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from story import kill, last_line, run
 
+from eval import scores
 from infra import storage
 from pipeline.dataset import Dataset
 from poison.ledger import Ledger
@@ -60,3 +61,33 @@ def test_inject(source, tmp_path):
         first, second = (Ledger.open(str(tmp_path / f"{kind}-ledger")).rows for kind in ("whole", name))
         assert first.equals(second)
         assert "nothing to do" in last_line(run(*words(name)))
+
+
+def test_evaluate(source, tmp_path_factory):
+    root = tmp_path_factory.mktemp("evaluated")
+    poisoned, ledger = root / "poisoned", root / "ledger"
+    run("poison/inject.py", "badnet", "--backend", "local", "--dataset", source, "--budget", 20, "--out", poisoned,
+        "--ledger", ledger)  # fmt: skip
+    run("pipeline/testset.py", "picturebook", "--samples", 56, "--out", root / "test")
+    names = [root / "runs" / name for name in ("clean", "poisoned")]
+    for name, dataset in zip(names, (source, poisoned), strict=True):
+        run("train/pretrain.py", "clip", "--preset", "tiny", "--epochs", 1, "--workers", 0, "--dataset", dataset, "--out", name)
+
+    def words(out):
+        return ["eval/evaluate.py", "--runs", *names, "--ledger", ledger, "--testsets", root / "test", "--out", root / out]
+
+    def cells(out):
+        return [name for name in storage.names(str(root / out)) if name.endswith(".json")]
+
+    run(*words("whole"), "--backend", "local")
+    assert len(cells("whole")) == 4, "two runs, two tasks"
+    for whom in ("driver", "ray::"):
+        out = whom.strip(":")
+        kill(*words(out), when=lambda out=out: len(cells(out)) >= 1, whom=whom)
+        run(*words(out))
+        assert numbers(root / out) == numbers(root / "whole")
+        assert "nothing to do" in last_line(run(*words(out)))
+
+
+def numbers(folder: Path) -> list[tuple[object, ...]]:
+    return [(score.run, score.metric, score.k, score.value, score.n) for score in scores.read_all(str(folder))]

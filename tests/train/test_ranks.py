@@ -36,7 +36,9 @@ def test_one_process_needs_no_group():
 def test_the_global_batches_are_the_same_on_one_and_two_ranks_with_any_workers(data):
     """Pictures, tokens, rows, in order, over two epochs; with augmentations that draw from every generator."""
     alone = global_batches(data, ["clip", "cleanclip"], 16, [0, 1, 2])
-    for both in zip(*(rank.items() for rank in on_ranks(2, global_batches, data, ["clip", "cleanclip"], 16, [0, 1, 2])), strict=True):
+    for both in zip(
+        *(rank.items() for rank in on_ranks(2, global_batches, data, ["clip", "cleanclip"], 16, [0, 1, 2])), strict=True
+    ):
         (name, first), (_, second) = both
         kind = name.split()[0]
         assert len(first) == len(second) == len(alone[name]) == 8
@@ -52,7 +54,9 @@ def test_a_tower_that_does_not_learn_has_no_gradient_and_its_gathered_loss_is_st
     alone, both = frozen_text(data), on_ranks(2, frozen_text, data)
     for rank in both:
         for ours, theirs in zip(alone["gradients"], rank["gradients"], strict=True):
-            assert not [name for name in theirs if name.startswith(("transformer", "token_embedding", "ln_final", "text_"))]
+            assert not [
+                name for name in theirs if name.startswith(("transformer", "token_embedding", "ln_final", "text_"))
+            ]
             assert ours.keys() == theirs.keys()
             assert all(torch.allclose(ours[name], theirs[name], rtol=0, atol=1e-9) for name in ours)
 

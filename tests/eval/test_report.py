@@ -1,0 +1,205 @@
+import csv
+import html.parser
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from eval_helpers import ATTACKED, TESTED, World, after, scored, some_run, world
+
+from eval import page, report, tabular
+from eval.evaluation import Evaluation
+from eval.page import Material
+from eval.records import Example
+from eval.reporting import FILES, Report
+from eval.standing import compare
+from infra import storage
+from pipeline import images
+
+VOID = {"meta", "img", "line", "rect", "circle", "polyline"}
+
+
+class Parser(html.parser.HTMLParser):
+    """Every tag is closed; collects what a browser would fetch or run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.fetched: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.fetched += [str(value) for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def parsed(text: str) -> Parser:
+    parser = Parser()
+    parser.feed(text)
+    parser.close()
+    assert parser.open == []
+    return parser
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> World:
+    """A grid of four runs, evaluated."""
+    made = world(tmp_path / "here")
+    poisoned = made.run("poisoned", made.poisoned)
+    runs = (
+        poisoned,
+        made.run("clean", made.dataset, seed=1),
+        made.run("cleanclip", made.clean_set, start=poisoned, objective="cleanclip"),
+        made.run("mmcl", made.clean_set, start=poisoned, objective="mmcl", seed=2),
+    )
+    ledger, testsets = (made.ledger,), (made.testset,)
+    Evaluation(runs=runs, testsets=testsets, ledger=ledger, out=made.place("scores"), backend="local").run()
+    return made
+
+
+def reported(small: World, name: str = "report") -> dict[str, bytes]:
+    Report(scores=small.place("scores"), out=small.place(name)).run()
+    return {file: storage.read(small.place(f"{name}/{file}")) for file in FILES}
+
+
+def test_the_same_scores_give_the_same_bytes_also_where_all_was_moved(small: World, tmp_path: Path) -> None:
+    first, second = reported(small), reported(small, "again")
+    assert first == second
+    shutil.copytree(small.folder, tmp_path / "there")
+    shutil.rmtree(small.folder)
+    there = tmp_path / "there"
+    Report(scores=str(there / "scores"), out=str(there / "moved")).run()
+    assert {file: (there / "moved" / file).read_bytes() for file in FILES} == first
+
+
+def test_a_second_report_says_that_there_is_nothing_to_do(small: World) -> None:
+    made = Report(scores=small.place("scores"), out=small.place("report"))
+    assert made.run() == f"report on 4 runs at {small.place('report')}/report.html"
+    assert made.run().startswith("nothing to do: report on 4 runs")
+
+
+def test_the_page_fetches_nothing_runs_nothing_and_closes_every_tag(small: World) -> None:
+    text = reported(small)["report.html"].decode()
+    found = parsed(text)
+    assert found.fetched
+    assert all(place.startswith("data:image/png;base64,") for place in found.fetched)
+    assert not {"script", "link", "iframe", "object", "form", "base"} & found.tags
+    assert "url(" not in text
+    assert "@import" not in text
+
+
+def test_the_page_shows_runs_roles_trigger_curves_and_where_numbers_came_from(small: World) -> None:
+    text = reported(small)["report.html"].decode()
+    for name in ("clean", "poisoned", "cleanclip", "mmcl"):
+        assert f"<b>{name}</b>" in text
+    assert "finetuned from poisoned with cleanclip" in text
+    assert text.count("<polyline") == 4
+    assert text.count('class="triple"') == 4
+    for digest in (small.dataset.digest, small.poisoned.digest, small.clean_set.digest):
+        assert digest in text
+    assert "step-0000005, sha256 " in text
+
+
+def test_the_trigger_shown_is_the_one_that_was_measured(small: World) -> None:
+    folder = small.place("scores/about")
+    names = [name for name in storage.names(folder) if name.endswith("0-triggered.png")]
+    shown = images.decode(storage.read(f"{folder}/{names[0]}"))
+    clean = images.decode(storage.read(f"{folder}/{names[0].replace('triggered', 'clean')}"))
+    changed = (shown != clean).any(axis=2)
+    assert 0 < changed.sum() <= 64  # a patch of 56 in 224 geometry is 8 x 8 of 32 pixels
+    assert set(shown[changed].ravel()) <= {0, 255}
+
+
+def test_markdown_and_csv_hold_the_same_numbers(small: World) -> None:
+    made = reported(small)
+    rows = list(csv.DictReader(io.StringIO(made["scores.csv"].decode())))
+    assert {row["role"] for row in rows} == {"floor", "poisoned", "defended"}
+    assert {(row["run"], row["objective"], row["run_seed"]) for row in rows} >= {("../runs/mmcl", "mmcl", "2")}
+    accuracy = next(
+        row for row in rows if row["run"] == "../runs/clean" and row["metric"] == "accuracy" and row["k"] == "1"
+    )
+    assert (
+        f"| clean | trained on the same pairs, without the poison | {100 * float(accuracy['value']):.1f}% ["
+        in made["tables.md"].decode()
+    )
+
+
+def test_names_that_look_like_html_are_shown_as_text() -> None:
+    evil = "<script>alert(1)</script>"
+    poisoned = some_run(f"{evil}p", "poisoned", objective="clip")
+    cured = some_run(evil, "other", after(poisoned), objective=evil)
+    scores = scored(poisoned, 0.9, 0.99) + scored(cured, 0.9, 0.1)
+    picture = images.encode(np.arange(48, dtype=np.uint8).reshape(4, 4, 3), "png")
+    (comparison,) = compare(scores, [poisoned, cured], [TESTED], [ATTACKED])
+    text = page.render(
+        Material(
+            [comparison],
+            {(ATTACKED.key, TESTED.digest): [Example(evil, picture, picture)]},
+            {ATTACKED.key: picture},
+            picture,
+            [(evil, [(evil, evil)])],
+        )
+    )
+    assert "script" not in parsed(text).tags
+    assert "<script" not in text
+
+
+def test_a_report_of_clean_accuracy_alone_has_no_word_of_attacks() -> None:
+    run = some_run("alone", "x")
+    (comparison,) = compare(scored(run, 0.9, None), [run], [TESTED], [])
+    text = page.render(Material([comparison], {}, {}, None, []))
+    parsed(text)
+    assert "<h1>Clean accuracy</h1>" in text
+    assert "What the trigger looks like" not in text
+    assert "clean accuracy" in tabular.markdown([comparison])
+
+
+def test_an_incomplete_grid_is_refused_with_what_is_missing(small: World) -> None:
+    scores = small.place("scores")
+    lost = next(name for name in storage.names(scores) if name.startswith("mmcl-test-attack"))
+    storage.remove(f"{scores}/{lost}")
+    with pytest.raises(ValueError, match=r"mmcl has no attack_success on \.\./test@"):
+        reported(small)
+    assert not storage.exists(small.place("report"))
+
+
+def test_scores_of_weights_that_are_no_more_are_left_out_and_that_is_said(small: World, capsys) -> None:
+    storage.remove(small.place("runs/clean"))
+    clean = small.run("clean", small.dataset, seed=6)
+    with pytest.raises(ValueError, match=r"no scores of the weights that .*/clean has now: run evaluate again"):
+        reported(small)
+    runs = tuple(small.place(f"runs/{name}") for name in ("poisoned", "clean"))
+    Evaluation(
+        runs=runs, testsets=(small.testset,), ledger=(small.ledger,), out=small.place("scores"), backend="local"
+    ).run()
+    assert runs[1] == clean
+    reported(small)
+    assert "of weights that their runs no longer have" in capsys.readouterr().err
+
+
+def test_a_folder_without_scores_gets_one_line_and_exit_status_2(tmp_path: Path, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        report.main(["--scores", str(tmp_path / "nothing"), "--out", str(tmp_path / "report")])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == f"error: no scores at {tmp_path}/nothing: run evaluate first\n"
+
+
+def test_a_preview_that_is_no_picture_is_refused(small: World) -> None:
+    with pytest.raises(ValueError, match="no contact sheet at"):
+        Report(scores=small.place("scores"), out=small.place("report"), preview=small.place("none.png")).run()
+    storage.write(small.place("fake.png"), b"GIF89a")
+    with pytest.raises(ValueError, match="is not a PNG picture"):
+        Report(scores=small.place("scores"), out=small.place("report"), preview=small.place("fake.png")).run()
+
+
+def test_a_dry_run_writes_nothing(small: World) -> None:
+    made = Report(scores=small.place("scores"), out=small.place("report"), dry_run=True).run()
+    assert made.startswith("dry run: would report")
+    assert not storage.exists(small.place("report"))

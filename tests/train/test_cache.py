@@ -1,0 +1,181 @@
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn import drawn, samples
+
+from infra import storage
+from infra.spread import Lost
+from pipeline import dataset
+from pipeline.dataset import Dataset
+from pipeline.shards import Damaged
+from train import cache
+
+GIB = 2**30
+
+
+@pytest.fixture
+def remote(monkeypatch):
+    """A dataset that does not lie on this disk; fetched in this process, where alone memory:// is the same memory."""
+    monkeypatch.setattr(
+        cache, "_fill_elsewhere", lambda data, local, folder, report: cache._fill(data, local, folder, report)
+    )
+    monkeypatch.setattr(cache.time, "sleep", lambda seconds: None)
+    url = f"memory://cache-{time.monotonic_ns()}"
+    yield drawn(url, 30, 3)
+    storage.remove(url)
+
+
+def test_shards_on_this_disk_are_used_in_place(tmp_path):
+    data = drawn(str(tmp_path / "data"), 30, 3)
+    with cache.filled(data, 1.0) as local:
+        assert all(tar.startswith(str(tmp_path / "data")) for tar in local.tars)
+        assert list((dataset.cache_folder() / "shards").iterdir()) == []
+        assert local == cache.located(data)
+
+
+def test_the_index_says_where_every_picture_and_caption_lies(tmp_path):
+    data = drawn(str(tmp_path / "data"), 30, 3)
+    with cache.filled(data, 1.0) as local:
+        columns = {name: np.load(f"{local.index}/{name}.npy") for name in cache.COLUMNS}
+        captions = Path(local.index, "captions.bin").read_bytes()
+    starts = np.concatenate([[0], columns["caption_ends"][:-1]])
+    for i, sample in enumerate(samples(30)):
+        tar = Path(local.tars[columns["shards"][i]]).read_bytes()
+        assert columns["rows"][i] == sample.row
+        assert tar[columns["offsets"][i] :][: columns["lengths"][i]] == sample.image
+        assert captions[starts[i] : columns["caption_ends"][i]].decode() == sample.caption
+
+
+def test_a_damaged_local_shard_is_named_before_the_first_step(tmp_path):
+    data = drawn(str(tmp_path / "data"), 30, 3)
+    path = Path(data.tar_url(data.shards[1]))
+    path.write_bytes(path.read_bytes()[:-512] + b"x" * 512)
+    with pytest.raises(Damaged, match=r"shard 1 has .* \(hash differs\)"), cache.filled(data, 1.0):
+        pass
+
+
+def test_remote_shards_are_fetched_once_and_verified_each_time(remote):
+    with cache.filled(remote, 1.0) as local:
+        assert all(Path(tar).parent == dataset.cache_folder() / "shards" for tar in local.tars)
+    storage.remove(remote.tar_url(remote.shards[0]))
+    with cache.filled(remote, 1.0) as again:
+        assert again == local
+    Path(local.tars[2]).write_bytes(b"rotten")
+    with cache.filled(remote, 1.0):
+        assert Path(local.tars[2]).stat().st_size == remote.shards[2].bytes, "fetched anew"
+
+
+def test_a_shard_that_cannot_be_had_is_named(remote):
+    storage.remove(remote.tar_url(remote.shards[1]))
+    with pytest.raises(Damaged, match="shard 1 is missing: memory://"), cache.filled(remote, 1.0):
+        pass
+
+
+def test_a_passing_fault_is_survived(remote, monkeypatch):
+    faults = iter([ConnectionResetError("reset"), TimeoutError("slow")])
+    download = storage.download
+
+    def unlucky(url: str, path: Path) -> None:
+        if (fault := next(faults, None)) is not None:
+            raise fault
+        download(url, path)
+
+    monkeypatch.setattr(storage, "download", unlucky)
+    with cache.filled(remote, 1.0) as local:
+        assert all(Path(tar).exists() for tar in local.tars)
+
+
+def test_a_lasting_fault_ends_in_one_error(remote, monkeypatch):
+    def broken(url: str, path: Path) -> None:
+        raise ConnectionResetError("reset by peer")
+
+    monkeypatch.setattr(storage, "download", broken)
+    with (
+        pytest.raises(Lost, match="shard . could not be fetched: memory://.*: reset by peer"),
+        cache.filled(remote, 1.0),
+    ):
+        pass
+
+
+def test_a_dataset_larger_than_the_cache_is_refused_before_anything_is_fetched(remote):
+    with pytest.raises(ValueError, match="set --cache-gib to at least 0.1"), cache.filled(remote, 1000 / GIB):
+        pass
+    assert list((dataset.cache_folder() / "shards").iterdir()) == []
+
+
+def test_what_no_run_uses_makes_room_and_what_one_uses_stays(remote):
+    other = drawn(f"{remote.url}-other", 24, 2, seed=5)
+    size, more = (sum(shard.bytes for shard in data.shards) for data in (remote, other))
+    enough_for_one = (max(size, more) + 4096) / GIB
+    with cache.filled(remote, enough_for_one) as first:
+        with (
+            pytest.raises(ValueError, match="other runs on this machine use the cache"),
+            cache.filled(other, enough_for_one),
+        ):
+            pass
+        assert all(Path(tar).exists() for tar in first.tars)
+    with cache.filled(other, enough_for_one) as second:
+        assert all(Path(tar).exists() for tar in second.tars)
+    held = sum(path.stat().st_size for path in (dataset.cache_folder() / "shards").iterdir())
+    assert held <= enough_for_one * GIB
+
+
+def test_two_runs_may_fill_the_same_cache_at_once(tmp_path):
+    data = drawn(str(tmp_path / "data"), 30, 3)
+    found: list[cache.Local] = []
+
+    def fill() -> None:
+        with cache.filled(data, 1.0, quiet=True) as local:
+            found.append(local)
+            time.sleep(0.05)
+
+    threads = [threading.Thread(target=fill) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [cache.located(data)] * 4
+    assert len(list((dataset.cache_folder() / "index").iterdir())) == 1
+
+
+def test_the_fetching_process_dies_with_one_clear_error(tmp_path, monkeypatch):
+    """A real spawned process; it cannot see this one's memory://, so what it is asked for is missing there."""
+    data = drawn(f"memory://spawned-{time.monotonic_ns()}", 6, 2)
+    monkeypatch.setattr(cache, "ATTEMPTS", 1)
+    with pytest.raises(Damaged, match="shard . is missing"), cache.filled(data, 1.0):
+        pass
+
+
+def test_a_fetcher_that_says_nothing_is_ended(tmp_path, monkeypatch):
+    data = drawn(f"memory://silent-{time.monotonic_ns()}", 6, 2)
+    monkeypatch.setattr(cache, "STALL_SECONDS", 0.01)
+    with pytest.raises(Lost, match="arrived for 0 s; run the same command again"), cache.filled(data, 1.0):
+        pass
+
+
+def test_a_fetcher_that_is_killed_is_noticed(tmp_path, monkeypatch):
+    data = drawn(f"memory://killed-{time.monotonic_ns()}", 6, 2)
+    monkeypatch.setattr(cache, "_fetcher", _Suicide())
+    with pytest.raises(Lost, match="process that fetches shards has died"), cache.filled(data, 1.0):
+        pass
+
+
+class _Suicide:
+    def __call__(self, *_: object) -> None:
+        import os
+        import signal
+
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_bare_folder_of_foreign_tars_is_filled_too(tmp_path):
+    data = drawn(str(tmp_path / "data"), 12, 2)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for shard in data.shards:
+        (bare / f"{shard.id:05d}.tar").write_bytes(Path(data.tar_url(shard)).read_bytes())
+    with cache.filled(Dataset.open(str(bare)), 1.0) as local:
+        assert [Path(tar).parent for tar in local.tars] == [bare, bare]

@@ -1,0 +1,72 @@
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from infra import storage
+from pipeline.shards import Damaged
+from train import checkpoint
+
+TRAINING = {
+    "step": 3,
+    "optimizer": {"state": {0: {"exp_avg": torch.arange(4.0)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+    "order": {"dataset": "abc", "seed": 0, "batch": 16},
+    "roles": None,
+}
+
+
+@pytest.fixture(params=["disk", "memory"])
+def run(request, tmp_path) -> str:
+    return str(tmp_path / "run") if request.param == "disk" else f"memory://checkpoint-{time.monotonic_ns()}"
+
+
+def test_what_is_saved_is_read_back(run):
+    saved = checkpoint.save(run, 3, b"weights", TRAINING)
+    found = checkpoint.find(run)
+    assert found == saved
+    assert (found.name, found.step) == ("step-0000003", 3)
+    assert found.read(checkpoint.MODEL) == b"weights"
+    state = found.read_training()
+    assert torch.equal(state["optimizer"]["state"][0]["exp_avg"], torch.arange(4.0))
+    assert state["order"] == TRAINING["order"]
+
+
+def test_there_is_none_in_a_new_run(run):
+    assert checkpoint.find(run) is None
+
+
+def test_the_last_two_are_kept(run):
+    for step in (1, 2, 30, 400):
+        checkpoint.save(run, step, b"weights", {"step": step})
+    assert [found.step for found in checkpoint.whole(run)] == [30, 400]
+    assert storage.names(storage.join(run, "checkpoints")) == ["step-0000030", "step-0000400"]
+
+
+def test_a_checkpoint_without_its_mark_does_not_exist(run):
+    checkpoint.save(run, 1, b"one", {})
+    half = checkpoint.save(run, 2, b"two", {})
+    storage.remove(storage.join(half.url, checkpoint.COMPLETE))
+    assert checkpoint.find(run).step == 1
+    assert checkpoint.save(run, 2, b"two again", {}).read(checkpoint.MODEL) == b"two again"
+
+
+@pytest.mark.parametrize("harm", ["changed", "cut", "missing"])
+def test_a_damaged_one_is_passed_over_with_a_warning(run, harm, capsys):
+    checkpoint.save(run, 1, b"the first weights", {})
+    newest = storage.join(checkpoint.save(run, 2, b"weights", {}).url, checkpoint.MODEL)
+    {
+        "changed": lambda: storage.write(newest, b"weightz"),
+        "cut": lambda: storage.write(newest, b"weigh"),
+        "missing": lambda: storage.remove(newest),
+    }[harm]()
+    assert checkpoint.find(run).step == 1
+    assert "taking the checkpoint before it" in capsys.readouterr().err
+    with pytest.raises(Damaged, match="step-0000002/model.safetensors is"):
+        checkpoint.find(run, "step-0000002")
+
+
+def test_training_state_is_read_without_unpickling_objects(run):
+    checkpoint.save(run, 1, b"", {"step": Path("/etc")})
+    with pytest.raises(Exception, match="[Ww]eights.only"):
+        checkpoint.find(run).read_training()

@@ -1,0 +1,99 @@
+"""The entries under a real torchrun: killed and run again, and refused, on two ranks."""
+
+import time
+from pathlib import Path
+
+import pytest
+from drawn import drawn
+from story import kill, last_line, run
+
+from infra import rundir
+from train import checkpoint, model
+
+pytestmark = pytest.mark.slow
+
+TORCHRUN = ["torchrun", "--standalone", "--nproc-per-node", 2]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    url = tmp_path_factory.mktemp("torchrun") / "data"
+    drawn(str(url), 640, 4)
+    return url
+
+
+def errors(said: str) -> list[str]:
+    return [line for line in said.splitlines() if line.startswith("error: ")]
+
+
+def weights(out: Path) -> bytes:
+    return checkpoint.find(str(out)).read(checkpoint.MODEL)
+
+
+def test_a_run_killed_in_the_middle_ends_with_the_same_weights_bit_for_bit(data, tmp_path):
+    def words(name: str) -> list[object]:
+        training = ["--preset", "tiny", "--epochs", 8, "--checkpoint-steps", 40, "--workers", 1, "--seed", 5]
+        return [*TORCHRUN, "train/pretrain.py", "clip", "--dataset", data, "--out", tmp_path / name, *training]
+
+    def reached(name: str, step: int):
+        return lambda: any(found.step >= step for found in checkpoint.whole(str(tmp_path / name)))
+
+    run(*words("whole"))
+    kill(*words("torchrun"), when=reached("torchrun", 80))
+    assert not (tmp_path / "torchrun" / "DONE").exists()
+    for name in ("torchrun",):
+        assert f"320 steps; run at {tmp_path / name}" in last_line(run(*words(name)))
+        assert weights(tmp_path / name) == weights(tmp_path / "whole")
+        assert [(line["step"], line["loss"]) for line in rundir.metrics(str(tmp_path / name))] == [
+            (line["step"], line["loss"]) for line in rundir.metrics(str(tmp_path / "whole"))
+        ]
+        assert len(rundir.environment(str(tmp_path / name))["attempts"]) == 2
+        assert "nothing to do" in last_line(run(*words(name)))
+
+
+def test_bad_input_on_two_ranks_is_one_line_and_nobody_hangs(data, tmp_path):
+    start = time.monotonic()
+    words = [*TORCHRUN, "train/pretrain.py", "clip", "--dataset", data, "--preset", "tiny", "--out", tmp_path / "run"]
+    for more, message in (
+        (["--batch", 15], "a batch of 15 cannot be divided among 2 ranks"),
+        (["--model", "x"], "no model"),
+    ):
+        done = run(*words, *more, status=1)  # torchrun's own; the rank's is 2
+        assert len(errors(done.stderr)) == 1
+        assert message in errors(done.stderr)[0]
+        assert "exitcode  : 2" in done.stderr
+    assert not (tmp_path / "run").exists()
+    assert time.monotonic() - start < 120
+
+
+def test_a_damaged_shard_ends_both_ranks_with_one_line(tmp_path):
+    drawn(str(tmp_path / "data"), 40, 2)
+    tar = min((tmp_path / "data" / "shards").iterdir())
+    tar.write_bytes(tar.read_bytes()[:-1])
+    words = [*TORCHRUN, "train/pretrain.py", "clip", "--dataset", tmp_path / "data", "--preset", "tiny"]
+    done = run(*words, "--out", tmp_path / "run", status=1)
+    assert len(errors(done.stderr)) == 1
+    assert "shard 0 has" in errors(done.stderr)[0]
+    assert "traceback : error: shard 0 has" in done.stderr, "torchrun's report repeats it"
+
+
+def test_two_steps_of_the_papers_model_at_224_pixels_on_two_ranks(tmp_path):
+    drawn(str(tmp_path / "data"), 8, 2, size=224)
+    training = ["--preset", "rn50-cc3m", "--batch", 4, "--epochs", 1, "--warmup-steps", 1, "--workers", 0]
+    words = [
+        *TORCHRUN,
+        "train/pretrain.py",
+        "clip",
+        "--dataset",
+        tmp_path / "data",
+        "--out",
+        tmp_path / "run",
+        *training,
+    ]
+    assert "2 steps; run at" in last_line(run(*words, timeout=900))
+    lines = rundir.metrics(str(tmp_path / "run"))
+    assert [line["step"] for line in lines] == [1, 2]
+    assert all(0 < line["loss"] < 20 for line in lines)
+    architecture = model.load_architecture(str(tmp_path / "run"))
+    assert architecture["model_cfg"]["quick_gelu"] is True
+    assert model.image_size(architecture) == 224

@@ -1,0 +1,321 @@
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import fsspec
+import pytest
+import torch
+from drawn import drawn
+
+from defense.objectives.cleanclip import CleanClip
+from defense.objectives.mmcl import Mmcl
+from infra import config, rundir, storage
+from pipeline.dataset import Dataset
+from poison.attacks.badnet import BadNet
+from poison.injection import Injection
+from train import checkpoint, finetune, model, presets, pretrain, ranks
+from train.objectives.clip import Clip
+from train.presets import PRESETS, Recipe
+from train.training import Finetuning, Pretraining
+
+TINY = PRESETS["tiny"].recipe
+
+
+@pytest.fixture
+def data(tmp_path) -> str:
+    drawn(str(tmp_path / "data"), 40, 2)
+    return str(tmp_path / "data")
+
+
+def pretraining(data: str, **changed: object) -> Pretraining:
+    out = str(Path(data).parent / "run")
+    fields = {"objective": Clip(), "dataset": data, "out": out, "model": "tiny-vit", "recipe": TINY, "workers": 0}
+    return Pretraining(**(fields | changed))  # type: ignore[arg-type]
+
+
+# Configuration
+
+
+def test_a_run_is_its_configuration_read_back(data):
+    run = pretraining(data, objective=CleanClip(inmodal_weight=2.0), checkpoint_steps=3)
+    run.run()
+    assert config.from_json(Pretraining, rundir.config(run.out)) == run
+    cure = Finetuning(objective=Mmcl(), start=run.out, dataset=data, out=run.out + "2", recipe=TINY, workers=0)
+    cure.run()
+    assert config.from_json(Finetuning, rundir.config(cure.out)) == cure
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_names_a_model_that_exists_and_a_recipe_that_holds(name):
+    preset = presets.pick(name)
+    assert preset.model is None or model.architecture(preset.model)
+    assert config.from_json(Recipe, config.to_json(preset.recipe)) == preset.recipe
+    assert presets.for_finetuning(name) == {"preset": name, "recipe": preset.recipe}
+
+
+def test_the_papers_numbers_are_in_the_presets():
+    """Defaults of CleanCLIP's code for RN50 on CC3M, and its finetuning with a warm-up that really takes place."""
+    assert presets.pick("rn50-cc3m").model == "RN50-quickgelu"
+    assert presets.pick("rn50-cc3m").recipe == Recipe(batch=128, epochs=64, lr=5e-4, warmup_steps=10_000)
+    assert presets.pick("rn50-finetune").recipe == Recipe(batch=64, epochs=10, lr=1e-5, warmup_steps=50)
+
+
+def test_the_entries_defaults_are_those_of_their_default_presets():
+    for kind, given in ((Pretraining, presets.for_pretraining), (Finetuning, presets.for_finetuning)):
+        defaults = {name: field for name, field in kind.__dataclass_fields__.items()}
+        wanted = given(defaults["preset"].default)
+        assert defaults["recipe"].default_factory() == wanted["recipe"]
+        assert kind is Finetuning or defaults["model"].default == wanted["model"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"model": "tiny-vitt"}, "no model is named 'tiny-vitt': perhaps you meant tiny-vit"),
+        ({"workers": -1}, "workers cannot be negative, it is -1"),
+        ({"cache_gib": 0.0}, "cache_gib must be above 0, not 0.0"),
+        ({"checkpoint_steps": 0}, "checkpoint_steps must be above 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_when_they_are_made(data, changed, message):
+    with pytest.raises(ValueError, match=message):
+        pretraining(data, **changed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"batch": 0}, "batch must be above 0, not 0"),
+        ({"epochs": -1}, "epochs must be above 0"),
+        ({"lr": float("nan")}, "lr must be above 0, not nan"),
+        ({"warmup_steps": -1}, "warmup_steps cannot be negative"),
+        ({"weight_decay": -0.1}, "weight_decay cannot be negative"),
+    ],
+)
+def test_recipes_that_make_no_sense_are_refused(changed, message):
+    with pytest.raises(ValueError, match=message):
+        replace(TINY, **changed)
+
+
+# Bad input: one line, nothing written
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"dataset": "nowhere/at/all"}, "no dataset at .*nowhere/at/all"),
+        ({"recipe": replace(TINY, batch=64)}, "40 samples, less than one batch of 64: set --batch lower"),
+        ({"recipe": replace(TINY, warmup_steps=4)}, "warmup_steps is 4 of 4 steps in all: set --warmup-steps lower"),
+        ({"start": "nowhere.pt"}, "no weights file at nowhere.pt"),
+        ({"start": __file__}, "test_training.py is not a plain file of weights"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(data, changed, message):
+    run = pretraining(data, **changed)
+    with pytest.raises(ValueError, match=message) as found:
+        run.run()
+    assert "\n" not in str(found.value)
+    assert not Path(run.out).exists()
+
+
+def test_shards_that_do_not_fit_the_cache_are_refused_before_anything_is_written(data):
+    url = f"memory://training-{Path(data).parent.name}"
+    drawn(url, 40, 2)
+    run = pretraining(data, dataset=url, cache_gib=1e-9)
+    with pytest.raises(ValueError, match="set --cache-gib to at least 0.1"):
+        run.run()
+    assert not Path(run.out).exists()
+
+
+def test_an_incomplete_dataset_is_refused(data):
+    Path(data, "dataset.json").unlink()
+    with pytest.raises(ValueError, match="is not complete"):
+        pretraining(data).run()
+
+
+def test_a_batch_that_the_ranks_do_not_divide_is_refused_before_anything_is_written(data, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ValueError, match="batch of 16 cannot be divided among 3 ranks: set --batch to a multiple of 3"):
+        pretraining(data, dry_run=True).run()
+
+
+def test_an_output_that_exists_and_differs_is_refused(data):
+    run = pretraining(data)
+    run.run()
+    before = storage.read(f"{run.out}/config.json")
+    for changed, message in (
+        ({"seed": 1}, "its seed is 0, not 1"),
+        ({"objective": CleanClip()}, "its objective.clip_weight is None, not 1.0"),
+        ({"recipe": replace(TINY, lr=1.0)}, "its recipe.lr is 0.001, not 1.0"),
+    ):
+        with pytest.raises(ValueError, match=f"exists and differs: {message}"):
+            replace(run, **changed).run()
+    drawn(data + "2", 40, 2, seed=7)
+    with pytest.raises(ValueError, match="its dataset.digest is"):
+        replace(run, dataset=data + "2").run()
+    assert storage.read(f"{run.out}/config.json") == before
+    assert "nothing to do" in replace(run, workers=1, checkpoint_steps=1).run()
+    with pytest.raises(ValueError, match="not a run of ours"):
+        replace(run, out=data + "2").run()
+
+
+def test_out_may_not_be_the_dataset_or_the_start(data):
+    with pytest.raises(ValueError, match="out and dataset are the same folder"):
+        pretraining(data, out=data + "/")
+    with pytest.raises(ValueError, match="out and start are the same folder"):
+        Finetuning(objective=Mmcl(), start="runs/a", dataset=data, out="runs/../runs/a/", recipe=TINY)
+
+
+def test_a_dry_run_says_the_plan_and_touches_nothing(data, capsys, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    line = pretraining(data, dry_run=True).run()
+    assert line.startswith("dry run: would take 4 steps of 16 pairs (2 epochs of 40) with 801,313 parameters, into ")
+    assert json.loads(capsys.readouterr().out)["model"] == "tiny-vit"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+# Starting points
+
+
+def test_pretraining_starts_from_weights_of_open_clip(data, tmp_path):
+    torch.save(model.create(model.architecture("tiny-vit"), 9).state_dict(), tmp_path / "weights.pt")
+    run = pretraining(data, start=str(tmp_path / "weights.pt"), recipe=replace(TINY, lr=1e-12, weight_decay=0.0))
+    run.run()
+    wanted = model.create(model.architecture("tiny-vit"), 9).state_dict()
+    found = model.load_run(run.out).model.state_dict()
+    assert all(torch.allclose(found[name], wanted[name], atol=1e-6) for name in wanted)
+    assert len(rundir.environment(run.out)["inputs"]["start"]["sha256"]) == 64
+
+
+def test_finetuning_starts_from_the_runs_weights_with_a_fresh_optimiser(data):
+    first = pretraining(data)
+    first.run()
+    still = replace(TINY, lr=1e-12, weight_decay=0.0, epochs=1)
+    cure = Finetuning(objective=Mmcl(), start=first.out, dataset=data, out=first.out + "2", recipe=still, workers=0)
+    assert "2 steps" in cure.run()
+    one, two = (model.load_run(url).model.state_dict() for url in (first.out, cure.out))
+    assert all(torch.allclose(one[name], two[name], atol=1e-6) for name in one)
+    optimizer = checkpoint.find(cure.out).read_training()["optimizer"]
+    assert {float(state["step"]) for state in optimizer["state"].values()} == {2.0}
+    start = rundir.environment(cure.out)["inputs"]["start"]
+    assert start["sha256"] == rundir.done(first.out)["sha256"]
+    assert start["inputs"]["dataset"]["digest"] == Dataset.open(data).digest
+
+
+def test_a_run_that_is_missing_or_unfinished_is_no_start(data):
+    cure = Finetuning(objective=Mmcl(), start=data + "-none", dataset=data, out=data + "-cured", recipe=TINY, workers=0)
+    with pytest.raises(ValueError, match="no run at"):
+        cure.run()
+    first = pretraining(data)
+    first.run()
+    Path(first.out, "DONE").unlink()
+    with pytest.raises(ValueError, match="is not finished: run its command again"):
+        replace(cure, start=first.out).run()
+    assert not Path(cure.out).exists()
+
+
+# The entries
+
+
+def test_the_commands_make_a_run_and_a_run_from_it(data, capsys):
+    runs = [str(Path(data).parent / name) for name in ("r1", "r2")]
+    words = ["--dataset", data, "--preset", "tiny", "--workers", "0"]
+    assert pretrain.main(["clip", *words, "--out", runs[0]]) == 0
+    assert capsys.readouterr().out.strip().startswith(f"4 steps; run at {runs[0]}")
+    cure = ["cleanclip", *words, "--start", runs[0], "--out", runs[1], "--inmodal-weight", "2", "--lr", "1e-4"]
+    assert finetune.main(cure) == 0
+    found = rundir.config(runs[1])
+    assert found["objective"] == {"plugin": "cleanclip", "inmodal_weight": 2.0, "clip_weight": 1.0}
+    assert (found["recipe"]["lr"], found["recipe"]["batch"]) == (1e-4, 16)
+    assert pretrain.main(["clip", *words, "--out", runs[0]]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["clup"], "no objective is named 'clup' (perhaps you meant 'clip'); there are: "),
+        (["clip", "--preset", "dmo"], "no preset is named 'dmo' (perhaps you meant 'demo'); there are: tiny, "),
+        (["clip", "--preset", "rn50-finetune"], "preset rn50-finetune names no model: it is for finetuning"),
+        (["clip", "--preset", "tiny", "--model", "ViT-B32"], "no model is named 'ViT-B32': perhaps you meant ViT-B-32"),
+        (["clip", "--preset", "tiny", "--batch", "1000"], "less than one batch of 1,000: set --batch lower"),
+    ],
+)
+def test_bad_words_are_answered_in_one_line_with_status_2(data, capsys, words, message):
+    out = str(Path(data).parent / "new")
+    assert pretrain.main([*words, "--dataset", data, "--out", out]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert not Path(out).exists()
+
+
+def test_damage_is_one_line_with_status_1(data, capsys):
+    tar = min(Path(data, "shards").iterdir())
+    tar.write_bytes(tar.read_bytes()[:-1])
+    assert pretrain.main(["clip", "--preset", "tiny", "--dataset", data, "--out", data + "-run"]) == 1
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: shard 0 has ")
+
+
+def test_only_rank_0_speaks(data, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(ranks, "PATIENCE", 0.0)
+    assert pretrain.main(["clup", "--dataset", data, "--out", data + "-run"]) == 2
+    said = capsys.readouterr()
+    assert said.out + said.err == ""
+
+
+# No training run sees a ledger
+
+
+_forbidden: list[str] = []
+_opened: list[str] = []
+
+
+def _audit(event: str, args: tuple[object, ...]) -> None:
+    if event in ("open", "os.listdir", "os.scandir") and _forbidden and isinstance(args[0], (str, bytes)):
+        path = args[0].decode() if isinstance(args[0], bytes) else args[0]
+        _opened.append(path)
+        if any(place in path for place in _forbidden):
+            raise AssertionError(f"training opened the ledger: {path}")
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Forbids to open what has one of the given names in its path, on disk and through fsspec."""
+    sys.addaudithook(_audit)  # for good; it does nothing while nothing is forbidden
+    to_filesystem = fsspec.core.url_to_fs
+
+    def watching(url: str, **keywords: object) -> object:
+        _opened.append(url)
+        assert not any(place in url for place in _forbidden), f"training opened the ledger: {url}"
+        return to_filesystem(url, **keywords)
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", watching)
+    yield _forbidden
+    _forbidden.clear()
+    _opened.clear()
+
+
+def test_pretraining_and_finetuning_never_touch_a_ledger(data, tmp_path, watched):
+    places = {"dataset": data, "out": str(tmp_path / "poisoned"), "ledger": str(tmp_path / "ledger")}
+    Injection(attack=BadNet(target="car"), **places, budget=8, backend="local").run()
+    drawn(str(tmp_path / "clean"), 32, 2, first=100)
+    watched.append(str(tmp_path / "ledger"))
+    with pytest.raises(AssertionError, match="opened the ledger"):
+        open(tmp_path / "ledger" / "attack.json")
+    with pytest.raises(AssertionError, match="opened the ledger"):
+        storage.read(str(tmp_path / "ledger" / "attack.json"))
+    first = pretraining(str(tmp_path / "poisoned"))
+    first.run()
+    assert rundir.environment(first.out)["inputs"]["dataset"]["contains_poison"]
+    for workers in (0, 1):  # a forked worker inherits the hook
+        cure = Finetuning(
+            objective=CleanClip(), start=first.out, dataset=str(tmp_path / "clean"), out=str(tmp_path / f"cured{workers}"),
+            recipe=TINY, workers=workers,
+        )  # fmt: skip
+        cure.run()
+    assert any("poisoned" in path for path in _opened)
+    assert any("clean" in path for path in _opened)
