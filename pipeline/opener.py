@@ -50,7 +50,7 @@ class _Opener(urllib.request.OpenerDirector):
             self.add_handler(handler)
 
     def open(self, fullurl: Any, data: Any = None, timeout: Any = None) -> Any:
-        request = urllib.request.Request(fullurl, data) if isinstance(fullurl, str) else fullurl
+        request: Any = urllib.request.Request(fullurl, data) if isinstance(fullurl, str) else fullurl
         if not hasattr(request, "deadline"):
             request.deadline = time.monotonic() + self.limits.total_seconds
         return super().open(request, data, self.limits.timeout_seconds)

@@ -1,5 +1,6 @@
 """Small datasets drawn from code, for every test that needs one."""
 
+import itertools
 import tempfile
 from pathlib import Path
 
@@ -33,6 +34,6 @@ def drawn(url: str, count: int, num_shards: int, **keywords: object) -> Dataset:
     pairs = samples(count, **keywords)  # type: ignore[arg-type]
     cuts = np.linspace(0, count, num_shards + 1).astype(int)
     with tempfile.TemporaryDirectory() as scratch:
-        for shard, (start, stop) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+        for shard, (start, stop) in enumerate(itertools.pairwise(cuts)):
             dataset.commit(url, shard, write_shard(Path(scratch) / "shard.tar", pairs[start:stop]))
     return dataset.finalise(url, num_shards)

@@ -30,9 +30,7 @@ def command(*words: object) -> list[str]:
 
 def run(*words: object, status: int = 0, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run to the end; the exit status must be `status`."""
-    done = subprocess.run(
-        command(*words), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=timeout
-    )
+    done = subprocess.run(command(*words), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=timeout)
     said = f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     assert done.returncode == status, f"{words}: exit status {done.returncode}\n{said}"
     return done
@@ -92,8 +90,8 @@ def command_line(pid: int) -> str:
         return ""
 
 
-def gone(pids: list[int], seconds: float = 60) -> None:
-    """Wait until these processes have ended by themselves: nothing may stay behind."""
+def gone(pids: list[int], seconds: float = 150) -> None:
+    """Wait until these processes have ended by themselves: nothing may stay behind. Ray's agents take a minute."""
     deadline = time.monotonic() + seconds
     while left := [pid for pid in pids if alive(pid)]:
         assert time.monotonic() < deadline, f"left behind: {[command_line(pid) for pid in left]}"

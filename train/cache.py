@@ -1,8 +1,8 @@
 """A node's copy of a dataset: every shard at hand and verified before the first step, under one bound in bytes.
 
-Shards that lie on this machine's disk are used in place; others are fetched into `ANTIDOTE_CACHE` by one process a node,
-spawned, since an S3 client does not survive a fork and the loader's workers are forked. Workers map local files and
-nothing else. The order of an epoch visits every shard in every batch, so all of them must fit.
+Shards that lie on this machine's disk are used in place; others are fetched into `ANTIDOTE_CACHE` by one process a
+node, spawned, since an S3 client does not survive a fork and the loader's workers are forked. Workers map local files
+and nothing else. A batch may hold samples of any shard, so all of them must fit.
 """
 
 import contextlib
@@ -39,8 +39,8 @@ _FORMAT = 1
 class Local:
     """Where this node has a dataset: tars in the order of shard ids, and a folder of flat arrays over all samples.
 
-    index: `rows` int64 (N,), `shards` int32 (N,) (position in `tars`), `offsets` and `lengths` int64 (N,) of the picture
-    in its tar, `caption_ends` int64 (N,) into `captions.bin` (UTF-8). N runs over sample ids.
+    index: `rows` int64 (N,), `shards` int32 (N,) (position in `tars`), `offsets` and `lengths` int64 (N,) of the
+    picture in its tar, `caption_ends` int64 (N,) into `captions.bin` (UTF-8). N runs over sample ids.
     """
 
     tars: tuple[str, ...]

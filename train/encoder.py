@@ -1,6 +1,7 @@
 """Both towers and the logit scale as one module: pixels and tokens of any number of views in, embeddings out."""
 
-from collections.abc import Set
+from collections.abc import Callable, Set
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,14 +13,18 @@ from train import transforms
 class Encoder(nn.Module):
     """What DistributedDataParallel wraps, so that every parameter, the logit scale too, has its gradient averaged."""
 
+    clip: Any  # an open_clip model
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, clip: nn.Module, mean: list[float], std: list[float], autocast: bool = False) -> None:
         """autocast: run the towers in bfloat16; embeddings and everything after them stay float32."""
         super().__init__()
         self.clip, self.autocast = clip, autocast
         # A convolutional tower is faster with channels last: by 13% on a CPU with AVX512, by more on GPUs.
-        convolutions = sum(isinstance(module, nn.Conv2d) for module in clip.visual.modules())
+        convolutions = sum(isinstance(module, nn.Conv2d) for module in self.clip.visual.modules())
         self.layout = torch.channels_last if convolutions > 1 else torch.contiguous_format
-        clip.visual.to(memory_format=self.layout)
+        self.clip.visual.to(memory_format=self.layout)
         dtype = next(clip.parameters()).dtype
         self.register_buffer("mean", torch.tensor(mean, dtype=dtype), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=dtype), persistent=False)
@@ -43,7 +48,7 @@ class Encoder(nn.Module):
         scale = self.clip.logit_scale.exp()
         return _split(image_features, images), _split(text_features, texts), scale
 
-    def _tower(self, tower: nn.Module, learns: bool, encode, inputs: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+    def _tower(self, tower: nn.Module, learns: bool, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         tower.train(self.training and learns)
         with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
             features = encode(inputs)

@@ -1,7 +1,7 @@
 """TensorBoard's view of metrics.jsonl: the same numbers once more, in a file that `tensorboard --logdir` opens.
 
-Written record by record and not by torch's SummaryWriter: that one names its file after this machine, cannot write to S3
-with our credentials, and leaves two curves behind where a run was resumed.
+Written record by record and not by torch's SummaryWriter: that one names its file after this machine, cannot write to
+S3 with our credentials, and leaves two curves behind where a run was resumed.
 """
 
 import io

@@ -1,6 +1,7 @@
 """Finetune a run's model on clean pairs, under an objective: a defence such as cleanclip, or mmcl, its control.
 
-    torchrun --standalone --nproc-per-node 2 train/finetune.py cleanclip --start runs/r1 --dataset data/clean --out runs/r2
+    torchrun --standalone --nproc-per-node 2 train/finetune.py cleanclip --start runs/r1 --dataset data/clean \\
+        --out runs/r2
     torchrun --nproc-per-node 8 train/finetune.py cleanclip --start s3://b/runs/r1 --dataset s3://b/clean100k \\
         --preset rn50-finetune --out s3://b/runs/r2
 

@@ -78,7 +78,7 @@ class Journal:
 def progress(job: Job, place: Place, step: int) -> Iterator[Callable[[int, str], None]]:
     """A bar that counts pairs, from `step` on; called with a count and a note."""
     if not place.first:
-        yield lambda count, note: None
+        yield lambda _count, _note: None
         return
     where = f"resuming at step {step:,} of" if step else "training for"
     log.say(f"{where} {job.total_steps:,} steps on {place.ranks} x {place.device.type}", step=step)

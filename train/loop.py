@@ -80,7 +80,7 @@ def train(job: Job, place: Place) -> str:
 
         # -------------------------------------------------------------- resume
         ranks.first(lambda: rundir.claim(job.out, job.config, job.free, job.inputs))  # nothing was written before
-        position = ranks.together(lambda: _resume(job, place, encoder, state, optimizer))
+        position = ranks.together(lambda: _resume(job, encoder, state, optimizer))
         step, roles = position.step, position.roles
         learner = _distributed(encoder, job.objective, place)
         book = journal.Journal(job, place, step) if place.first else None
@@ -184,14 +184,14 @@ def _deterministic(device: torch.device) -> Iterator[None]:
     if device.type == "cuda":  # would cost speed there, and the promise is not made
         yield
         return
-    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0])
-        torch.utils.deterministic.fill_uninitialized_memory = before[1]
+        torch.utils.deterministic.fill_uninitialized_memory = before[1]  # type: ignore[attr-defined]
 
 
 def _seed_model(seed: int, step: int, place: Place) -> None:
@@ -246,7 +246,7 @@ def _save(
     checkpoint.save(job.out, step, model.to_bytes(encoder.clip), training)
 
 
-def _resume(job: Job, place: Place, encoder: Encoder, state: nn.Module, optimizer: torch.optim.Optimizer) -> _Position:
+def _resume(job: Job, encoder: Encoder, state: nn.Module, optimizer: torch.optim.Optimizer) -> _Position:
     """Load the newest whole checkpoint, the same on every rank, if there is one."""
 
     def newest() -> str | None:
@@ -270,6 +270,7 @@ def _resume(job: Job, place: Place, encoder: Encoder, state: nn.Module, optimize
 def _finish(job: Job, encoder: Encoder) -> str:
     model.export(encoder.clip, job.architecture, job.out)
     last = checkpoint.find(job.out)
-    assert last is not None and last.step == job.total_steps
+    assert last is not None
+    assert last.step == job.total_steps
     rundir.finish(job.out, {"checkpoint": last.name, "sha256": last.sha256(checkpoint.MODEL), "steps": last.step})
     return f"{job.total_steps:,} steps; run at {job.out} ({last.name}), for open_clip in {job.out}/{model.EXPORT}"

@@ -10,7 +10,6 @@ import difflib
 import functools
 import json
 import logging
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,8 +1,8 @@
 """Which samples make which batch: a pure function of (seed, epoch, number of samples), and of nothing else.
 
-A sample's id is its position over the dataset's shards, sorted by shard id. Contents and places do not enter, so a clean,
-a control and a poisoned run see their rows in the same order. Ranks and workers do not enter either: a rank takes its
-slice of the global batch.
+A sample's id is its position over the dataset's shards, sorted by shard id. Contents and places do not enter, so a
+clean, a control and a poisoned run see their rows in the same order. Ranks and workers do not enter either: a rank
+takes its slice of the global batch.
 """
 
 import functools
@@ -44,7 +44,8 @@ def batch_ids(
     seed: int, epoch: int, step_in_epoch: int, batch: int, num_samples: int, rank: int = 0, ranks: int = 1
 ) -> np.ndarray:
     """Sample ids of one rank's part of one global batch: int64 (batch / ranks,). Parts in rank order are the batch."""
-    assert 0 <= rank < ranks and 0 <= step_in_epoch < steps_per_epoch(num_samples, batch)
+    assert 0 <= rank < ranks
+    assert 0 <= step_in_epoch < steps_per_epoch(num_samples, batch)
     part = per_rank(batch, ranks)
     start = step_in_epoch * batch + rank * part
     return permutation(seed, epoch, num_samples)[start : start + part]

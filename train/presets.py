@@ -1,6 +1,7 @@
 """Named scales: model, batch, schedule. A preset is a value; it says nothing about the objective.
 
-`--preset rn50-cc3m` fills in the defaults of `--model` and of every field of `Recipe`; each can still be given by itself.
+`--preset rn50-cc3m` fills in the defaults of `--model` and of every field of `Recipe`; each can still be given by
+itself.
 """
 
 import difflib

@@ -143,7 +143,7 @@ def exchange(value: Any) -> list[Any]:
 
 
 def together(work: Callable[[], T]) -> T:
-    """`work()` on every rank; a failure on any is a failure on all, with the same message, and nobody waits for ever."""
+    """`work()` on every rank; a failure on any is a failure on all, with the same message. Nobody waits for ever."""
     failure: Exception | None = None
     report = None
     try:

@@ -1,4 +1,4 @@
-"""The evaluation pass that an objective may ask for at an epoch's start: how well each pair's picture fits its caption."""
+"""The evaluation pass that an objective may ask for at an epoch's start: how well picture and caption fit."""
 
 import numpy as np
 import torch

@@ -169,10 +169,10 @@ class Stream:
             sampler=self.plan,  # type: ignore[arg-type]
             num_workers=workers,
             persistent_workers=workers > 0,
-            # Safe, as a worker has no S3 client and no thread of its own; spawned ones import torch for ten seconds each.
+            # A worker has no S3 client and no thread of its own; a spawned one imports torch for several seconds.
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
             pin_memory=pin,
-            collate_fn=_as_it_is,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
             generator=torch.Generator(),  # its draws are not taken from the model's
         )
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import safetensors.torch
 import torch
 import tyro
 from torch import nn
@@ -124,8 +123,8 @@ class Training:
         if place.first:
             print(json.dumps(job.config, indent=2))
         return (
-            f"dry run: would take {job.total_steps:,} steps of {self.recipe.batch:,} pairs ({self.recipe.epochs} epochs of "
-            f"{job.dataset.samples:,}) with {parameters:,} parameters, into {job.out}"
+            f"dry run: would take {job.total_steps:,} steps of {self.recipe.batch:,} pairs "
+            f"({self.recipe.epochs} epochs of {job.dataset.samples:,}) with {parameters:,} parameters, into {job.out}"
         )
 
 
@@ -145,7 +144,7 @@ class Pretraining(Training):
     def beginning(self) -> Beginning:
         architecture = model.architecture(self.model)
         if (start := self.start) is None:
-            return Beginning(architecture, lambda clip: None, None)
+            return Beginning(architecture, lambda _: None, None)
         if not Path(start).is_file():
             raise ValueError(f"no weights file at {start}: --start names a local .safetensors or .pt file")
         with open(start, "rb") as file:

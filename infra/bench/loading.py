@@ -1,4 +1,4 @@
-"""How fast a loader worker turns stored pairs into pixels and tokens: ours by index, paired with a plain webdataset pipeline.
+"""How fast a loader worker turns stored pairs into pixels and tokens: ours by index, against a webdataset pipeline.
 
     python infra/bench/loading.py [--samples 4000] [--rounds 5]
 
@@ -55,7 +55,9 @@ def peer(made: dataset.Dataset, architecture: dict[str, Any]) -> Iterator[int]:
     tokenize = model.tokenizer(architecture)
     urls = [made.tar_url(shard) for shard in made.shards]
     pairs = webdataset.WebDataset(urls, shardshuffle=False).decode("pil").to_tuple("jpg", "txt")
-    pairs = pairs.map_tuple(lambda image: torch.from_numpy(np.array(image)).permute(2, 0, 1), lambda text: tokenize([text])[0])
+    pairs = pairs.map_tuple(
+        lambda image: torch.from_numpy(np.array(image)).permute(2, 0, 1), lambda text: tokenize([text])[0]
+    )
     for images, _ in pairs.batched(BATCH, partial=False):
         yield len(images)
 

@@ -43,4 +43,4 @@ $TRAIN train/finetune.py mmcl --preset demo-finetune --seed "$SEED" --start "$OU
 say "7/7  measure all four on one protocol, and report"
 antidote evaluate --runs "$OUT"/runs/{poisoned,clean,cleanclip,mmcl} --ledger "$OUT/ledger" --testsets "$OUT/test" \
   --out "$OUT/scores"
-antidote report --scores "$OUT/scores" --out "$OUT/report"
+antidote report --scores "$OUT/scores" --preview "$OUT/preview.png" --out "$OUT/report"

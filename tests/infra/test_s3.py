@@ -17,12 +17,13 @@ BUCKET = "shelf"
 
 
 @pytest.fixture(scope="module")
-def s3(tmp_path_factory):
+def s3():
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    log = open(tmp_path_factory.mktemp("s3") / "log", "wb")
     words = ["-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen([sys.executable, "-m", "moto.server", *words], stdout=log, stderr=log)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     endpoint = f"http://127.0.0.1:{port}"
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {
@@ -47,7 +48,6 @@ def s3(tmp_path_factory):
         finally:
             server.terminate()
             server.wait()
-            log.close()
 
 
 def test_only_the_first_create_wins(s3):

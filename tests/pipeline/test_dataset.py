@@ -103,7 +103,9 @@ def test_foreign_shards_are_adopted_and_told_apart_by_content(tmp_path):
         write_shard(folder / f"{number:05d}.tar", samples(3, first=3 * number))
     made = Dataset.open(str(folder))
     assert made.samples == 6
-    assert sorted(path.name for path in folder.iterdir()) == ["00000.tar", "00001.tar"], "nothing is added to their folder"
+    assert sorted(path.name for path in folder.iterdir()) == ["00000.tar", "00001.tar"], (
+        "nothing is added to their folder"
+    )
     assert made.fetch(made.shards[1], tmp_path) == folder / "00001.tar"
     rows = made.index_of_samples(["row"])["row"].to_pylist()
     assert len(set(rows)) == 6

@@ -78,7 +78,7 @@ def test_loopback_is_refused_unless_told_otherwise(site):
 
 @pytest.mark.parametrize("host", ["localhost", "[::1]", "169.254.169.254", "10.0.0.1", "[::ffff:127.0.0.1]", "0.0.0.0"])
 def test_every_spelling_of_a_private_address_is_refused(host, site):
-    with pytest.raises(urllib.error.URLError, match="refused address|Address family"):
+    with pytest.raises(urllib.error.URLError, match=r"refused address|Address family"):
         fetch(f"http://{host}:{site}/ok", timeout_seconds=2)
 
 

@@ -91,8 +91,8 @@ def test_verify_names_each_damaged_shard(made, tmp_path):
         Verification(dataset=str(copy), backend="local").run()
     said = str(lost.value)
     assert "3 of 3 shards are damaged" in said
-    assert "shard 0 has" in said and "hash differs" in said  # noqa: PT018
-    assert "shard 1 has" in said and "bytes instead of" in said  # noqa: PT018
+    assert "shard 0 has" in said and "hash differs" in said
+    assert "shard 1 has" in said and "bytes instead of" in said
     assert "shard 2 is missing" in said
 
 

@@ -15,7 +15,9 @@ def pairs():
 
 
 def test_samples_come_back_as_they_were_written(tmp_path, pairs):
-    written = write_shard(tmp_path / "a.tar", pairs, [{"row": 99, "outcome": "http_404", "caption": "lost", "url": "u"}])
+    written = write_shard(
+        tmp_path / "a.tar", pairs, [{"row": 99, "outcome": "http_404", "caption": "lost", "url": "u"}]
+    )
     assert list(read_shard(written.path, written.index)) == pairs
     assert outcomes(written.index) == {"http_404": 1, "success": 7}
     assert (written.samples, written.bytes) == (7, written.path.stat().st_size)

@@ -100,6 +100,6 @@ def tree(root: Path) -> dict[str, bytes]:
 
 
 def test_a_damaged_foreign_tar_ends_with_status_1(place, capsys):
-    words = "pretrain clip --preset tiny --dataset {root}/cut --out {root}/new".format(root=place)
+    words = f"pretrain clip --preset tiny --dataset {place}/cut --out {place}/new"
     assert cli.main(words.split()) == 1
     assert "cut off" in capsys.readouterr().err

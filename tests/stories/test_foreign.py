@@ -1,4 +1,4 @@
-"""Shards that img2dataset wrote by itself go through poison, pretrain and evaluate; ours go through plain webdataset."""
+"""Shards that img2dataset wrote by itself go through poison, pretrain and evaluate, and come out readable."""
 
 import subprocess
 import sys

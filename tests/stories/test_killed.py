@@ -71,10 +71,33 @@ def test_evaluate(source, tmp_path_factory):
     run("pipeline/testset.py", "picturebook", "--samples", 56, "--out", root / "test")
     names = [root / "runs" / name for name in ("clean", "poisoned")]
     for name, dataset in zip(names, (source, poisoned), strict=True):
-        run("train/pretrain.py", "clip", "--preset", "tiny", "--epochs", 1, "--workers", 0, "--dataset", dataset, "--out", name)
+        run(
+            "train/pretrain.py",
+            "clip",
+            "--preset",
+            "tiny",
+            "--epochs",
+            1,
+            "--workers",
+            0,
+            "--dataset",
+            dataset,
+            "--out",
+            name,
+        )
 
     def words(out):
-        return ["eval/evaluate.py", "--runs", *names, "--ledger", ledger, "--testsets", root / "test", "--out", root / out]
+        return [
+            "eval/evaluate.py",
+            "--runs",
+            *names,
+            "--ledger",
+            ledger,
+            "--testsets",
+            root / "test",
+            "--out",
+            root / out,
+        ]
 
     def cells(out):
         return [name for name in storage.names(str(root / out)) if name.endswith(".json")]

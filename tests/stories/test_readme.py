@@ -80,5 +80,5 @@ def test_the_readmes_attack_works(tmp_path):
     attack = module.Corner(size=2)
     stamped = attack.stamp(np.zeros((8, 8, 3), np.uint8), np.random.default_rng(0))
     assert stamped.sum() == 2 * 2 * 3 * 255
-    assert config.to_json(attack) | {"plugin": None} == {"plugin": None, **{k: v for k, v in vars(attack).items()}}
+    assert config.to_json(attack) | {"plugin": None} == {"plugin": None, **vars(attack)}
     assert plugins.name_of(attack) == "corner"

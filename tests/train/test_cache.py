@@ -22,7 +22,7 @@ def remote(monkeypatch):
     monkeypatch.setattr(
         cache, "_fill_elsewhere", lambda data, local, folder, report: cache._fill(data, local, folder, report)
     )
-    monkeypatch.setattr(cache.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(cache.time, "sleep", lambda _: None)
     url = f"memory://cache-{time.monotonic_ns()}"
     yield drawn(url, 30, 3)
     storage.remove(url)
@@ -89,19 +89,19 @@ def test_a_passing_fault_is_survived(remote, monkeypatch):
 
 
 def test_a_lasting_fault_ends_in_one_error(remote, monkeypatch):
-    def broken(url: str, path: Path) -> None:
+    def broken(_url: str, _path: Path) -> None:
         raise ConnectionResetError("reset by peer")
 
     monkeypatch.setattr(storage, "download", broken)
     with (
-        pytest.raises(Lost, match="shard . could not be fetched: memory://.*: reset by peer"),
+        pytest.raises(Lost, match=r"shard . could not be fetched: memory://.*: reset by peer"),
         cache.filled(remote, 1.0),
     ):
         pass
 
 
 def test_a_dataset_larger_than_the_cache_is_refused_before_anything_is_fetched(remote):
-    with pytest.raises(ValueError, match="set --cache-gib to at least 0.1"), cache.filled(remote, 1000 / GIB):
+    with pytest.raises(ValueError, match=r"set --cache-gib to at least 0\.1"), cache.filled(remote, 1000 / GIB):
         pass
     assert list((dataset.cache_folder() / "shards").iterdir()) == []
 
@@ -141,22 +141,22 @@ def test_two_runs_may_fill_the_same_cache_at_once(tmp_path):
     assert len(list((dataset.cache_folder() / "index").iterdir())) == 1
 
 
-def test_the_fetching_process_dies_with_one_clear_error(tmp_path, monkeypatch):
+def test_the_fetching_process_dies_with_one_clear_error(monkeypatch):
     """A real spawned process; it cannot see this one's memory://, so what it is asked for is missing there."""
     data = drawn(f"memory://spawned-{time.monotonic_ns()}", 6, 2)
     monkeypatch.setattr(cache, "ATTEMPTS", 1)
-    with pytest.raises(Damaged, match="shard . is missing"), cache.filled(data, 1.0):
+    with pytest.raises(Damaged, match=r"shard . is missing"), cache.filled(data, 1.0):
         pass
 
 
-def test_a_fetcher_that_says_nothing_is_ended(tmp_path, monkeypatch):
+def test_a_fetcher_that_says_nothing_is_ended(monkeypatch):
     data = drawn(f"memory://silent-{time.monotonic_ns()}", 6, 2)
     monkeypatch.setattr(cache, "STALL_SECONDS", 0.01)
     with pytest.raises(Lost, match="arrived for 0 s; run the same command again"), cache.filled(data, 1.0):
         pass
 
 
-def test_a_fetcher_that_is_killed_is_noticed(tmp_path, monkeypatch):
+def test_a_fetcher_that_is_killed_is_noticed(monkeypatch):
     data = drawn(f"memory://killed-{time.monotonic_ns()}", 6, 2)
     monkeypatch.setattr(cache, "_fetcher", _Suicide())
     with pytest.raises(Lost, match="process that fetches shards has died"), cache.filled(data, 1.0):

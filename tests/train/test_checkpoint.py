@@ -62,11 +62,11 @@ def test_a_damaged_one_is_passed_over_with_a_warning(run, harm, capsys):
     }[harm]()
     assert checkpoint.find(run).step == 1
     assert "taking the checkpoint before it" in capsys.readouterr().err
-    with pytest.raises(Damaged, match="step-0000002/model.safetensors is"):
+    with pytest.raises(Damaged, match=r"step-0000002/model\.safetensors is"):
         checkpoint.find(run, "step-0000002")
 
 
 def test_training_state_is_read_without_unpickling_objects(run):
     checkpoint.save(run, 1, b"", {"step": Path("/etc")})
-    with pytest.raises(Exception, match="[Ww]eights.only"):
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
         checkpoint.find(run).read_training()

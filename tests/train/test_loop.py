@@ -64,9 +64,10 @@ def stopping(monkeypatch):
             if next(calls) == step:
                 raise Stopped
 
-        with monkeypatch.context() as patch, pytest.raises(Stopped):
+        with monkeypatch.context() as patch:
             patch.setattr(loop.optim, "clamp_logit_scale", clamp_or_stop)
-            run.run()
+            with pytest.raises(Stopped):
+                run.run()
 
     return at
 
@@ -164,9 +165,10 @@ def test_a_run_stopped_between_its_last_checkpoint_and_done_is_finished(data, tm
     def broken(*_: object) -> None:
         raise Stopped
 
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
+    with monkeypatch.context() as patch:
         patch.setattr(loop.model, "export", broken)
-        run.run()
+        with pytest.raises(Stopped):
+            run.run()
     assert "18 steps" in run.run()
     assert (tmp_path / "run" / "DONE").exists()
     assert (tmp_path / "run" / "open_clip" / "open_clip_model.safetensors").exists()

@@ -63,7 +63,7 @@ def test_the_papers_numbers_are_in_the_presets():
 
 def test_the_entries_defaults_are_those_of_their_default_presets():
     for kind, given in ((Pretraining, presets.for_pretraining), (Finetuning, presets.for_finetuning)):
-        defaults = {name: field for name, field in kind.__dataclass_fields__.items()}
+        defaults = kind.__dataclass_fields__
         wanted = given(defaults["preset"].default)
         assert defaults["recipe"].default_factory() == wanted["recipe"]
         assert kind is Finetuning or defaults["model"].default == wanted["model"]
@@ -123,7 +123,7 @@ def test_shards_that_do_not_fit_the_cache_are_refused_before_anything_is_written
     url = f"memory://training-{Path(data).parent.name}"
     drawn(url, 40, 2)
     run = pretraining(data, dataset=url, cache_gib=1e-9)
-    with pytest.raises(ValueError, match="set --cache-gib to at least 0.1"):
+    with pytest.raises(ValueError, match=r"set --cache-gib to at least 0\.1"):
         run.run()
     assert not Path(run.out).exists()
 
@@ -152,7 +152,7 @@ def test_an_output_that_exists_and_differs_is_refused(data):
         with pytest.raises(ValueError, match=f"exists and differs: {message}"):
             replace(run, **changed).run()
     drawn(data + "2", 40, 2, seed=7)
-    with pytest.raises(ValueError, match="its dataset.digest is"):
+    with pytest.raises(ValueError, match=r"its dataset\.digest is"):
         replace(run, dataset=data + "2").run()
     assert storage.read(f"{run.out}/config.json") == before
     assert "nothing to do" in replace(run, workers=1, checkpoint_steps=1).run()
@@ -305,17 +305,14 @@ def test_pretraining_and_finetuning_never_touch_a_ledger(data, tmp_path, watched
     drawn(str(tmp_path / "clean"), 32, 2, first=100)
     watched.append(str(tmp_path / "ledger"))
     with pytest.raises(AssertionError, match="opened the ledger"):
-        open(tmp_path / "ledger" / "attack.json")
+        (tmp_path / "ledger" / "attack.json").read_text()
     with pytest.raises(AssertionError, match="opened the ledger"):
         storage.read(str(tmp_path / "ledger" / "attack.json"))
     first = pretraining(str(tmp_path / "poisoned"))
     first.run()
     assert rundir.environment(first.out)["inputs"]["dataset"]["contains_poison"]
     for workers in (0, 1):  # a forked worker inherits the hook
-        cure = Finetuning(
-            objective=CleanClip(), start=first.out, dataset=str(tmp_path / "clean"), out=str(tmp_path / f"cured{workers}"),
-            recipe=TINY, workers=workers,
-        )  # fmt: skip
-        cure.run()
+        places = {"start": first.out, "dataset": str(tmp_path / "clean"), "out": str(tmp_path / f"cured{workers}")}
+        Finetuning(objective=CleanClip(), **places, recipe=TINY, workers=workers).run()
     assert any("poisoned" in path for path in _opened)
     assert any("clean" in path for path in _opened)
