@@ -74,7 +74,7 @@ def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
         dataset=config["dataset"],
         dataset_digest=learned["digest"],
         dataset_samples=learned["samples"],
-        ancestors=_ancestors(config.get("start"), environment["inputs"]["start"]),
+        ancestors=_ancestors(config.get("pretrained"), environment["inputs"]["pretrained"]),
         losses=tuple((line["step"], line["loss"]) for line in rundir.metrics(url) if "loss" in line),
         config=config,
         attempts=tuple(environment["attempts"]),
@@ -96,7 +96,7 @@ def _ancestors(place: str | None, lineage: dict[str, Any] | None) -> tuple[Ances
     while lineage is not None and "inputs" in lineage:  # without inputs it is a file of weights, not a run
         learned = lineage["inputs"]["dataset"]
         found.append(Ancestor(name, lineage["sha256"], learned["digest"], learned["samples"]))
-        name, lineage = "an earlier run", lineage["inputs"]["start"]
+        name, lineage = "an earlier run", lineage["inputs"]["pretrained"]
     return tuple(found)
 
 
@@ -105,7 +105,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
     last = run.attempts[-1] if run.attempts else {}
     versions, hardware = last.get("versions", {}), last.get("hardware", {})
     machine = [f"{hardware.get('cores')} cores of {hardware.get('processor')}", *hardware.get("gpus", [])]
-    started = [("started from", f"{run.config['start']} ({run.ancestors[0].weights_sha256})")] if run.ancestors else []
+    started = [("started from", f"{run.config['pretrained']} ({run.ancestors[0].weights_sha256})")] if run.ancestors else []
     packages = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "code")
     return [
         ("folder", run.place),
@@ -125,7 +125,7 @@ def command(run: Run) -> str:
     objective = {name: value for name, value in known["objective"].items() if name != "plugin"}
     hidden = ("beta1", "beta2", "eps")  # the preset sets them, no flag does
     recipe = {name: value for name, value in known.get("recipe", {}).items() if name not in hidden}
-    plain = {name: known.get(name) for name in ("start", "dataset", "out", "model", "preset", "seed")}
+    plain = {name: known.get(name) for name in ("pretrained", "dataset", "out", "model", "preset", "seed")}
     words = ["train/pretrain.py" if "model" in known else "train/finetune.py", known["objective"]["plugin"]]
     for name, value in (plain | recipe | objective).items():
         flag = name.replace("_", "-")

@@ -40,11 +40,13 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
-def kill(*words: object, when: Callable[[], bool], whom: str = "driver", timeout: float = 180) -> None:
+def kill(
+    *words: object, when: Callable[[], bool], whom: str = "driver", survives: bool = True, timeout: float = 180
+) -> None:
     """Start a command and kill -9 it, or one of its workers, as soon as `when()` holds.
 
     whom: "driver", or a part of the command line of the descendant to kill (e.g. "ray::" for a busy Ray worker);
-    in that case the command goes on and must end well.
+    in that case the command goes on and must end well, unless `survives` is False: then it must end badly by itself.
     """
     with open(os.devnull, "wb") as quiet:
         process = subprocess.Popen(
@@ -65,7 +67,11 @@ def kill(*words: object, when: Callable[[], bool], whom: str = "driver", timeout
             victims = [pid for pid in family if whom in command_line(pid)]
             assert victims, f"{words}: no descendant is called {whom!r}"
             os.kill(victims[0], signal.SIGKILL)
-            assert process.wait(timeout=timeout) == 0, f"{words} did not survive the death of its {whom}"
+            ended_well = process.wait(timeout=timeout) == 0
+            assert ended_well == survives, (
+                f"{words} ended {'well' if ended_well else 'badly'} after the death of its {whom}"
+            )
+            gone(family)
         finally:
             if process.poll() is None:
                 process.kill()

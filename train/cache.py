@@ -75,12 +75,10 @@ def filled(dataset: Dataset, cache_gib: float, quiet: bool = False) -> Iterator[
         )
     with _lease(home, [*remote, Path(local.index).name]):
         _make_room(home, remote, cache_gib)
-        with log.progress("checking shards", len(dataset.shards), "shards") as bar:
-            add = (lambda _: None) if quiet else bar.add
-            if remote:
-                _fill_elsewhere(dataset, local, home / "shards", add)
-            else:
-                _fill(dataset, local, home / "shards", add)
+        showing = contextlib.nullcontext() if quiet else log.progress("checking shards", len(dataset.shards), "shards")
+        with showing as bar:
+            fill = _fill_elsewhere if remote else _fill
+            fill(dataset, local, home / "shards", bar.add if bar is not None else lambda _: None)
         yield local
 
 

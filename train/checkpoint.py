@@ -80,13 +80,21 @@ def whole(run: str) -> list[Checkpoint]:
     return sorted(found, key=lambda checkpoint: checkpoint.step)
 
 
-def find(run: str, which: str = "latest") -> Checkpoint | None:
-    """The newest whole and undamaged checkpoint, or the one of that name; None if there is none."""
+def named(run: str, name: str) -> Checkpoint | None:
+    """The whole checkpoint of that name; what it holds is verified when it is read."""
+    return next((checkpoint for checkpoint in whole(run) if checkpoint.name == name), None)
+
+
+def find(run: str, which: str = "latest", files: tuple[str, ...] = (MODEL, TRAINING)) -> Checkpoint | None:
+    """The newest whole checkpoint of which `files` are undamaged, or the one of that name; None if there is none.
+
+    Raises Damaged for a named one that is damaged; the latest is passed over with a warning.
+    """
     for checkpoint in reversed(whole(run)):
         if which not in ("latest", checkpoint.name):
             continue
         try:
-            for file in checkpoint.files:
+            for file in files:
                 checkpoint.read(file)
             return checkpoint
         except Damaged as error:

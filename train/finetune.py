@@ -1,8 +1,8 @@
 """Finetune a run's model on clean pairs, under an objective: a defence such as cleanclip, or mmcl, its control.
 
-    torchrun --standalone --nproc-per-node 2 train/finetune.py cleanclip --start runs/r1 --dataset data/clean \\
+    torchrun --standalone --nproc-per-node 2 train/finetune.py cleanclip --pretrained runs/r1 --dataset data/clean \\
         --out runs/r2
-    torchrun --nproc-per-node 8 train/finetune.py cleanclip --start s3://b/runs/r1 --dataset s3://b/clean100k \\
+    torchrun --nproc-per-node 8 train/finetune.py cleanclip --pretrained s3://b/runs/r1 --dataset s3://b/clean100k \\
         --preset rn50-finetune --out s3://b/runs/r2
 
 Without torchrun it runs on one process. The same command again resumes, or says that there is nothing to do.
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from infra.config import parse
 from train import presets
-from train.ranks import run_entry
+from train.entry import run_entry
 from train.training import Finetuning
 
 

@@ -254,7 +254,7 @@ def _resume(job: Job, encoder: Encoder, state: nn.Module, optimizer: torch.optim
         return found.name if found else None
 
     name = ranks.first(newest)
-    found = None if name is None else checkpoint.find(job.out, name)
+    found = None if name is None else checkpoint.named(job.out, name)
     if found is None:
         return _Position(0, None)
     training = found.read_training()
@@ -269,8 +269,7 @@ def _resume(job: Job, encoder: Encoder, state: nn.Module, optimizer: torch.optim
 
 def _finish(job: Job, encoder: Encoder) -> str:
     model.export(encoder.clip, job.architecture, job.out)
-    last = checkpoint.find(job.out)
-    assert last is not None
+    last = checkpoint.whole(job.out)[-1]
     assert last.step == job.total_steps
     rundir.finish(job.out, {"checkpoint": last.name, "sha256": last.sha256(checkpoint.MODEL), "steps": last.step})
     return f"{job.total_steps:,} steps; run at {job.out} ({last.name}), for open_clip in {job.out}/{model.EXPORT}"

@@ -168,7 +168,7 @@ class Trained:
 def load_run(url: str, which: str = "latest") -> Trained:
     """The model of a run folder, in eval mode on the CPU. Raises ValueError if there is no such run or checkpoint."""
     found = load_architecture(url)
-    saved = checkpoint.find(url, which)
+    saved = checkpoint.find(url, which, (checkpoint.MODEL,))
     if saved is None:
         raise ValueError(f"{url} holds no whole checkpoint{'' if which == 'latest' else f' named {which}'} yet")
     model = create(found)

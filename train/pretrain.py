@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from infra.config import parse
 from train import presets
-from train.ranks import run_entry
+from train.entry import run_entry
 from train.training import Pretraining
 
 

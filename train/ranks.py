@@ -7,7 +7,6 @@ torchrun all of it works on one process and does nothing.
 import contextlib
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from infra import log
 from infra.spread import Lost
 from pipeline.shards import Damaged
 
@@ -174,49 +172,6 @@ def barrier(timeout_seconds: float = 1800.0) -> None:
     """Wait for every rank. Raises RuntimeError that names a rank which did not come in time."""
     if _control is not None:
         dist.monitored_barrier(group=_control, timeout=timedelta(seconds=timeout_seconds))
-
-
-def run_entry(parse: Callable[[], Any]) -> int:
-    """Parse and run under torchrun. Rank 0 speaks; status 2 for bad input, 1 for damage or loss, on every rank.
-
-    torchrun kills the other ranks as soon as one has ended, so they give rank 0 the time to say what is wrong.
-    """
-    speaks = int(os.environ.get("RANK", 0)) == 0
-    try:
-        with contextlib.nullcontext() if speaks else _silence():
-            job = parse()
-        line = job.run()
-        if speaks:
-            log.result(line)
-        return 0
-    except SystemExit as stop:
-        if not speaks and stop.code:
-            time.sleep(PATIENCE)
-        return int(stop.code or 0)
-    except ValueError as error:
-        return _end(error, 2, speaks)
-    except (Damaged, Lost) as error:
-        return _end(error, 1, speaks)
-
-
-PATIENCE = 20.0  # seconds
-
-
-def _end(error: Exception, status: int, speaks: bool) -> int:
-    if not speaks:
-        time.sleep(PATIENCE)  # still here afterwards: rank 0 does not share this error, so say it
-    print(f"error: {error}", file=sys.stderr, flush=True)
-    if place := os.environ.get("TORCHELASTIC_ERROR_FILE"):
-        # torchrun ends with a report of its own, which says what is in this file, or else how to get a traceback.
-        with open(place, "w") as file:
-            json.dump({"message": f"error: {error}", "timestamp": int(time.time())}, file)
-    return status
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
-        yield
 
 
 def _die_with_torchrun() -> None:

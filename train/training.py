@@ -38,7 +38,7 @@ class Training:
     FREE: ClassVar[frozenset[str]] = frozenset(
         {
             "dataset",
-            "start",
+            "pretrained",
             "out",
             "preset",
             "workers",
@@ -97,7 +97,7 @@ class Training:
             out=storage.absolute(self.out),
             config=config.to_json(self),
             free=self.FREE,
-            inputs={"dataset": learned, "start": beginning.lineage},
+            inputs={"dataset": learned, "pretrained": beginning.lineage},
             seed=self.seed,
             workers=self.workers,
             cache_gib=self.cache_gib,
@@ -134,7 +134,7 @@ class Pretraining(Training):
 
     model: str = "picturebook-resnet"
     """A model of train/models/ or of open_clip, such as RN50-quickgelu or ViT-B-32."""
-    start: str | None = None
+    pretrained: str | None = None
     """A local file of weights (.safetensors or .pt) to start from instead of a random initialisation."""
 
     def __post_init__(self) -> None:
@@ -143,14 +143,14 @@ class Pretraining(Training):
 
     def beginning(self) -> Beginning:
         architecture = model.architecture(self.model)
-        if (start := self.start) is None:
+        if (pretrained := self.pretrained) is None:
             return Beginning(architecture, lambda _: None, None)
-        if not Path(start).is_file():
-            raise ValueError(f"no weights file at {start}: --start names a local .safetensors or .pt file")
-        with open(start, "rb") as file:
+        if not Path(pretrained).is_file():
+            raise ValueError(f"no weights file at {pretrained}: --pretrained names a local .safetensors or .pt file")
+        with open(pretrained, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return Beginning(
-            architecture, lambda clip: model.load_open_clip_weights(clip, self.model, start), {"sha256": digest}
+            architecture, lambda clip: model.load_open_clip_weights(clip, self.model, pretrained), {"sha256": digest}
         )
 
 
@@ -161,24 +161,24 @@ class Finetuning(Training):
     preset: str = "demo-finetune"
     """Defaults for what follows, by name (train/presets.py)."""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=lambda: PRESETS["demo-finetune"].recipe)
-    start: str
+    pretrained: str
     """Folder of the finished run to start from."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if _same(self.out, self.start):
-            raise ValueError(f"out and start are the same folder, {self.out}: choose another --out")
+        if _same(self.out, self.pretrained):
+            raise ValueError(f"out and pretrained are the same folder, {self.out}: choose another --out")
 
     def beginning(self) -> Beginning:
-        architecture = model.load_architecture(self.start)
-        done = rundir.done(self.start)
+        architecture = model.load_architecture(self.pretrained)
+        done = rundir.done(self.pretrained)
         if done is None:
-            raise ValueError(f"the run at {self.start} is not finished: run its command again, then this one")
-        saved = checkpoint.find(self.start, done["checkpoint"])
+            raise ValueError(f"the run at {self.pretrained} is not finished: run its command again, then this one")
+        saved = checkpoint.named(self.pretrained, done["checkpoint"])
         if saved is None:
-            raise ValueError(f"the run at {self.start} has lost its last checkpoint, {done['checkpoint']}")
+            raise ValueError(f"the run at {self.pretrained} has lost its last checkpoint, {done['checkpoint']}")
         found = saved
-        lineage = done | {"inputs": rundir.environment(self.start)["inputs"]}
+        lineage = done | {"inputs": rundir.environment(self.pretrained)["inputs"]}
         return Beginning(architecture, lambda clip: model.load_bytes(clip, found.read(checkpoint.MODEL)), lineage)
 
 

@@ -33,11 +33,11 @@ say "4/7  pretrain CLIP on the clean pairs: the floor, what the trigger does to 
 $TRAIN train/pretrain.py clip --preset demo --seed "$SEED" --dataset "$OUT/train" --out "$OUT/runs/clean"
 
 say "5/7  cure the poisoned CLIP: CleanCLIP finetuning on the clean set"
-$TRAIN train/finetune.py cleanclip --preset demo-finetune --seed "$SEED" --start "$OUT/runs/poisoned" --dataset "$OUT/clean" \
+$TRAIN train/finetune.py cleanclip --preset demo-finetune --seed "$SEED" --pretrained "$OUT/runs/poisoned" --dataset "$OUT/clean" \
   --out "$OUT/runs/cleanclip"
 
 say "6/7  the control: plain finetuning with the same pairs, epochs and learning rate"
-$TRAIN train/finetune.py mmcl --preset demo-finetune --seed "$SEED" --start "$OUT/runs/poisoned" --dataset "$OUT/clean" \
+$TRAIN train/finetune.py mmcl --preset demo-finetune --seed "$SEED" --pretrained "$OUT/runs/poisoned" --dataset "$OUT/clean" \
   --out "$OUT/runs/mmcl"
 
 say "7/7  measure all four on one protocol, and report"

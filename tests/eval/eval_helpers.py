@@ -40,11 +40,11 @@ def finished_run(
         "objective": {"plugin": objective},
         "dataset": dataset.url,
         "seed": seed,
-        "start": start,
+        "pretrained": start,
         "recipe": {"lr": 0.1},
     }
     learned = {"digest": dataset.digest, "samples": dataset.samples, "contains_poison": dataset.contains_poison}
-    rundir.claim(url, config, frozenset(), {"dataset": learned, "start": lineage})
+    rundir.claim(url, config, frozenset(), {"dataset": learned, "pretrained": lineage})
     rundir.record_attempt(url, {"step": 0, "ranks": 1})
     metrics = rundir.Metrics(url)
     for step in range(1, 6):
@@ -124,7 +124,7 @@ def some_run(name: str, digest: str, *ancestors: Ancestor, objective: str = "cli
         dataset_samples=3000,
         ancestors=ancestors,
         losses=((1.0, 3.0), (2.0, 2.0)),
-        config={"objective": {"plugin": objective}, "seed": seed, "start": None, "recipe": {"lr": 0.1}},
+        config={"objective": {"plugin": objective}, "seed": seed, "pretrained": None, "recipe": {"lr": 0.1}},
         attempts=(),
     )
 

@@ -59,7 +59,7 @@ def test_the_command_of_a_run_is_one_that_its_entry_reads_back_equal() -> None:
     given = Finetuning(
         objective=Mmcl(),
         dataset="data/clean set",
-        start="runs/a",
+        pretrained="runs/a",
         out="runs/b",
         seed=3,
         recipe=replace(PRESETS["demo-finetune"].recipe, lr=0.25),

@@ -113,7 +113,7 @@ def test_the_web_is_told_apart_from_this_machine(tmp_path):
     table = tmp_path / "t.tsv"
     table.write_text("inside\thttp://127.0.0.1:9/x.jpg\nmetadata\thttp://169.254.169.254/latest\n")
     run = Preparation(source=Cc3m(urls=str(table)), out=str(tmp_path / "out"), backend="local")
-    with pytest.raises(ValueError, match="not one of 2 rows could be used \({'refused_address': 2}\)"):
+    with pytest.raises(ValueError, match=r"not one of 2 rows could be used \({'refused_address': 2}\)"):
         run.run()
     assert not (tmp_path / "out" / "dataset.json").exists()
 

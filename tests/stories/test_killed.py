@@ -12,6 +12,7 @@ from eval import scores
 from infra import storage
 from pipeline.dataset import Dataset
 from poison.ledger import Ledger
+from train import checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +62,30 @@ def test_inject(source, tmp_path):
         first, second = (Ledger.open(str(tmp_path / f"{kind}-ledger")).rows for kind in ("whole", name))
         assert first.equals(second)
         assert "nothing to do" in last_line(run(*words(name)))
+
+
+def test_finetune(source, tmp_path):
+    def words(name):
+        small = ["--preset", "tiny", "--workers", 1, "--dataset", source]
+        if name == "start":
+            return ["train/pretrain.py", "clip", *small, "--epochs", 1, "--out", tmp_path / name]
+        ranks = ["torchrun", "--standalone", "--nproc-per-node", 2, "train/finetune.py", "cleanclip"]
+        more = ["--epochs", 12, "--checkpoint-steps", 20, "--pretrained", tmp_path / "start", "--out", tmp_path / name]
+        return [*ranks, *small, *more]
+
+    def weights(name):
+        return checkpoint.find(str(tmp_path / name)).read(checkpoint.MODEL)
+
+    run(*words("start"))
+    run(*words("whole"))
+    for whom in ("driver", "train/finetune.py"):
+        name = whom.replace("/", "-")
+        kill(
+            *words(name), when=lambda name=name: bool(checkpoint.whole(str(tmp_path / name))), whom=whom, survives=False
+        )
+        assert not (tmp_path / name / "DONE").exists()
+        run(*words(name))
+        assert weights(name) == weights("whole"), "bit for bit"
 
 
 def test_evaluate(source, tmp_path_factory):

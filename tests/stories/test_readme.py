@@ -82,3 +82,15 @@ def test_the_readmes_attack_works(tmp_path):
     assert stamped.sum() == 2 * 2 * 3 * 255
     assert config.to_json(attack) | {"plugin": None} == {"plugin": None, **vars(attack)}
     assert plugins.name_of(attack) == "corner"
+
+
+def test_torchrun_does_not_take_our_flags_for_its_own(capsys):
+    """It reads abbreviations of its options even after the script's name: --start meant --start-method, an error."""
+    from torch.distributed.run import get_args_parser
+
+    theirs = [option for action in get_args_parser()._actions for option in action.option_strings]
+    for verb, plugin in (("pretrain", "clip"), ("finetune", "cleanclip")):
+        cli.main([verb, plugin, "--help"])
+        ours = set(re.findall(r"--[a-z][a-z0-9-]*", capsys.readouterr().out)) - {"--standalone", "--nproc-per-node"}
+        clashes = [flag for flag in ours if any(option.startswith(flag) for option in theirs)]
+        assert clashes == ["--help"], "torchrun shows its own help; use antidote VERB PLUGIN --help"

@@ -151,6 +151,21 @@ def test_batch_statistics_are_part_of_a_checkpoint(data, tmp_path, stopping):
     assert int(found["visual.bn1.num_batches_tracked"]) == 18
 
 
+def test_what_a_model_draws_in_a_step_is_that_steps(data, tmp_path, stopping, monkeypatch):
+    """Patch dropout: torch's generator decides what a tower sees, and is not saved."""
+    plain = model.architecture("tiny-vit")
+    plain["model_cfg"]["vision_cfg"]["patch_dropout"] = 0.5
+    monkeypatch.setattr(model, "architecture", lambda name: plain)
+    whole, broken, alike = (
+        pretraining(data, tmp_path / name, checkpoint_steps=5) for name in ("whole", "broken", "alike")
+    )
+    whole.run()
+    stopping(broken, 13)
+    broken.run()
+    replace(alike, workers=1).run()
+    assert weights(tmp_path / "broken") == weights(tmp_path / "whole") == weights(tmp_path / "alike")
+
+
 def test_stopped_again_and_again_and_with_other_workers(data, tmp_path, stopping):
     pretraining(data, tmp_path / "whole").run()
     for calls, workers in ((4, 0), (5, 1), (6, 0)):

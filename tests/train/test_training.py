@@ -14,7 +14,7 @@ from infra import config, rundir, storage
 from pipeline.dataset import Dataset
 from poison.attacks.badnet import BadNet
 from poison.injection import Injection
-from train import checkpoint, finetune, model, presets, pretrain, ranks
+from train import checkpoint, entry, finetune, model, presets, pretrain
 from train.objectives.clip import Clip
 from train.presets import PRESETS, Recipe
 from train.training import Finetuning, Pretraining
@@ -41,7 +41,7 @@ def test_a_run_is_its_configuration_read_back(data):
     run = pretraining(data, objective=CleanClip(inmodal_weight=2.0), checkpoint_steps=3)
     run.run()
     assert config.from_json(Pretraining, rundir.config(run.out)) == run
-    cure = Finetuning(objective=Mmcl(), start=run.out, dataset=data, out=run.out + "2", recipe=TINY, workers=0)
+    cure = Finetuning(objective=Mmcl(), pretrained=run.out, dataset=data, out=run.out + "2", recipe=TINY, workers=0)
     cure.run()
     assert config.from_json(Finetuning, rundir.config(cure.out)) == cure
 
@@ -107,8 +107,8 @@ def test_recipes_that_make_no_sense_are_refused(changed, message):
         ({"dataset": "nowhere/at/all"}, "no dataset at .*nowhere/at/all"),
         ({"recipe": replace(TINY, batch=64)}, "40 samples, less than one batch of 64: set --batch lower"),
         ({"recipe": replace(TINY, warmup_steps=4)}, "warmup_steps is 4 of 4 steps in all: set --warmup-steps lower"),
-        ({"start": "nowhere.pt"}, "no weights file at nowhere.pt"),
-        ({"start": __file__}, "test_training.py is not a plain file of weights"),
+        ({"pretrained": "nowhere.pt"}, "no weights file at nowhere.pt"),
+        ({"pretrained": __file__}, "test_training.py is not a plain file of weights"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(data, changed, message):
@@ -163,8 +163,8 @@ def test_an_output_that_exists_and_differs_is_refused(data):
 def test_out_may_not_be_the_dataset_or_the_start(data):
     with pytest.raises(ValueError, match="out and dataset are the same folder"):
         pretraining(data, out=data + "/")
-    with pytest.raises(ValueError, match="out and start are the same folder"):
-        Finetuning(objective=Mmcl(), start="runs/a", dataset=data, out="runs/../runs/a/", recipe=TINY)
+    with pytest.raises(ValueError, match="out and pretrained are the same folder"):
+        Finetuning(objective=Mmcl(), pretrained="runs/a", dataset=data, out="runs/../runs/a/", recipe=TINY)
 
 
 def test_a_dry_run_says_the_plan_and_touches_nothing(data, capsys, tmp_path):
@@ -180,38 +180,38 @@ def test_a_dry_run_says_the_plan_and_touches_nothing(data, capsys, tmp_path):
 
 def test_pretraining_starts_from_weights_of_open_clip(data, tmp_path):
     torch.save(model.create(model.architecture("tiny-vit"), 9).state_dict(), tmp_path / "weights.pt")
-    run = pretraining(data, start=str(tmp_path / "weights.pt"), recipe=replace(TINY, lr=1e-12, weight_decay=0.0))
+    run = pretraining(data, pretrained=str(tmp_path / "weights.pt"), recipe=replace(TINY, lr=1e-12, weight_decay=0.0))
     run.run()
     wanted = model.create(model.architecture("tiny-vit"), 9).state_dict()
     found = model.load_run(run.out).model.state_dict()
     assert all(torch.allclose(found[name], wanted[name], atol=1e-6) for name in wanted)
-    assert len(rundir.environment(run.out)["inputs"]["start"]["sha256"]) == 64
+    assert len(rundir.environment(run.out)["inputs"]["pretrained"]["sha256"]) == 64
 
 
 def test_finetuning_starts_from_the_runs_weights_with_a_fresh_optimiser(data):
     first = pretraining(data)
     first.run()
     still = replace(TINY, lr=1e-12, weight_decay=0.0, epochs=1)
-    cure = Finetuning(objective=Mmcl(), start=first.out, dataset=data, out=first.out + "2", recipe=still, workers=0)
+    cure = Finetuning(objective=Mmcl(), pretrained=first.out, dataset=data, out=first.out + "2", recipe=still, workers=0)
     assert "2 steps" in cure.run()
     one, two = (model.load_run(url).model.state_dict() for url in (first.out, cure.out))
     assert all(torch.allclose(one[name], two[name], atol=1e-6) for name in one)
     optimizer = checkpoint.find(cure.out).read_training()["optimizer"]
     assert {float(state["step"]) for state in optimizer["state"].values()} == {2.0}
-    start = rundir.environment(cure.out)["inputs"]["start"]
+    start = rundir.environment(cure.out)["inputs"]["pretrained"]
     assert start["sha256"] == rundir.done(first.out)["sha256"]
     assert start["inputs"]["dataset"]["digest"] == Dataset.open(data).digest
 
 
 def test_a_run_that_is_missing_or_unfinished_is_no_start(data):
-    cure = Finetuning(objective=Mmcl(), start=data + "-none", dataset=data, out=data + "-cured", recipe=TINY, workers=0)
+    cure = Finetuning(objective=Mmcl(), pretrained=data + "-none", dataset=data, out=data + "-cured", recipe=TINY, workers=0)
     with pytest.raises(ValueError, match="no run at"):
         cure.run()
     first = pretraining(data)
     first.run()
     Path(first.out, "DONE").unlink()
     with pytest.raises(ValueError, match="is not finished: run its command again"):
-        replace(cure, start=first.out).run()
+        replace(cure, pretrained=first.out).run()
     assert not Path(cure.out).exists()
 
 
@@ -223,7 +223,7 @@ def test_the_commands_make_a_run_and_a_run_from_it(data, capsys):
     words = ["--dataset", data, "--preset", "tiny", "--workers", "0"]
     assert pretrain.main(["clip", *words, "--out", runs[0]]) == 0
     assert capsys.readouterr().out.strip().startswith(f"4 steps; run at {runs[0]}")
-    cure = ["cleanclip", *words, "--start", runs[0], "--out", runs[1], "--inmodal-weight", "2", "--lr", "1e-4"]
+    cure = ["cleanclip", *words, "--pretrained", runs[0], "--out", runs[1], "--inmodal-weight", "2", "--lr", "1e-4"]
     assert finetune.main(cure) == 0
     found = rundir.config(runs[1])
     assert found["objective"] == {"plugin": "cleanclip", "inmodal_weight": 2.0, "clip_weight": 1.0}
@@ -261,7 +261,7 @@ def test_damage_is_one_line_with_status_1(data, capsys):
 
 def test_only_rank_0_speaks(data, capsys, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr(ranks, "PATIENCE", 0.0)
+    monkeypatch.setattr(entry, "PATIENCE", 0.0)
     assert pretrain.main(["clup", "--dataset", data, "--out", data + "-run"]) == 2
     said = capsys.readouterr()
     assert said.out + said.err == ""
@@ -312,7 +312,7 @@ def test_pretraining_and_finetuning_never_touch_a_ledger(data, tmp_path, watched
     first.run()
     assert rundir.environment(first.out)["inputs"]["dataset"]["contains_poison"]
     for workers in (0, 1):  # a forked worker inherits the hook
-        places = {"start": first.out, "dataset": str(tmp_path / "clean"), "out": str(tmp_path / f"cured{workers}")}
+        places = {"pretrained": first.out, "dataset": str(tmp_path / "clean"), "out": str(tmp_path / f"cured{workers}")}
         Finetuning(objective=CleanClip(), **places, recipe=TINY, workers=workers).run()
     assert any("poisoned" in path for path in _opened)
     assert any("clean" in path for path in _opened)
