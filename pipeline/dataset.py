@@ -107,7 +107,7 @@ class Dataset:
             raise Damaged(f"{url} is missing") from error
         if hashlib.sha256(data).hexdigest() != shard.index_sha256:
             raise Damaged(f"{url} is not the index that the manifest names (sha256 differs)")
-        return pq.read_table(io.BytesIO(data))
+        return shards.read_parquet(data)
 
     def index_of_samples(self, columns: list[str] | None = None) -> pa.Table:
         """One row a sample over all shards, in order; `columns` of INDEX, plus `shard` (id, int32)."""
@@ -303,7 +303,7 @@ def _load(url: str) -> Dataset:
     table = storage.read(storage.join(url, "shards.parquet"))
     if hashlib.sha256(table).hexdigest() != manifest["shards_sha256"]:
         raise Damaged(f"{url}/shards.parquet is not the one that dataset.json names (sha256 differs)")
-    rows = pq.read_table(io.BytesIO(table)).to_pylist()
+    rows = shards.read_parquet(table).to_pylist()
     return Dataset(
         url=url,
         digest=manifest["digest"],

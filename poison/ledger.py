@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra import config, storage
-from pipeline import images
+from pipeline import images, shards
 from pipeline.dataset import Dataset
 from pipeline.shards import Damaged, Sample
 from poison.attack import Attack
@@ -87,7 +87,7 @@ class Ledger:
             parent_url=about["parent"]["url"],
             parent_digest=about["parent"]["digest"],
             dataset_digest=about["dataset"]["digest"],
-            rows=pq.read_table(io.BytesIO(_read(url, "ledger.parquet", about["ledger_sha256"]))),
+            rows=shards.read_parquet(_read(url, "ledger.parquet", about["ledger_sha256"])),
         )
 
     @property
@@ -173,9 +173,9 @@ def gather(url: str, shard_ids: Sequence[int]) -> pa.Table:
                 raise Damaged(
                     f"{_part(url, shard_id)} is missing: remove the dataset and its ledger, and run the command again"
                 )
-        parts = [pq.read_table(io.BytesIO(storage.read(_part(url, shard_id)))) for shard_id in sorted(shard_ids)]
+        parts = [shards.read_parquet(storage.read(_part(url, shard_id))) for shard_id in sorted(shard_ids)]
         storage.write(whole, _parquet(pa.concat_tables(parts)))
-    return pq.read_table(io.BytesIO(storage.read(whole)))
+    return shards.read_parquet(storage.read(whole))
 
 
 def seal(url: str, recipe: dict[str, Any], attack: Attack, parent: Dataset, digest: str) -> None:

@@ -1,6 +1,7 @@
 """The one training loop, for pretraining and finetuning alike.
 
-What it promises: the result is a function of the job, not of ranks (up to rounding), workers or interruptions. On CPUs
+What it promises: the result is a function of the job, not of workers, interruptions, or (up to rounding, where a model
+has no batch statistics) ranks. On CPUs
 a run that was killed and started again ends with the same weights, bit for bit.
 """
 

@@ -72,7 +72,10 @@ class Objective:
     FOLDERS: ClassVar[tuple[str, ...]] = ("train.objectives", "defense.objectives")
 
     def views(self, pair: Pair, rng: np.random.Generator) -> Views:
-        """Runs in a loader worker, with torch's and numpy's global generators set from the same labels as `rng`."""
+        """Runs in a loader worker, with all global generators set from the same labels as `rng`.
+
+        The names of the views are the same for every pair, at least one of each kind.
+        """
         return Views({"image": pair.image}, {"text": pair.caption})
 
     def state(self, model: nn.Module) -> nn.Module:
@@ -80,11 +83,15 @@ class Objective:
         return nn.Module()
 
     def trainable(self, clock: Clock) -> frozenset[str]:
-        """The towers that learn at this step: a subset of {"image", "text"}."""
+        """The towers that learn at this step: a subset of {"image", "text"}. The others do not move at all."""
         return frozenset({"image", "text"})
 
     def epoch(self, clock: Clock, rows: np.ndarray, score: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | None:
-        """Roles for an epoch: int64 per row id in `rows`, or None. `score(ids)`: cosine per pair."""
+        """Roles for an epoch, at its start: int64 (n,) beside `rows`, or None.
+
+        rows: the row id of every sample, int64 (n,). score(ids): an evaluation pass over samples by their position in
+        `rows`, int64 (m,); returns the cosine of each one's picture and caption, float64 (m,).
+        """
         return None
 
     def loss(self, features: Features, scale: Tensor, clock: Clock, state: nn.Module) -> Loss:
