@@ -15,7 +15,7 @@ setup: .venv/ready ## make .venv from requirements.lock, with uv (itself from pi
 .venv/ready: requirements.lock pyproject.toml
 	command -v uv >/dev/null || $(PYTHON) -m pip install --quiet uv
 	test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) .venv
-	uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock
 	uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 

@@ -105,7 +105,9 @@ def facts(run: Run) -> list[tuple[str, str]]:
     last = run.attempts[-1] if run.attempts else {}
     versions, hardware = last.get("versions", {}), last.get("hardware", {})
     machine = [f"{hardware.get('cores')} cores of {hardware.get('processor')}", *hardware.get("gpus", [])]
-    started = [("started from", f"{run.config['pretrained']} ({run.ancestors[0].weights_sha256})")] if run.ancestors else []
+    started = (
+        [("started from", f"{run.config['pretrained']} ({run.ancestors[0].weights_sha256})")] if run.ancestors else []
+    )
     packages = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "code")
     return [
         ("folder", run.place),

@@ -44,8 +44,9 @@ def _end(error: Exception, status: int, speaks: bool) -> int:
     print(f"error: {error}", file=sys.stderr, flush=True)
     if place := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         # torchrun ends with a report of its own, which says what is in this file, or else how to get a traceback.
+        shown = {"py_callstack": f"error: {error}", "timestamp": str(int(time.time()))}
         with open(place, "w") as file:
-            json.dump({"message": f"error: {error}", "timestamp": int(time.time())}, file)
+            json.dump({"message": {"message": str(error), "extraInfo": shown}}, file)
     return status
 
 

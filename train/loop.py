@@ -1,8 +1,8 @@
 """The one training loop, for pretraining and finetuning alike.
 
-What it promises: the result is a function of the job, not of workers, interruptions, or (up to rounding, where a model
-has no batch statistics) ranks. On CPUs
-a run that was killed and started again ends with the same weights, bit for bit.
+What it promises: the result is a function of the job, not of workers or interruptions, and, for a model without batch
+statistics and up to rounding, not of the number of ranks. On CPUs a run that was killed and started again ends with the
+same weights, bit for bit.
 """
 
 import contextlib

@@ -63,12 +63,18 @@ CASES = {
     ),
     "a ledger inside the dataset": (POISON.replace("new-led", "new/led") + " --budget 2", "separate folders"),
     "a misspelt attack": ("poison badnit --dataset {root}/set --out {root}/new --ledger {root}/l", "meant 'badnet'"),
-    "a misspelt objective": ("finetune cleanklip --pretrained {root}/r --dataset {root}/set --out {root}/new", "cleanclip"),
+    "a misspelt objective": (
+        "finetune cleanklip --pretrained {root}/r --dataset {root}/set --out {root}/new",
+        "cleanclip",
+    ),
     "a misspelt flag": (PRETRAIN + " --epoch 3", "--epochs"),
     "a misspelt preset": (PRETRAIN.replace("tiny", "tinny"), "meant 'tiny'"),
     "an unknown model": (PRETRAIN + " --model ViT-B-33", "no model is named 'ViT-B-33'"),
     "a batch larger than the dataset": (PRETRAIN + " --batch 64", "batch"),
-    "a run that is not there": ("finetune mmcl --pretrained {root}/r --dataset {root}/set --out {root}/new", "no run at"),
+    "a run that is not there": (
+        "finetune mmcl --pretrained {root}/r --dataset {root}/set --out {root}/new",
+        "no run at",
+    ),
     "an unknown verb": ("poisson", "there are: prepare"),
     "a test set that is not there": (
         "evaluate --runs {root}/r --testsets {root}/t --tasks zeroshot --out {root}/new",

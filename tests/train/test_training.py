@@ -192,7 +192,9 @@ def test_finetuning_starts_from_the_runs_weights_with_a_fresh_optimiser(data):
     first = pretraining(data)
     first.run()
     still = replace(TINY, lr=1e-12, weight_decay=0.0, epochs=1)
-    cure = Finetuning(objective=Mmcl(), pretrained=first.out, dataset=data, out=first.out + "2", recipe=still, workers=0)
+    cure = Finetuning(
+        objective=Mmcl(), pretrained=first.out, dataset=data, out=first.out + "2", recipe=still, workers=0
+    )
     assert "2 steps" in cure.run()
     one, two = (model.load_run(url).model.state_dict() for url in (first.out, cure.out))
     assert all(torch.allclose(one[name], two[name], atol=1e-6) for name in one)
@@ -204,7 +206,9 @@ def test_finetuning_starts_from_the_runs_weights_with_a_fresh_optimiser(data):
 
 
 def test_a_run_that_is_missing_or_unfinished_is_no_start(data):
-    cure = Finetuning(objective=Mmcl(), pretrained=data + "-none", dataset=data, out=data + "-cured", recipe=TINY, workers=0)
+    cure = Finetuning(
+        objective=Mmcl(), pretrained=data + "-none", dataset=data, out=data + "-cured", recipe=TINY, workers=0
+    )
     with pytest.raises(ValueError, match="no run at"):
         cure.run()
     first = pretraining(data)
