@@ -17,9 +17,8 @@ from eval.scoring import Cell, Job, score
 from eval.standing import Comparison
 from eval.task import Task
 from infra import config, log, plugins, storage
-from infra.spread import Backend, Lost, spread
+from infra.spread import Backend, spread
 from pipeline import testsets
-from pipeline.shards import Damaged
 from pipeline.testsets import TestSet
 from poison.ledger import Ledger
 
@@ -81,12 +80,6 @@ class Evaluation:
 
     def run(self) -> str:
         """Measure what has no score yet. Returns the entry's last line."""
-        try:
-            return self._run()
-        except Damaged as error:
-            raise Lost(str(error)) from error
-
-    def _run(self) -> str:
         out = storage.absolute(self.out)
         grid = self._grid(out)
         jobs = self._jobs(grid, out)

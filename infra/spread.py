@@ -88,9 +88,9 @@ def _here(work: Callable[[Any], Any], tasks: Sequence[Any], retries: int, _: flo
 def _on_ray(
     work: Callable[[Any], Any], tasks: Sequence[Any], retries: int, num_cpus: float
 ) -> Iterable[tuple[int, Any]]:
+    connect()
     import ray
 
-    connect()
     remote: Any = ray.remote(  # type: ignore[call-overload]
         num_cpus=num_cpus, max_retries=retries, retry_exceptions=list(RETRIED), scheduling_strategy="SPREAD"
     )(_call)
@@ -124,29 +124,36 @@ def _call(work: Callable[[Any], Any], task: Any) -> Any:
     return work(task)
 
 
-def connect() -> None:
-    """Join the cluster this job runs on, or start one of this machine's cores on loopback."""
-    import ray
+def connect(num_cpus: int | None = None) -> None:
+    """Join the cluster this job runs on, or start one on this machine that is bound to loopback.
 
-    if ray.is_initialized():
-        return
+    num_cpus: logical CPUs of a started one; this machine's by default.
+    """
+    joins = bool(os.environ.get("RAY_ADDRESS"))
+    if not joins:
+        # Ray replaces a node address of 127.0.0.1 by the machine's own and listens on all of its interfaces; only this
+        # variable, read when ray is imported and meant for other systems, keeps it on loopback.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     # A token left in the home folder by another session would half-enable authentication: say which mode.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        return
+    if joins:
+        ray.init(logging_level="WARNING")
+        return
     inherited = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
-    quiet: dict[str, Any] = {"log_to_driver": True, "logging_level": "WARNING"}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**quiet)
-    else:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            _node_ip_address="127.0.0.1",
-            runtime_env={"env_vars": inherited} if inherited else None,
-            **quiet,
-        )
-        log.say(f"started Ray on this machine: {int(ray.cluster_resources().get('CPU', 0))} CPUs")
+    ray.init(
+        address="local",
+        num_cpus=num_cpus,
+        include_dashboard=False,
+        runtime_env={"env_vars": inherited} if inherited else None,
+        logging_level="WARNING",
+    )
+    log.say(f"started Ray on this machine: {int(ray.cluster_resources().get('CPU', 0))} CPUs")
 
 
 def _reason(error: Exception) -> str:

@@ -19,6 +19,8 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 import xxhash
 
+from infra.spread import Lost
+
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 SUCCESS = "success"
 INDEX = pa.schema(
@@ -43,7 +45,7 @@ INDEX = pa.schema(
 )
 
 
-class Damaged(RuntimeError):
+class Damaged(Lost):
     """A file that is not what its manifest says: short, changed, swapped or missing."""
 
 

@@ -15,7 +15,7 @@ from pipeline.verification import Verification
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return exit_on_loss(parse(Verification, argv, prog="verify", description=__doc__ or "").run)
+    return exit_on_loss(parse(Verification, argv, prog="pipeline/verify.py", description=__doc__ or "").run)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from itertools import combinations
 from pathlib import Path
 
 from infra import config, log, storage
-from infra.spread import Backend, Lost, spread
+from infra.spread import Backend, spread
 from pipeline import dataset as datasets
 from pipeline.dataset import Dataset, Shard
-from pipeline.shards import SUCCESS, Damaged
+from pipeline.shards import SUCCESS
 from poison import ledger as ledgers
 from poison import plan as plans
 from poison.attack import Attack
@@ -61,12 +61,6 @@ class Injection:
 
     def run(self) -> str:
         """Poison, or finish what an interrupted run began. Returns the entry's last line."""
-        try:
-            return self._run()
-        except Damaged as error:
-            raise Lost(str(error)) from error
-
-    def _run(self) -> str:
         parent = Dataset.open(self.dataset)
         out, ledger = storage.absolute(self.out), storage.absolute(self.ledger)
         earlier = [Ledger.open(url) for url in self.taken]

@@ -11,10 +11,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from infra import config, log, storage
-from infra.spread import Lost
 from pipeline import images, shards
 from pipeline.dataset import Dataset
-from pipeline.shards import Damaged, Sample
+from pipeline.shards import Sample
 from poison.geometry import Box
 from poison.ledger import Ledger
 
@@ -57,18 +56,15 @@ class Sheet:
 
     def run(self) -> str:
         """Write the sheet. Returns the entry's last line."""
-        try:
-            ledger, clean, poisoned = Ledger.open(self.ledger), Dataset.open(self.dataset), Dataset.open(self.poisoned)
-            ledger.belongs_to(poisoned)
-            if clean.digest != ledger.parent_digest:
-                raise ValueError(f"{clean.url} is not the dataset that {ledger.url} was made from (digests differ)")
-            lines = _pick(ledger, self.rows)
-            if self.dry_run:
-                print(storage.dump_json({"configuration": config.to_json(self)}).decode(), end="")
-                return f"would show {len(lines)} of {ledger.rows.num_rows:,} poisoned pairs; nothing was written"
-            picture = draw(pairs(lines, clean, poisoned), json.dumps(config.to_json(ledger.attack)))
-        except Damaged as error:
-            raise Lost(str(error)) from error
+        ledger, clean, poisoned = Ledger.open(self.ledger), Dataset.open(self.dataset), Dataset.open(self.poisoned)
+        ledger.belongs_to(poisoned)
+        if clean.digest != ledger.parent_digest:
+            raise ValueError(f"{clean.url} is not the dataset that {ledger.url} was made from (digests differ)")
+        lines = _pick(ledger, self.rows)
+        if self.dry_run:
+            print(storage.dump_json({"configuration": config.to_json(self)}).decode(), end="")
+            return f"would show {len(lines)} of {ledger.rows.num_rows:,} poisoned pairs; nothing was written"
+        picture = draw(pairs(lines, clean, poisoned), json.dumps(config.to_json(ledger.attack)))
         buffer = io.BytesIO()
         picture.save(buffer, "PNG")
         storage.write(self.out, buffer.getvalue())

@@ -19,11 +19,12 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def ray_cluster():
-    import ray
+    from infra import spread
 
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["PYTHONPATH"] = os.pathsep.join([*sys.path[:1], str(Path(__file__).parents[1])])
-    ray.init(address="local", num_cpus=4, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([sys.path[0], str(Path(__file__).parents[1])]))
+        spread.connect(num_cpus=4)
+        yield
+        import ray
+
+        ray.shutdown()

@@ -45,7 +45,7 @@ def kill(
 ) -> None:
     """Start a command and kill -9 it, or one of its workers, as soon as `when()` holds.
 
-    whom: "driver", or a part of the command line of the descendant to kill (e.g. "ray::" for a busy Ray worker);
+    whom: "driver", or a part of the command line of the descendant to kill (e.g. "ray::_call" for a busy Ray worker);
     in that case the command goes on and must end well, unless `survives` is False: then it must end badly by itself.
     """
     with open(os.devnull, "wb") as quiet:

@@ -147,7 +147,7 @@ def _fetcher(dataset: Dataset, local: Local, folder: Path, out: Connection) -> N
     try:
         _fill(dataset, local, folder, lambda _: out.send(("shard", "")))
         out.send(("done", ""))
-    except (Damaged, Lost) as error:
+    except Lost as error:
         out.send((type(error).__name__, str(error)))
 
 

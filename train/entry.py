@@ -10,7 +10,6 @@ from typing import Any
 
 from infra import log
 from infra.spread import Lost
-from pipeline.shards import Damaged
 
 PATIENCE = 20.0  # seconds
 
@@ -34,7 +33,7 @@ def run_entry(parse: Callable[[], Any]) -> int:
         return int(stop.code or 0)
     except ValueError as error:
         return _end(error, 2, speaks)
-    except (Damaged, Lost) as error:
+    except Lost as error:
         return _end(error, 1, speaks)
 
 

@@ -54,7 +54,7 @@ def test_every_source_survives_the_way_through_json():
 
 
 def parse(*words):
-    return config.parse(Preparation, words, prog="prepare", description="d", plugin="source")
+    return config.parse(Preparation, words, prog="pipeline/prepare.py", description="d", plugin="source")
 
 
 def test_the_first_word_picks_the_plugin_and_its_fields_are_flags():

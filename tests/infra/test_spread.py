@@ -1,6 +1,7 @@
 import os
 import signal
 
+import psutil
 import pytest
 
 from infra import spread
@@ -51,6 +52,19 @@ def test_a_passing_cause_is_retried_and_another_is_not(tmp_path):
 def test_bad_input_stops_everything(tmp_path):
     with pytest.raises(ValueError, match="bad input"):
         run(Work(tmp_path), ["bad", "a"], "local")
+
+
+@pytest.mark.ray
+def test_a_cluster_of_our_own_listens_on_loopback_alone(ray_cluster):
+    me = psutil.Process()
+    listening = [
+        connection.laddr.ip
+        for process in (me, *me.children(recursive=True))
+        for connection in process.net_connections()
+        if connection.status == "LISTEN"
+    ]
+    assert len(listening) > 4
+    assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
 
 
 @pytest.mark.ray
