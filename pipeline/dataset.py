@@ -188,25 +188,8 @@ def commit(url: str, shard_id: int, written: Written) -> dict[str, Any]:
 
     Where another attempt was first, its record stands, and ours is only compared with it.
     """
-    stem = f"{shard_id:05d}-{written.sha256[:8]}"
-    buffer = io.BytesIO()
-    pq.write_table(written.index, buffer, compression="zstd")
-    index = buffer.getvalue()
-    record = asdict(
-        Shard(
-            id=shard_id,
-            base=0,
-            name=f"shards/{stem}.tar",
-            index_base=0,
-            index_name=f"index/{stem}.parquet",
-            samples=written.samples,
-            bytes=written.bytes,
-            sha256=written.sha256,
-            xxh3=written.xxh3,
-            index_sha256=hashlib.sha256(index).hexdigest(),
-            content_sha256=shards.content_hash(written.index),
-        )
-    ) | {"outcomes": shards.outcomes(written.index)}
+    shard, index = _described(shard_id, written, base=0)
+    record = asdict(shard) | {"outcomes": shards.outcomes(written.index)}
     tar_url, index_url = storage.join(url, record["name"]), storage.join(url, record["index_name"])
     storage.upload(written.path, tar_url)
     storage.write(index_url, index)
@@ -219,6 +202,27 @@ def commit(url: str, shard_id: int, written: Written) -> dict[str, Any]:
     if first["sha256"] != written.sha256:
         log.warn(f"shard {shard_id} was committed by another attempt with other bytes; the first one counts")
     return first
+
+
+def _described(shard_id: int, written: Written, base: int, name: str | None = None) -> tuple[Shard, bytes]:
+    """The manifest row of a shard whose index lies in this dataset, and that index as parquet. name: if not ours."""
+    stem = f"{shard_id:05d}-{written.sha256[:8]}"
+    buffer = io.BytesIO()
+    pq.write_table(written.index, buffer, compression="zstd")
+    shard = Shard(
+        id=shard_id,
+        base=base,
+        name=name or f"shards/{stem}.tar",
+        index_base=0,
+        index_name=f"index/{stem}.parquet",
+        samples=written.samples,
+        bytes=written.bytes,
+        sha256=written.sha256,
+        xxh3=written.xxh3,
+        index_sha256=hashlib.sha256(buffer.getvalue()).hexdigest(),
+        content_sha256=shards.content_hash(written.index),
+    )
+    return shard, buffer.getvalue()
 
 
 def reference(url: str, parent: Dataset, shard: Shard, bases: list[str]) -> Shard:
@@ -329,27 +333,10 @@ def _adopt(url: str, tars: list[str]) -> Dataset:
                     path = Path(scratch) / "shard.tar"
                     storage.download(storage.join(url, tar), path)
                 index = shards.index_foreign(path)
-                written = shards.describe(path, index)
-                stem = f"{shard_id:05d}-{written.sha256[:8]}"
-                buffer = io.BytesIO()
-                pq.write_table(index, buffer, compression="zstd")
-                storage.write(storage.join(home, "index", f"{stem}.parquet"), buffer.getvalue())
-                rows.append(
-                    Shard(
-                        id=shard_id,
-                        base=1,
-                        name=tar,
-                        index_base=0,
-                        index_name=f"index/{stem}.parquet",
-                        samples=written.samples,
-                        bytes=written.bytes,
-                        sha256=written.sha256,
-                        xxh3=written.xxh3,
-                        index_sha256=hashlib.sha256(buffer.getvalue()).hexdigest(),
-                        content_sha256=shards.content_hash(index),
-                    )
-                )
-                outcome += written.samples
+                shard, data = _described(shard_id, shards.describe(path, index), base=1, name=tar)
+                storage.write(storage.join(home, shard.index_name), data)
+                rows.append(shard)
+                outcome += shard.samples
                 bar.add(1)
         finalise(home, len(tars), referenced=tuple(rows), bases=(home, url), outcomes={shards.SUCCESS: outcome})
     return _load(home)

@@ -15,7 +15,9 @@ from pipeline.labelling import Labelling
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return exit_on_loss(parse(Labelling, argv, prog="pipeline/testset.py", description=__doc__ or "", plugin="source").run)
+    return exit_on_loss(
+        parse(Labelling, argv, prog="pipeline/testset.py", description=__doc__ or "", plugin="source").run
+    )
 
 
 if __name__ == "__main__":
