@@ -4,6 +4,7 @@ Each task is idempotent (it commits its result under an exclusive name), so a re
 What is already committed is not submitted again; what is missing at the end is an error, never a shorter result.
 """
 
+import logging
 import os
 import sys
 from collections import Counter
@@ -143,7 +144,7 @@ def connect(num_cpus: int | None = None) -> None:
     if ray.is_initialized():
         return
     if joins:
-        ray.init(logging_level="WARNING")
+        ray.init(logging_level=logging.WARNING)
         return
     inherited = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
     ray.init(
@@ -151,7 +152,7 @@ def connect(num_cpus: int | None = None) -> None:
         num_cpus=num_cpus,
         include_dashboard=False,
         runtime_env={"env_vars": inherited} if inherited else None,
-        logging_level="WARNING",
+        logging_level=logging.WARNING,
     )
     log.say(f"started Ray on this machine: {int(ray.cluster_resources().get('CPU', 0))} CPUs")
 
