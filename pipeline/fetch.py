@@ -9,6 +9,7 @@ import hashlib
 import io
 import math
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -98,7 +99,22 @@ class Fetch:
                 break
             for record, image in self._engine(shard, table.filter(pa.array(left))):
                 found[record["row"]] = (_outcome(record), image, _meta(record))
+        self._still_served({outcome for outcome, _, _ in found.values()})
         return found
+
+    def _still_served(self, outcomes: set[str]) -> None:
+        """Raises Transient if a corpus that its source serves went away meanwhile.
+
+        Its server dies with the driver; a worker that outlives both would commit rows that failed for that alone.
+        """
+        for place in self.limits.allowed:
+            host, _, port = place.rpartition(":")
+            try:
+                socket.create_connection((host, int(port)), timeout=self.limits.timeout_seconds).close()
+            except OSError as error:
+                raise Transient(f"the source's own server at {place} is gone: {error}") from error
+        if self.limits.allowed and "connection" in outcomes:
+            raise Transient(f"the source's own server at {', '.join(self.limits.allowed)} refused a connection")
 
     def _engine(self, shard: int, table: pa.Table) -> list[tuple[dict[str, Any], bytes | None]]:
         """img2dataset on these rows: (its record, stored bytes or None) in order of completion."""

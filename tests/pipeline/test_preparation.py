@@ -160,3 +160,17 @@ def test_shards_are_read_by_plain_webdataset(made):
     seen = [sample["json"] for sample in webdataset.WebDataset(urls, shardshuffle=False)]
     assert [json.loads(record)["row"] for record in seen] == dataset.index_of_samples(["row"])["row"].to_pylist()
     assert all(Path(url).exists() for url in urls)
+
+
+def test_rows_that_failed_because_the_sources_own_server_died_are_not_committed(tmp_path, monkeypatch):
+    from contextlib import contextmanager
+
+    @contextmanager
+    def gone(*_, **__):
+        yield f"127.0.0.1:{PORT + 1}"
+
+    monkeypatch.setattr(server, "serving", gone)
+    source = Picturebook(rows=10, port=PORT + 1)
+    with pytest.raises(Lost, match=r"the source's own server at 127\.0\.0\.1:8932 is gone"):
+        preparation(tmp_path / "set", source=source).run()
+    assert not (tmp_path / "set" / "commits").exists()

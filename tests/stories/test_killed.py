@@ -16,7 +16,7 @@ from train import checkpoint
 
 pytestmark = pytest.mark.slow
 
-BOOK = ["picturebook", "--rows", 240, "--rows-per-shard", 20, "--timeout-seconds", 2, "--threads", 8]
+BOOK = ["picturebook", "--port", 8941, "--rows", 240, "--rows-per-shard", 20, "--timeout-seconds", 2, "--threads", 8]
 
 
 def commits(folder: Path) -> int:
