@@ -45,7 +45,7 @@ def kill(
 ) -> None:
     """Start a command and kill -9 it, or one of its workers, as soon as `when()` holds.
 
-    whom: "driver", or a part of the command line of the descendant to kill (e.g. "ray::_call" for a busy Ray worker);
+    whom: "driver", or a part of the command line of the descendant to kill (`a|b`: rather a than b);
     in that case the command goes on and must end well, unless `survives` is False: then it must end badly by itself.
     """
     with open(os.devnull, "wb") as quiet:
@@ -64,7 +64,8 @@ def kill(
                 process.wait()
                 gone(family)
                 return
-            victims = [pid for pid in family if whom in command_line(pid)]
+            kinds = whom.split("|")
+            victims = [pid for kind in kinds for pid in family if kind in command_line(pid)]
             assert victims, f"{words}: no descendant is called {whom!r}"
             os.kill(victims[0], signal.SIGKILL)
             ended_well = process.wait(timeout=timeout) == 0
