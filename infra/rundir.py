@@ -160,6 +160,7 @@ class Appended:
         storage.write(self.url, data)
 
     def flush(self) -> None:
+        """From any thread: the copy is one step, whatever is appended meanwhile."""
         if self.path is None:
             storage.write(self.url, bytes(self.data))
 

@@ -171,6 +171,6 @@ def exit_on_loss(run: Callable[[], str]) -> int:
         return 0
     except ValueError as error:
         refuse(error)
-    except Lost as error:
+    except (Lost, OSError) as error:  # a full disk, a server that is gone: what is done is kept
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -7,8 +7,12 @@ complete.json        sizes and sha256 of both; written last, its presence means 
 
 import hashlib
 import io
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,6 +21,9 @@ from pipeline.shards import Damaged
 
 MODEL, TRAINING, COMPLETE = "model.safetensors", "training.pt", "complete.json"
 KEPT = 2
+PAUSES = (5.0, 20.0, 60.0)  # seconds before a failed write is tried again, while training goes on
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,66 @@ def save(run: str, step: int, model: bytes, training: dict[str, Any]) -> Checkpo
         storage.remove(storage.join(old.url, COMPLETE))  # first, so that it is never a whole one with files missing
         storage.remove(old.url)
     return Checkpoint(url, name, files)
+
+
+def snapshot(state: T) -> T:
+    """A copy on the CPU of tensors in dicts, lists and tuples, which training will not change; others are kept."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)  # type: ignore[return-value]
+    if isinstance(state, dict):
+        return {name: snapshot(value) for name, value in state.items()}  # type: ignore[return-value]
+    if isinstance(state, list | tuple):
+        return type(state)(snapshot(value) for value in state)  # type: ignore[return-value, call-arg]
+    return state
+
+
+class Background:
+    """Writes while training goes on, one piece of work at a time; used as a context, left only when the last is done.
+
+    A write that a busy or absent server refused is tried again after each of `PAUSES`; then its error is raised by the
+    next `start`, `check` or `wait`.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[None] | None = None
+        self._leaving = threading.Event()
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Begin a piece of work, after the one before it."""
+        self.wait()
+        self._writing = self._pool.submit(self._patiently, work)
+
+    def check(self) -> None:
+        """Raise what the last piece of work raised, if it has ended."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Until nothing is being written."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _patiently(self, work: Callable[[], None]) -> None:
+        for pause in PAUSES:
+            try:
+                return work()
+            except OSError as error:
+                log.warn(f"the checkpoint could not be written, trying again in {pause:.0f} s: {error}")
+                self._leaving.wait(pause)
+        work()
+
+    def __enter__(self) -> "Background":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if kind is None:
+            self.wait()
+        self._leaving.set()
+        self._pool.shutdown(wait=True)
+        if self._writing is not None and (failure := self._writing.exception()) is not None:
+            log.warn(f"the last checkpoint could not be written: {failure}")
 
 
 def whole(run: str) -> list[Checkpoint]:

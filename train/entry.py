@@ -10,6 +10,7 @@ from typing import Any
 
 from infra import log
 from infra.spread import Lost
+from train.ranks import Elsewhere
 
 PATIENCE = 20.0  # seconds
 
@@ -33,7 +34,7 @@ def run_entry(parse: Callable[[], Any]) -> int:
         return int(stop.code or 0)
     except ValueError as error:
         return _end(error, 2, speaks)
-    except Lost as error:
+    except (Lost, OSError, Elsewhere) as error:
         return _end(error, 1, speaks)
 
 

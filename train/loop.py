@@ -89,6 +89,7 @@ def train(job: Job, place: Place) -> str:
 
         # -------------------------------------------------------------- steps
         bar = stack.enter_context(journal.progress(job, place, step))
+        writer = stack.enter_context(checkpoint.Background())
         meter = journal.Meter()
         saved_at = time.monotonic()
         while step < job.total_steps:
@@ -124,11 +125,12 @@ def train(job: Job, place: Place) -> str:
                 if book is not None and (last or due or time.monotonic() - saved_at > job.checkpoint_seconds):
                     _check_finite(float(loss.total.detach()), step)
                     with meter.paused():
-                        book.flush()
-                        _save(job, step, roles, encoder, state, optimizer)
+                        _save(writer, book, job, step, roles, encoder, state, optimizer)
                     saved_at = time.monotonic()
+                writer.check()
 
         # -------------------------------------------------------------- result
+        ranks.together(writer.wait)
         return ranks.first(lambda: _finish(job, encoder))
 
 
@@ -233,9 +235,16 @@ def _order(job: Job) -> dict[str, Any]:
 
 
 def _save(
-    job: Job, step: int, roles: np.ndarray | None, encoder: Encoder, state: nn.Module, optimizer: torch.optim.Optimizer
+    writer: checkpoint.Background,
+    book: journal.Journal,
+    job: Job,
+    step: int,
+    roles: np.ndarray | None,
+    encoder: Encoder,
+    state: nn.Module,
+    optimizer: torch.optim.Optimizer,
 ) -> None:
-    training = {
+    training: dict[str, Any] = {
         "optimizer": optimizer.state_dict(),
         "objective": state.state_dict(),
         "step": step,
@@ -244,7 +253,13 @@ def _save(
         "order": _order(job),
         "roles": None if roles is None else torch.from_numpy(roles),
     }
-    checkpoint.save(job.out, step, model.to_bytes(encoder.clip), training)
+    weights, training = checkpoint.snapshot((encoder.clip.state_dict(), training))
+
+    def write() -> None:
+        book.flush()  # first: a resumed run can forget lines after its checkpoint, not bring back those before
+        checkpoint.save(job.out, step, model.pack(weights), training)
+
+    writer.start(write)
 
 
 def _resume(job: Job, encoder: Encoder, state: nn.Module, optimizer: torch.optim.Optimizer) -> _Position:

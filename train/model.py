@@ -115,9 +115,12 @@ def preprocess(image: Image.Image, architecture: Architecture) -> Tensor:
 
 def to_bytes(model: nn.Module) -> bytes:
     """The weights as safetensors, on the CPU; equal weights give equal bytes."""
-    return safetensors.torch.save(
-        {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    )
+    return pack(model.state_dict())
+
+
+def pack(weights: dict[str, Tensor]) -> bytes:
+    """A state_dict as safetensors."""
+    return safetensors.torch.save({name: value.detach().cpu().contiguous() for name, value in weights.items()})
 
 
 def load_bytes(model: nn.Module, data: bytes) -> None:

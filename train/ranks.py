@@ -149,6 +149,8 @@ def together(work: Callable[[], T]) -> T:
     except Exception as error:  # not swallowed: told to the other ranks, then raised here
         failure = error
         kind = next((kind for kind in (ValueError, Damaged, Lost) if isinstance(error, kind)), None)
+        if kind is None and isinstance(error, OSError):
+            kind = Lost
         report = [kind.__name__ if kind else "", str(error)]
     reports = exchange(report)
     if failure is not None:

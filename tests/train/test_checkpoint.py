@@ -1,3 +1,4 @@
+import threading
 import time
 from pathlib import Path
 
@@ -70,3 +71,72 @@ def test_training_state_is_read_without_unpickling_objects(run):
     checkpoint.save(run, 1, b"", {"step": Path("/etc")})
     with pytest.raises(Exception, match=r"[Ww]eights.only"):
         checkpoint.find(run).read_training()
+
+
+# In the background
+
+
+def test_what_is_written_is_what_was_there_when_the_write_began(run):
+    weights, may_go_on = {"w": torch.zeros(3)}, threading.Event()
+    with checkpoint.Background() as writer:
+        taken = checkpoint.snapshot(weights)
+
+        def write() -> None:
+            assert may_go_on.wait(30)
+            checkpoint.save(run, 1, b"", taken)
+
+        writer.start(write)
+        weights["w"] += 1  # training goes on
+        writer.check()
+        may_go_on.set()
+    assert torch.equal(checkpoint.find(run).read_training()["w"], torch.zeros(3))
+
+
+def test_a_snapshot_shares_no_memory_and_keeps_what_is_no_tensor():
+    state = {"groups": [{"lr": 0.1, "params": [0, 1]}], "state": {0: (torch.ones(2), None)}, "name": "adamw"}
+    taken = checkpoint.snapshot(state)
+    state["state"][0][0].zero_()
+    assert taken["state"][0][0].tolist() == [1.0, 1.0]
+    assert (taken["groups"], taken["state"][0][1], taken["name"]) == (state["groups"], None, "adamw")
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    monkeypatch.setattr(checkpoint, "PAUSES", (0.0, 0.0))
+
+
+def failing(times: int, log: list[int]):
+    def work() -> None:
+        log.append(1)
+        if len(log) <= times:
+            raise ConnectionError("the server is busy")
+
+    return work
+
+
+def test_a_busy_server_is_asked_again(hasty, capsys):
+    with checkpoint.Background() as writer:
+        writer.start(failing(2, calls := []))
+    assert len(calls) == 3
+    assert capsys.readouterr().err.count("the server is busy") == 2
+
+
+def test_a_server_that_stays_away_ends_the_run(hasty):
+    with pytest.raises(ConnectionError, match="busy"), checkpoint.Background() as writer:  # noqa: PT012
+        writer.start(failing(99, []))
+        for _ in range(1000):
+            writer.check()
+            time.sleep(0.01)
+
+
+def test_the_next_write_waits_for_the_one_before_and_bears_its_failure(hasty):
+    with pytest.raises(ConnectionError, match="busy"), checkpoint.Background() as writer:  # noqa: PT012
+        writer.start(failing(99, []))
+        writer.start(lambda: None)
+
+
+def test_a_failed_write_hides_no_other_error(hasty, capsys):
+    with pytest.raises(KeyError), checkpoint.Background() as writer:  # noqa: PT012
+        writer.start(failing(99, []))
+        raise KeyError("what really happened")
+    assert "the last checkpoint could not be written: the server is busy" in capsys.readouterr().err

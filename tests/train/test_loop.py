@@ -1,3 +1,4 @@
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -187,6 +188,31 @@ def test_a_run_stopped_between_its_last_checkpoint_and_done_is_finished(data, tm
     assert "18 steps" in run.run()
     assert (tmp_path / "run" / "DONE").exists()
     assert (tmp_path / "run" / "open_clip" / "open_clip_model.safetensors").exists()
+
+
+def test_steps_go_on_while_a_checkpoint_is_written(data, tmp_path, monkeypatch):
+    """The first write lasts until the second is due; what it holds is the state of its own step."""
+    taken, clamp, save, held = [], optim.clamp_logit_scale, checkpoint.save, threading.Event()
+    written: dict[str, dict[int, bytes]] = {"whole": {}, "slow": {}}
+
+    def step_taken(clip: nn.Module) -> None:
+        clamp(clip)
+        taken.append(1)
+        if len(taken) == 15:
+            held.set()
+
+    def slow(out: str, step: int, weights: bytes, training: object) -> object:
+        assert held.wait(60), "training waited for the checkpoint"
+        written[Path(out).name][step] = weights
+        return save(out, step, weights, training)
+
+    monkeypatch.setattr(loop.checkpoint, "save", slow)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.optim, "clamp_logit_scale", step_taken)
+        pretraining(data, tmp_path / "slow", checkpoint_steps=8).run()
+    pretraining(data, tmp_path / "whole", checkpoint_steps=8).run()
+    assert list(written["slow"]) == [8, 16, 18]
+    assert written["slow"] == written["whole"]
 
 
 def test_a_damaged_last_checkpoint_costs_only_the_steps_since_the_one_before(data, tmp_path, stopping):
