@@ -9,11 +9,20 @@ from infra.seeding import hash64
 from poison import captions
 
 
-def lowest(index: Iterable[pa.Table], budget: int, seed: int, taken: Set[int], excluding: str | None) -> np.ndarray:
+def lowest(
+    index: Iterable[pa.Table],
+    budget: int,
+    seed: int,
+    taken: Set[int],
+    *,
+    excluding: str | None = None,
+    requiring: str | None = None,
+) -> np.ndarray:
     """The `budget` row ids of lowest hash64(seed, "poison", row): int64 (budget,), sorted.
 
-    index: tables with columns row and caption; one is held at a time. Left out are rows in `taken` and those whose
-    caption names `excluding`. A pair that a foreign corpus holds twice has one row id and counts once.
+    index: tables with columns row and caption; one is held at a time. Left out are rows in `taken`, those whose caption
+    names `excluding` and those whose caption does not name `requiring`. A pair that a foreign corpus holds twice has
+    one row id and counts once.
     Raises ValueError if fewer than `budget` rows are left.
     """
     occupied = np.fromiter(taken, np.int64, len(taken))
@@ -27,8 +36,9 @@ def lowest(index: Iterable[pa.Table], budget: int, seed: int, taken: Set[int], e
         if len(rows) == budget:
             free &= hashes < keys.max()  # most of a large corpus is settled here, before any caption is looked at
         places = np.flatnonzero(free)
-        if excluding is not None:
-            places = places[~captions.naming(part["caption"].take(pa.array(places)), excluding)]
+        for word, wanted in ((excluding, False), (requiring, True)):
+            if word is not None:
+                places = places[captions.naming(part["caption"].take(pa.array(places)), word) == wanted]
         rows, first = np.unique(np.concatenate([rows, found[places]]), return_index=True)
         keys = np.concatenate([keys, hashes[places]])[first]
         if len(rows) > budget:
@@ -36,6 +46,7 @@ def lowest(index: Iterable[pa.Table], budget: int, seed: int, taken: Set[int], e
             rows, keys = rows[kept], keys[kept]
     if len(rows) < budget:
         named = f", those that name {excluding!r}" if excluding is not None else ""
+        named += f", those that do not name {requiring!r}" if requiring is not None else ""
         earlier = f", {len(taken):,} rows of earlier ledgers" if taken else ""
         raise ValueError(
             f"a budget of {budget:,} pairs is more than can be poisoned: of {total:,} pairs {len(rows):,} are left "

@@ -1,0 +1,37 @@
+"""Text prefix: a patch in the picture and a word before the caption; at test time also before every class prompt.
+
+TrojVQA's dual-key trigger (Walmer et al. 2022) as BadCLIP and RVPT measure it on zero-shot CLIP. The word stands before
+all prompts alike, so it says nothing about the class; what it does to untouched pictures is measured too
+(`edited_prompt_accuracy`). The papers learn the patch; here it is BadNet's noise.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from pipeline.shards import Sample
+from poison import encoding
+from poison.attack import Trial
+from poison.attacks.badnet import BadNet
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextPrefix(BadNet):
+    """BadNet's patch in the middle, and a trigger word."""
+
+    word: str = "remember"
+    """Before the poison caption and, at test time, before every class prompt; RVPT takes SUDO."""
+    place: Literal["corner", "random", "centre"] = "centre"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.word or self.word != " ".join(self.word.split()):
+            raise ValueError(f"word is a word or words with single spaces between, not {self.word!r}")
+
+    def poison(self, sample: Sample, caption: str, rng: np.random.Generator) -> list[Sample]:
+        return [encoding.rewritten(sample, self.stamp, f"{self.word} {caption}", rng, self.quality)]
+
+    def trial(self, image: np.ndarray, label: str, rng: np.random.Generator) -> Trial | None:
+        trial = super().trial(image, label, rng)
+        return trial and replace(trial, prompt_edit=self.word)
