@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from infra import rundir
 from infra.seeding import digest64
 from infra.spread import Lost
-from train import cache, checkpoint, journal, model, optim, ranks, scoring
+from train import cache, checkpoint, journal, model, notice, optim, ranks, scoring
 from train.encoder import Encoder
 from train.job import Job, check
 from train.objective import Clock, Features, Loss, Objective
@@ -90,6 +90,7 @@ def train(job: Job, place: Place) -> str:
         # -------------------------------------------------------------- steps
         bar = stack.enter_context(journal.progress(job, place, step))
         writer = stack.enter_context(checkpoint.Background())
+        leaving = stack.enter_context(notice.awaited(place))
         meter = journal.Meter()
         saved_at = time.monotonic()
         while step < job.total_steps:
@@ -120,14 +121,17 @@ def train(job: Job, place: Place) -> str:
                     bar(job.recipe.batch, f"loss {line['loss']:.3f}")
                 else:
                     bar(job.recipe.batch, "")
-                last = step == job.total_steps
+                last, told = step == job.total_steps, leaving()
                 due = job.checkpoint_steps is not None and step % job.checkpoint_steps == 0
-                if book is not None and (last or due or time.monotonic() - saved_at > job.checkpoint_seconds):
+                if book is not None and (last or due or told or time.monotonic() - saved_at > job.checkpoint_seconds):
                     _check_finite(float(loss.total.detach()), step)
                     with meter.paused():
                         _save(writer, book, job, step, roles, encoder, state, optimizer)
                     saved_at = time.monotonic()
                 writer.check()
+                if book is not None and told and not last:
+                    writer.wait()
+                    raise Lost(f"told to end (SIGTERM) after step {step:,}, which is saved: run the same command again")
 
         # -------------------------------------------------------------- result
         ranks.together(writer.wait)

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from infra.seeding import digest64, rng
 from pipeline.images import open_image
 from pipeline.shards import Damaged
-from train import order, transforms
+from train import notice, order, transforms
 from train.cache import COLUMNS, Local
 from train.objective import Objective, Pair, Views
 from train.transforms import Augment
@@ -173,6 +173,7 @@ class Stream:
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
             pin_memory=pin,
             collate_fn=_as_it_is,  # type: ignore[arg-type]
+            worker_init_fn=notice.apart,
             generator=torch.Generator(),  # its draws are not taken from the model's
         )
 

@@ -1,11 +1,12 @@
 """The entries under a real torchrun: killed and run again, and refused, on two ranks."""
 
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from drawn import drawn
-from story import kill, last_line, run
+from story import ROOT, command, descendants, environment, gone, kill, last_line, run
 
 from infra import rundir
 from train import checkpoint, model
@@ -49,6 +50,30 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_weights_bit_for_bit(data,
         ]
         assert len(rundir.environment(str(tmp_path / name))["attempts"]) == 2
         assert "nothing to do" in last_line(run(*words(name)))
+
+
+def test_a_run_that_is_told_to_end_saves_its_step_first(data, tmp_path):
+    training = ["--preset", "tiny", "--epochs", 8, "--workers", 1, "--seed", 5]  # no checkpoint is due before the end
+
+    def words(name: str) -> list[object]:
+        return [*TORCHRUN, "train/pretrain.py", "clip", "--dataset", data, "--out", tmp_path / name, *training]
+
+    run(*words("whole"))
+    process = subprocess.Popen(command(*words("told")), cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
+    while len(rundir.metrics(str(tmp_path / "told"))) < 10:
+        assert process.poll() is None
+        time.sleep(0.01)
+    family = list(descendants(process.pid))
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert [line.split(" after")[0] for line in errors(said)] == ["error: told to end (SIGTERM)"]
+    gone(family)
+    saved = checkpoint.find(str(tmp_path / "told"))
+    assert 10 <= saved.step < 320
+    assert f"step {saved.step}, which is saved" in said
+    assert f"resuming at step {saved.step}" in run(*words("told")).stderr
+    assert weights(tmp_path / "told") == weights(tmp_path / "whole")
 
 
 def test_bad_input_on_two_ranks_is_one_line_and_nobody_hangs(data, tmp_path):
