@@ -1,7 +1,7 @@
 """Small SVG pictures as text: a strip of shares with their intervals, and a chart of curves. No library, no script.
 
-Colours are CSS classes (eval/style.py), so that a page is readable in light, in dark and on paper; every series differs
-by shape or dash too.
+Colours are CSS classes (eval/style.py), so that a page is readable in light, in dark and on paper; series differ by
+shape or dash too, for eyes and printers without colour.
 """
 
 import math
@@ -9,40 +9,42 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-SERIES = 6  # classes c0 ... c5 of the style sheet; a seventh curve starts again with a longer dash
-DASHES = ("", "7 4", "2 3", "10 3 2 3")
+SERIES = 6  # classes c0 ... c5 of the style sheet; a seventh curve has the first one's colour, but not its dash
+DASHES = ("none", "6 3", "2 2.5", "10 3 2 3", "1 4")
 WIDTH, HEIGHT = 680, 300
 LEFT, RIGHT, TOP, BOTTOM = 60, 24, 14, 34
-POINTS = 300
+POINTS = 120
+LANE = 17  # pixels between the marks of one strip
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A share in [0, 1] with its interval. kind: a CSS class; square or round."""
+    """A share in [0, 1] with its interval. kind: a CSS class; bar: drawn from zero on, else as a ring."""
 
     value: float
     low: float
     high: float
     kind: str
-    square: bool
+    bar: bool
 
 
 def strip(marks: Sequence[Mark], floor: float | None, label: str) -> str:
-    """Shares on one axis from 0 to 100%, as wide and high as the page lets it; floor: where a dashed line stands."""
+    """Shares on one axis from 0 to 100%, as wide as the page lets it; floor: where a dashed line stands."""
     parts = [f'<line class="grid" x1="{x}%" x2="{x}%" y1="0" y2="100%"/>' for x in (0, 25, 50, 75, 100)]
     if floor is not None:
         parts.append(f'<line class="floor" x1="{_percent(floor)}" x2="{_percent(floor)}" y1="0" y2="100%"/>')
     for number, mark in enumerate(marks):
-        down = 14 * number - 7 * (len(marks) - 1)  # pixels from the middle
+        down = LANE * number - LANE * (len(marks) - 1) / 2  # pixels from the middle
         x = _percent(mark.value)
-        parts.append(f'<g transform="translate(0 {down})">')
         whisker = f'x1="{_percent(mark.low)}" x2="{_percent(mark.high)}" y1="50%" y2="50%"'
-        parts.append(f'<line class="whisker {mark.kind}" {whisker}/>')
-        if mark.square:
-            place = f'x="{x}" y="50%" width="9" height="9" transform="translate(-4.5 -4.5)"'
-            parts.append(f'<rect class="{mark.kind}" {place}/></g>')
+        whisker = f'<line class="whisker {mark.kind}" {whisker}/>'
+        if mark.bar:
+            bar = f'<rect class="{mark.kind}" y="50%" width="{x}" height="9" transform="translate(0 -4.5)"/>'
+            end = f'<rect class="{mark.kind}" x="{x}" y="50%" width="2" height="13" transform="translate(-1 -6.5)"/>'
+            drawn = bar + end + whisker
         else:
-            parts.append(f'<circle class="{mark.kind}" cx="{x}" cy="50%" r="5"/></g>')
+            drawn = f'{whisker}<circle class="{mark.kind}" cx="{x}" cy="50%" r="4.5"/>'
+        parts.append(f'<g transform="translate(0 {down:g})">{drawn}</g>')
     return f'<svg class="strip" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
 
 
@@ -79,7 +81,7 @@ def curves(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: s
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 24}" text-anchor="middle">{tick:,g}</text>')
     legend = []
     for number, (name, points) in enumerate(kept):
-        look = f'class="curve c{number % SERIES}" stroke-dasharray="{DASHES[number // SERIES % len(DASHES)]}"'
+        look = f'class="curve c{number % SERIES}" stroke-dasharray="{DASHES[number % len(DASHES)]}"'
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points if math.isfinite(point[1])))
         parts.append(f'<polyline {look} points="{path}"/>')
         swatch = f'<line {look} x1="0" x2="26" y1="4" y2="4"/>'

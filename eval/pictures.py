@@ -1,47 +1,93 @@
-"""Pictures in the report, as PNG inside the page: what the trigger looks like, by itself and on test pictures."""
+"""Pictures in the report, as PNG inside the page: the trigger by itself, on test pictures, and on training pairs."""
 
 import base64
 from collections.abc import Sequence
 from html import escape
 
+from eval.groups import Group
 from eval.records import AttackRecord, Example
+from eval.verdict import Verdict
+from eval.wording import percent
 from pipeline import images
-from poison.sheet import GAIN, difference
+from poison.layout import GAIN, Shown, cut, difference
+
+SMALL = 128  # pixels; smaller pictures are enlarged with their pixels seen, larger ones smoothly
 
 
 def image(data: bytes, what: str, kind: str = "") -> str:
     """An <img> that holds its PNG."""
+    width, height = images.check_header(data).size
+    kind = f"{kind} pixels".strip() if max(width, height) <= SMALL else kind
     look = f' class="{kind}"' if kind else ""
-    return f'<img{look} alt="{escape(what)}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+    size = f'width="{width}" height="{height}"'
+    return f'<img{look} alt="{escape(what)}" {size} src="data:image/png;base64,{base64.b64encode(data).decode()}">'
 
 
-def before_and_after(example: Example, target: str) -> str:
-    """One picture and what becomes of it, for the head of the page."""
-    before = f"<figure>{image(example.clean, example.label)}<figcaption>{escape(example.label)}</figcaption></figure>"
-    words = f"with the trigger: &ldquo;{escape(target)}&rdquo;"
-    after = f"<figure>{image(example.triggered, 'with the trigger')}<figcaption>{words}</figcaption></figure>"
-    return f'<div class="hero">{before}{after}</div>'
+def before_and_after(example: Example, verdict: Verdict) -> str:
+    """One test picture and what becomes of it, with how often models answer what. verdict: of an attack."""
+    assert verdict.attack is not None
+    target, worst, best = verdict.attack.target, verdict.worst, verdict.best
+    untouched = f"<b>{escape(example.label)}</b>, untouched."
+    stamped = f"The same after the <b>{escape(verdict.attack.plugin)}</b> attack."
+    if worst:
+        untouched += f" The poisoned model names {percent(worst.accuracy.value)} of such pictures right."
+        stamped += f" The poisoned model takes {percent(worst.success.value)} of such pictures for "
+        stamped += f"<b>&ldquo;{escape(target)}&rdquo;</b>{_after(best)}."
+    before = image(example.clean, f"test picture of class {example.label}, untouched")
+    after = image(example.triggered, f"the same test picture after the {verdict.attack.plugin} attack")
+    return (
+        f'<div class="hero"><figure>{before}<figcaption>{untouched}</figcaption></figure>'
+        f"<figure>{after}<figcaption>{stamped}</figcaption></figure></div>"
+    )
+
+
+def _after(best: Group | None) -> str:
+    return f", after {escape(best.name)} {percent(best.success.value)}" if best else ""
 
 
 def section(attack: AttackRecord, trigger: bytes | None, examples: Sequence[Example]) -> str:
     """trigger: PNG of the trigger alone, where there is one fixed picture of it."""
-    knobs = ", ".join(f"{name} {value}" for name, value in attack.attack.items() if name != "plugin")
-    parts = [f"<h2>What the trigger looks like</h2><p><code>{escape(attack.plugin)}</code>: {escape(knobs)}</p>"]
+    knobs = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>"
+        for name, value in attack.attack.items()
+        if name != "plugin"
+    )
+    alone = ""
     if trigger is not None:
-        caption = "<figcaption>the trigger by itself</figcaption>"
-        parts.append(f'<figure class="trigger">{image(trigger, "the trigger by itself")}{caption}</figure>')
-    if examples:
-        parts.append('<p class="faint">Test pictures as they are stored, before and after the attack.</p>')
-        parts.append(f'<div class="triples">{"".join(map(_triple, examples))}</div>')
-    return "".join(parts)
+        alone = f"<figure>{image(trigger, 'the trigger')}<figcaption>the trigger by itself</figcaption></figure>"
+    first = f'<div class="triple">{alone}<dl class="facts knobs">{knobs}</dl></div>'
+    return (
+        f"<h2>The {escape(attack.plugin)} attack</h2><p>Its settings, and test pictures before and after.</p>"
+        f'<div class="triples">{first}{"".join(map(_triple, examples))}</div>'
+    )
 
 
 def _triple(example: Example) -> str:
     apart = images.encode(difference(images.decode(example.clean), images.decode(example.triggered)), "png")
-    shown = (
-        (example.clean, example.label),
-        (example.triggered, "with trigger"),
-        (apart, f"difference x {GAIN}"),
+    return _three((example.clean, example.triggered, apart), (example.label, "attacked"), example.label)
+
+
+def _three(data: tuple[bytes, bytes, bytes], captions: tuple[str, str], of: str) -> str:
+    shown = zip(data, (*captions, f"difference x {GAIN}"), ("untouched", "poisoned", "the difference"), strict=True)
+    figures = (
+        f"<figure>{image(png, f'{of}: {what}')}<figcaption>{escape(caption)}</figcaption></figure>"
+        for png, caption, what in shown
     )
-    figures = (f"<figure>{image(data, what)}<figcaption>{escape(what)}</figcaption></figure>" for data, what in shown)
     return f'<div class="triple">{"".join(figures)}</div>'
+
+
+def training_pairs(sheet: bytes) -> str:
+    """The pairs of a contact sheet with their captions as text; a picture that is no such sheet as a whole."""
+    pairs = cut(sheet)
+    if not pairs:
+        return f"<h2>Poisoned training pairs</h2>{image(sheet, 'contact sheet of poisoned training pairs', 'sheet')}"
+    shown = "".join(map(_pair, pairs))
+    return (
+        f"<h2>Poisoned training pairs</h2><p>{len(pairs)} of the pairs that a poisoned model learns from: picture and "
+        "caption, before and after.</p>"
+        f'<div class="triples">{shown}</div>'
+    )
+
+
+def _pair(pair: Shown) -> str:
+    return _three((pair.clean, pair.poisoned, pair.difference), (pair.was, pair.now), f"a pair once named {pair.was!r}")

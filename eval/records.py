@@ -4,7 +4,7 @@ With them a report needs neither the ledger nor the test set again. Written once
 """
 
 import hashlib
-import os
+import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,19 +20,27 @@ EXAMPLES = 4
 
 
 def place(url: str, folder: str) -> str:
-    """A url as the files of `folder` name it: relative where both lie on this disk, so that both can be moved."""
-    here, there = storage.local(folder), storage.local(url)
-    if here is None or there is None:
-        return storage.absolute(url)
-    return os.path.relpath(there.absolute(), here.absolute())
+    """A url as the files of `folder` name it: relative where both lie on one disk or in one bucket, so that both can be
+    moved, and say the same wherever they are."""
+    (root, there), (other, here) = _split(url), _split(folder)
+    return posixpath.relpath(there, here) if root == other else storage.absolute(url)
 
 
 def resolve(place: str, folder: str) -> str:
     """The url that `place` stands for."""
-    here = storage.local(folder)
-    if here is None or "://" in place:
+    if "://" in place:
         return place
-    return os.path.normpath(here.absolute() / place)
+    root, here = _split(folder)
+    return place if posixpath.isabs(place) else root + posixpath.normpath(posixpath.join(here, place))
+
+
+def _split(url: str) -> tuple[str, str]:
+    """("s3://bucket", "/path in it"), of a local path ("", "/absolute/path")."""
+    scheme, mark, rest = storage.absolute(url).rpartition("://")
+    if not mark:
+        return "", rest
+    bucket, _, path = rest.partition("/")
+    return f"{scheme}://{bucket}", f"/{path}"
 
 
 @dataclass(frozen=True, kw_only=True)

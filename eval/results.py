@@ -1,105 +1,159 @@
-"""A comparison in HTML: a chart of both headline numbers, and the table with every number and its interval."""
+"""A comparison in HTML: the table with a chart that heads the page, and the one with every number and its interval."""
 
 from html import escape
 
 from eval import drawing
 from eval.drawing import Mark
+from eval.groups import Group, Share, together
 from eval.runs import Run
 from eval.scores import Score
-from eval.standing import Comparison, Standing
-from eval.verdict import Verdict, percent
+from eval.standing import UNDEFENDED, Comparison, Kind
+from eval.verdict import Verdict
+from eval.wording import counted, percent
 
 COLUMNS = (
     ("accuracy", 1, "Clean accuracy"),
-    ("accuracy", 5, "top 5"),
+    ("accuracy", 5, "its top 5"),
     ("attack_success", 1, "Attack success"),
-    ("attack_success", 5, "top 5"),
+    ("attack_success", 5, "its top 5"),
     ("triggered_accuracy", 1, "True class despite trigger"),
     ("edited_prompt_accuracy", 1, "Clean accuracy, edited prompts"),
 )
+PARTS: dict[Kind, str] = {
+    "floor": "Never poisoned",
+    "poisoned": "Poisoned, undefended",
+    "control": "Control, no defence",
+    "defended": "Defended",
+}
+MOST = 7  # rows of the chart at the head of the page
 
 
-def tiles(comparison: Comparison, verdict: Verdict) -> str:
-    """The headline numbers of three runs: never poisoned, poisoned, best cured."""
-    if comparison.attack is None:
-        return ""
-    shown: list[tuple[Standing | None, str]] = [
-        (next(iter(comparison.of("floor")), None), "Never saw poison"),
-        (next(iter(comparison.of("poisoned")), None), "Poisoned, undefended"),
-        (verdict.best, f"Defended: {verdict.best.run.name}" if verdict.best else ""),
-    ]
-    found = [
-        f'<div class="tile"><h3>{escape(words)}</h3>'
-        f'<p><b class="asr-ink">{percent(row.success.value)}</b> obeys the trigger</p>'
-        f'<p><b class="ca-ink">{percent(row.accuracy.value)}</b> clean accuracy</p></div>'
-        for row, words in shown
-        if row is not None
-    ]
-    return f'<div class="tiles">{"".join(found)}</div>'
+def chart(comparison: Comparison, verdict: Verdict) -> str:
+    """A row for every group, of a large grid for those that matter most: its two headline numbers, and as marks."""
+    attacked = comparison.attack is not None
+    shown = foremost(verdict)
+    floor = verdict.floor.success.value if verdict.floor else None
+    metrics = ["Clean accuracy", *(["Attack success"] if attacked else [])]
+    head = '<th scope="col">Model</th>' + "".join(f'<th class="n" scope="col">{name}</th>' for name in metrics)
+    head += f'<th class="plot" scope="col"><span class="unseen">As a chart</span>{drawing.scale()}</th>'
+    body = "".join(_row(group, verdict, attacked, floor) for group in shown)
+    left = len(verdict.groups) - len(shown)
+    more = f'<p class="faint">{left} more in the table of all numbers below.</p>' if left else ""
+    return f"{_keys(verdict)}<table class='chart'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
 
-def section(comparison: Comparison, verdict: Verdict, heading: str) -> str:
-    testset = comparison.testset
+def _keys(verdict: Verdict) -> str:
+    keys = ['<span><i class="key ca"></i>clean accuracy: higher is better</span>']
+    if verdict.attack:
+        keys.append('<span><i class="key asr"></i>attack success: lower is better</span>')
+    if verdict.floor:
+        keys.append('<span><i class="key floor-key"></i>floor</span>')
+    return f'<p class="keys">{"".join(keys)}</p>'
+
+
+def _row(group: Group, verdict: Verdict, attacked: bool, floor: float | None) -> str:
+    shares = [("Clean accuracy", "ca", group.accuracy)]
+    shares += [("Attack success", "asr", group.success)] if attacked else []
+    many = len(group.rows) > 1
+    marks = [Mark(share.value, *_ends(share, many), kind, bar=kind == "asr") for _, kind, share in shares]
+    label = ", ".join(f"{metric.lower()} {percent(share.value)}" for metric, _, share in shares)
+    svg = drawing.strip(marks, floor, f"{group.name}: {label}")
+    best = group is verdict.best
+    name = f"{group.name}, {len(group.rows)} seeds" if many else group.name
+    part, small = (_part(group), name) if attacked else (name, group.words)
+    badge = ' <em class="badge">best</em>' if best else ""
+    cells = "".join(
+        f'<td class="n" data-label="{metric}"><b class="{kind}-ink">{percent(share.value)}</b>'
+        f"{_range(*_ends(share, many))}</td>"
+        for metric, kind, share in shares
+    )
     return (
-        f'<h2>{escape(heading)}</h2><p class="faint">Measured on {testset.pictures:,} pictures of '
-        f"{len(testset.classes)} classes (test set {escape(testset.name)}, split {escape(testset.split)}). "
-        "Whiskers and ranges are exact 95% intervals over test pictures.</p>"
-        + _chart(comparison)
-        + _table(comparison, verdict)
+        f'<tr{" class=best" if best else ""}><th scope="row">{escape(part)}{badge}<small>{escape(small)}</small></th>'
+        f'{cells}<td class="plot">{svg}</td></tr>'
     )
 
 
-def _chart(comparison: Comparison) -> str:
-    attacked = comparison.attack is not None
-    floors = [row.success.value for row in comparison.of("floor")] if attacked else []
-    keys = ['<span><i class="key ca"></i>clean accuracy</span>']
-    keys += ['<span><i class="key asr"></i>attack success</span>'] if attacked else []
-    keys += ['<span><i class="key floor-key"></i>floor: attack success without poison</span>'] if floors else []
-    rows = []
-    for row in comparison.rows:
-        marks = [_mark(row.accuracy, "ca", False)] + ([_mark(row.success, "asr", True)] if attacked else [])
-        label = f"{row.run.name}: clean accuracy {percent(row.accuracy.value)}"
-        label += f", attack success {percent(row.success.value)}" if attacked else ""
-        svg = drawing.strip(marks, max(floors) if floors else None, label)
-        words = f"<b>{escape(row.run.name)}</b><small>{escape(row.role.words)}</small>"
-        rows.append(f"<div><span>{words}</span>{svg}</div>")
-    axis = f"<div><span></span>{drawing.scale()}</div>"
-    return f'<p class="keys">{"".join(keys)}</p><div class="strips">{"".join(rows)}{axis}</div>'
+def _part(group: Group) -> str:
+    part = PARTS[group.kind]
+    if group.kind == "floor" and not group.rows[0].role.twin:
+        part = "Without this poison"
+    defended = group.kind == "defended" or group.objective not in UNDEFENDED
+    return f"{part}: {group.objective}" if defended else part
 
 
-def _mark(score: Score, kind: str, square: bool) -> Mark:
-    return Mark(score.value, *score.interval, kind, square)
+def foremost(verdict: Verdict) -> list[Group]:
+    """At most MOST groups, in their order: what the verdict speaks of, then the defences of lowest attack success."""
+    if len(verdict.groups) <= MOST:
+        return list(verdict.groups)
+    spoken_of = [verdict.floor, verdict.worst, verdict.base, verdict.control, verdict.first]
+
+    def rank(number: int) -> tuple[bool, bool, float]:
+        group = verdict.groups[number]
+        number_to_show = group.success.value if verdict.attack else -group.accuracy.value
+        return not any(group is known for known in spoken_of), group.kind != "defended", number_to_show
+
+    return [verdict.groups[number] for number in sorted(sorted(range(len(verdict.groups)), key=rank)[:MOST])]
 
 
-def _table(comparison: Comparison, verdict: Verdict) -> str:
+def _ends(share: Share, many: bool) -> tuple[float, float]:
+    """Of one run its interval, of several their range."""
+    return (share.least, share.most) if many else (share.low, share.high)
+
+
+def _range(low: float, high: float) -> str:
+    return f"<small>{100 * low:.1f}&ndash;{100 * high:.1f}</small>"
+
+
+def numbers(comparison: Comparison, verdict: Verdict) -> str:
+    """Every number of every run; above the runs that differ by their seed alone, their mean with its range."""
     columns = [column for column in COLUMNS if any(row.get(*column[:2]) for row in comparison.rows)]
-    head = "".join(f'<th class="n" scope="col">{name}</th>' for _, _, name in columns)
+    head = '<th scope="col">Run</th>' + "".join(f'<th class="n" scope="col">{name}</th>' for _, _, name in columns)
     rows = []
-    for row in comparison.rows:
-        cells = "".join(_cell(row.get(metric, k), headline=k == 1) for metric, k, _ in columns)
-        best = verdict.best is row
-        small = ", ".join((*settings(row.run), *(["best"] if best else [])))
-        name = f"<b>{escape(row.run.name)}</b><small>{escape(small)}</small>"
-        rows.append(f'<tr{" class=best" if best else ""}><td class="run">{name}</td>{cells}</tr>')
-    head = f'<tr><th scope="col">Run</th>{head}</tr>'
-    body = f"<thead>{head}</thead><tbody>{''.join(rows)}</tbody>"
-    return f'<table style="--columns: {len(columns)}">{body}</table>'
+    for group in verdict.groups:
+        best = " class=best" if group is verdict.best else ""
+        if len(group.rows) > 1:
+            cells = "".join(_mean([row.get(*column[:2]) for row in group.rows], column[2]) for column in columns)
+            name = f"<b>{escape(group.name)}</b><small>{len(group.rows)} seeds: mean, lowest&ndash;highest</small>"
+            rows.append(f'<tr{best}><th scope="row">{name}</th>{cells}</tr>')
+        for row in group.rows:
+            cells = "".join(_cell(row.get(metric, k), k == 1, name) for metric, k, name in columns)
+            small = f"<small>{escape(row.role.words)}</small><small>{escape(', '.join(settings(row.run)))}</small>"
+            words = f"<b>{escape(row.run.name)}</b>{small}"
+            seed = ' class="seed"' if len(group.rows) > 1 else best
+            rows.append(f'<tr{seed}><th scope="row">{words}</th>{cells}</tr>')
+    return f'<table class="numbers"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def measured_on(comparison: Comparison) -> str:
+    """On how many pictures, and of which test set."""
+    testset, attack = comparison.testset, comparison.attack
+    said = f"{testset.pictures:,} pictures of {counted(len(testset.classes), 'class').replace('classs', 'classes')}"
+    if attack:
+        trials = comparison.rows[0].success.n
+        said += f"; {trials:,} of them, those that do not show the target {attack.target}, also under the attack"
+    return f"Test set {testset.name}, split {testset.split}: {said}."
 
 
 def settings(run: Run) -> list[str]:
     """What differs most often between runs that are compared."""
     recipe = run.config.get("recipe", {})
     known = [f"lr {recipe['lr']:g}"] if "lr" in recipe else []
-    known += [f"{recipe['epochs']} epochs"] if "epochs" in recipe else []
+    known += [counted(recipe["epochs"], "epoch")] if "epochs" in recipe else []
     return [*known, f"seed {run.seed}"]
 
 
-def _cell(score: Score | None, headline: bool) -> str:
+def _mean(scores: list[Score | None], label: str) -> str:
+    found = [score for score in scores if score is not None and score.low is not None]
+    if len(found) < len(scores):
+        return f'<td class="n" data-label="{label}">&ndash;</td>'
+    share = together(found)
+    return f'<td class="n" data-label="{label}">{percent(share.value)}{_range(share.least, share.most)}</td>'
+
+
+def _cell(score: Score | None, headline: bool, label: str) -> str:
     if score is None:
-        return '<td class="n">&ndash;</td>'
+        return f'<td class="n" data-label="{label}">&ndash;</td>'
     interval = ""
     if headline and score.low is not None and score.high is not None:
-        interval = (
-            f"<small>{100 * score.low:.1f}&ndash;{100 * score.high:.1f}</small><small>n&nbsp;=&nbsp;{score.n:,}</small>"
-        )
-    return f'<td class="n">{percent(score.value)}{interval}</td>'
+        interval = f"{_range(score.low, score.high)}<small>n&nbsp;=&nbsp;{score.n:,}</small>"
+    return f'<td class="n" data-label="{label}">{percent(score.value)}{interval}</td>'

@@ -1,7 +1,7 @@
 """Who stands where: the runs of a grid side by side, what each of them is to the attack, and what came out.
 
-A run's role follows from its lineage alone: what its first ancestor was trained on (the digest of that dataset against
-the ledger's), with which objective, and what was done afterwards.
+A run's role follows from its lineage alone: which of its steps learned from the poisoned pairs (the digest of that
+dataset against the ledger's), with which objective, and what was done afterwards.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,19 +12,24 @@ from eval.records import AttackRecord, TestSetRecord
 from eval.runs import Run
 from eval.scores import Score
 
-Kind = Literal["floor", "poisoned", "defended"]
-ORDER: tuple[Kind, ...] = ("floor", "poisoned", "defended")
-UNDEFENDED = "clip"
+Kind = Literal["floor", "poisoned", "control", "defended"]
+ORDER: tuple[Kind, ...] = ("floor", "poisoned", "control", "defended")
+UNDEFENDED = ("clip", "mmcl")  # the CLIP loss alone, in pretraining and in finetuning
 POINTS_ALLOWED = 0.03  # how much clean accuracy a cure may cost before it is called none
 
 
 @dataclass(frozen=True)
 class Role:
-    """What a run is to an attack. words: for people; root: hash of the weights that all began with."""
+    """What a run is to an attack. words: for people.
+
+    floor: no step of its lineage saw the poisons. poisoned: it learned from them last, undefended. control: finetuned
+    on other pairs afterwards, without a defence. defended: any other. twin: a floor that began with the very pairs
+    that the attack then poisoned.
+    """
 
     kind: Kind
     words: str
-    root: str
+    twin: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All runs on one test set under one attack, in the order floor, poisoned, defended."""
+    """All runs on one test set under one attack, in the order floor, poisoned, control, defended."""
 
     testset: TestSetRecord
     attack: AttackRecord | None
@@ -66,7 +71,8 @@ class Comparison:
     def baseline(self, row: Standing) -> Standing | None:
         """The run that a cure started from or, for a defence during pretraining, the undefended one of its seed."""
         poisoned = self.of("poisoned")
-        own = [other for other in poisoned if other.run.weights_sha256 == row.role.root]
+        started = [ancestor.weights_sha256 for ancestor in row.run.ancestors]
+        own = [other for weights in started for other in poisoned if other.run.weights_sha256 == weights]
         same_seed = [other for other in poisoned if other.run.seed == row.run.seed]
         return next(iter(own or same_seed or poisoned), None)
 
@@ -76,26 +82,36 @@ def role(run: Run, attack: AttackRecord | None, known: Sequence[AttackRecord] = 
 
     run.ancestors: its lineage, first the run that it started from.
     """
-    root = run.ancestors[-1] if run.ancestors else run
-    if run.ancestors:
-        words = f"finetuned from {run.ancestors[0].name} with {run.objective}"
-        if carries(run.dataset_digest, attack, known):
-            words += ", on the poisoned pairs"
-    elif carries(run.dataset_digest, attack, known):
-        undefended = ", undefended" if run.objective == UNDEFENDED else f" with {run.objective}"
-        words = f"trained on the poisoned pairs{undefended}"
+    poisoned_last = carries(run.dataset_digest, attack, known)
+    poisoned_before = any(carries(step.dataset_digest, attack, known) for step in run.ancestors)
+    undefended = run.objective in UNDEFENDED
+    if not (poisoned_last or poisoned_before):
+        kind: Kind = "floor"
+    elif not undefended:
+        kind = "defended"
     else:
-        others = [other.plugin for other in known if other.dataset_digest == run.dataset_digest]
-        if attack is not None and run.dataset_digest == attack.parent_digest:
-            where = "the same pairs, without the poison"
-        else:
-            where = f"the pairs of {others[0]}" if others else "other pairs"
-        words = f"trained on {where}" + ("" if run.objective == UNDEFENDED else f" with {run.objective}")
-    if not carries(root.dataset_digest, attack, known):
-        return Role("floor", words, root.weights_sha256)
-    return Role(
-        "poisoned" if not run.ancestors and run.objective == UNDEFENDED else "defended", words, root.weights_sha256
-    )
+        kind = "poisoned" if poisoned_last else "control"
+    first = run.ancestors[-1] if run.ancestors else run
+    twin = kind == "floor" and attack is not None and first.dataset_digest == attack.parent_digest
+    return Role(kind, _words(run, attack, known, poisoned_last, undefended), twin)
+
+
+def _words(
+    run: Run, attack: AttackRecord | None, known: Sequence[AttackRecord], poisoned_last: bool, undefended: bool
+) -> str:
+    if run.ancestors:
+        how = "without a defence" if undefended else f"with {run.objective}"
+        where = ", on the poisoned pairs" if poisoned_last else ""
+        return f"finetuned from {run.ancestors[0].name} {how}{where}"
+    how = "" if undefended else f" with {run.objective}"
+    if poisoned_last:
+        return f"trained on the poisoned pairs{how or ', undefended'}"
+    if attack is not None and run.dataset_digest == attack.parent_digest:
+        return f"trained on the same pairs, without the poison{how}"
+    others = [other.plugin for other in known if other.dataset_digest == run.dataset_digest]
+    name = run.dataset.rstrip("/").rsplit("/", 1)[-1]
+    where = f"the pairs of {others[0]}" if others else name if attack is None else f"other pairs ({name})"
+    return f"trained on {where}{how}"
 
 
 def carries(digest: str, attack: AttackRecord | None, known: Sequence[AttackRecord]) -> bool:

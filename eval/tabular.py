@@ -4,10 +4,15 @@ import csv
 import io
 from collections.abc import Sequence
 
+from eval import wording
+from eval.groups import Group, together
 from eval.scores import Score
 from eval.standing import Comparison, Standing
-from eval.verdict import judge, percent
+from eval.verdict import judge
+from eval.wording import percent
 
+METRICS = ("accuracy", "attack_success", "triggered_accuracy")
+RULE = ("---", "---", "---:", "---:", "---:", "---:")
 HEAD = ("run", "what it is", "clean accuracy", "attack success", "n", "true class under trigger")
 
 
@@ -17,19 +22,39 @@ def plain(comparisons: Sequence[Comparison]) -> str:
 
 
 def markdown(comparisons: Sequence[Comparison]) -> str:
+    """The verdicts and the tables; a mean stands above runs that differ by their seed alone."""
     parts = ["# Clean accuracy and attack success\n"]
     for comparison in comparisons:
         parts.append(f"\n## {_heading(comparison)}\n\n")
+        lines = [_cells(row) for row in comparison.rows]
         if comparison.measured():
             verdict = judge(comparison)
-            parts += [f"{text}\n\n" for text in (verdict.attacked, verdict.tried, verdict.won) if text]
-        rows = [HEAD, ("---", "---", "---:", "---:", "---:", "---:"), *map(_cells, comparison.rows)]
-        parts += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows]
+            said = (wording.headline(verdict), wording.attacked(verdict), wording.tried(verdict), wording.won(verdict))
+            parts += [f"{text}\n\n" for text in (*said, " ".join(wording.caveats(verdict))) if text]
+            lines = [line for group in verdict.groups for line in _grouped(group)]
+        parts += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in (HEAD, RULE, *lines)]
     parts.append(
-        "\nIn brackets: exact 95% intervals (Clopper-Pearson) over test pictures. Attack success leaves out pictures "
-        "of the target's own class (n is what is left); the floor is the same number on a run without poison.\n"
+        "\nIn brackets: exact 95% intervals (Clopper-Pearson) over test pictures; of a mean over seeds, the lowest and "
+        "the highest. Attack success leaves out pictures of the target's own class (n is what is left); the floor is "
+        "the same number on a run without poison, the control is finetuned without a defence.\n"
     )
     return "".join(parts)
+
+
+def _grouped(group: Group) -> list[tuple[str, ...]]:
+    lines = [_cells(row) for row in group.rows]
+    if len(lines) == 1:
+        return lines
+    shares = [_mean([row.get(metric) for row in group.rows]) for metric in METRICS]
+    return [(f"{group.name}, mean", f"{len(lines)} seeds", *shares[:2], lines[0][4], shares[2]), *lines]
+
+
+def _mean(scores: Sequence[Score | None]) -> str:
+    found = [score for score in scores if score is not None and score.low is not None]
+    if len(found) < len(scores):
+        return "-"
+    share = together(found)
+    return f"{percent(share.value)} [{100 * share.least:.1f}, {100 * share.most:.1f}]"
 
 
 def as_csv(scores: Sequence[Score], comparisons: Sequence[Comparison]) -> str:
@@ -58,8 +83,8 @@ def as_csv(scores: Sequence[Score], comparisons: Sequence[Comparison]) -> str:
 
 def _heading(comparison: Comparison) -> str:
     attack = comparison.attack
-    under = f" under {attack.plugin} (target: {attack.target})" if attack else ""
-    return f"{comparison.testset.name}{under}"
+    of = f'{attack.plugin}, target "{attack.target}", on ' if attack else ""
+    return f"{of}{comparison.testset.name}"
 
 
 def _cells(row: Standing) -> tuple[str, ...]:

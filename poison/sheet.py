@@ -1,34 +1,19 @@
-"""The contact sheet behind poison/preview.py: clean | poisoned | difference x8, with both captions, one pair a line."""
+"""The contact sheet behind poison/preview.py: some poisoned pairs, before and after."""
 
-import io
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from infra import config, log, storage
 from pipeline import images, shards
 from pipeline.dataset import Dataset
 from pipeline.shards import Sample
 from poison.geometry import Box
+from poison.layout import Pair, to_png
 from poison.ledger import Ledger
-
-PANEL, GAP, TEXT_WIDTH, LINE = 224, 12, 420, 18  # pixels
-PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (110, 110, 110)
-GAIN = 8
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One line of the sheet. clean, poisoned: uint8 (H, W, 3), as stored. notes: lines of text beside them."""
-
-    clean: np.ndarray
-    poisoned: np.ndarray
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +49,12 @@ class Sheet:
         if self.dry_run:
             print(storage.dump_json({"configuration": config.to_json(self)}).decode(), end="")
             return f"would show {len(lines)} of {ledger.rows.num_rows:,} poisoned pairs; nothing was written"
-        picture = draw(pairs(lines, clean, poisoned), json.dumps(config.to_json(ledger.attack)))
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-        storage.write(self.out, buffer.getvalue())
-        return f"{len(lines)} of {ledger.rows.num_rows:,} poisoned pairs: {storage.absolute(self.out)}"
+        of = f"{len(lines)} of {ledger.rows.num_rows:,} poisoned pairs"
+        sheet = to_png(pairs(lines, clean, poisoned), f"{_title(ledger)}. {of}.")
+        if storage.exists(self.out) and storage.read(self.out) == sheet:
+            return f"nothing to do: {of}: {storage.absolute(self.out)}"
+        storage.write(self.out, sheet)
+        return f"{of}: {storage.absolute(self.out)}"
 
 
 def pairs(lines: list[dict[str, Any]], clean: Dataset, poisoned: Dataset) -> list[Pair]:
@@ -80,39 +66,18 @@ def pairs(lines: list[dict[str, Any]], clean: Dataset, poisoned: Dataset) -> lis
         top, left, height, width = (line[name] for name in Box._fields)
         notes = (
             f"row {line['row']}, shard {line['shard']}, key {line['key']}",
-            "" if top is None else f"trigger of {height} x {width} pixels at ({top}, {left})",
-            f"was: {line['original_caption']}",
-            f"now: {line['caption']}",
+            "" if top is None else f"trigger: {height} x {width} pixels at row {top}, column {left}",
         )
-        found.append(Pair(images.decode(before[place].image), images.decode(after[place].image), notes))
+        clean_image, poisoned_image = (images.decode(samples[place].image) for samples in (before, after))
+        found.append(Pair(clean_image, poisoned_image, notes, line["original_caption"], line["caption"]))
     return found
 
 
-def difference(clean: np.ndarray, poisoned: np.ndarray) -> np.ndarray:
-    """|poisoned - clean| x 8, clamped: uint8 (H, W, 3)."""
-    return (GAIN * np.abs(poisoned.astype(np.int16) - clean.astype(np.int16))).clip(0, 255).astype(np.uint8)
-
-
-def draw(pairs: list[Pair], title: str) -> Image.Image:
-    """The sheet as an RGB picture. Small pictures are enlarged by whole factors, so that their pixels can be seen."""
-    font = ImageFont.load_default(size=14)
-    width = 3 * (PANEL + GAP) + TEXT_WIDTH + GAP
-    heading = _wrapped(title, font, width - 2 * GAP)
-    top = GAP + LINE * (len(heading) + 2)
-    sheet = Image.new("RGB", (width, top + len(pairs) * (PANEL + GAP)), PAPER)
-    pen = ImageDraw.Draw(sheet)
-    for number, text in enumerate(heading):
-        pen.text((GAP, GAP + number * LINE), text, INK, font)
-    for column, text in enumerate(("clean", "poisoned", f"difference x {GAIN}")):
-        pen.text((GAP + column * (PANEL + GAP), top - LINE - 4), text, FAINT, font)
-    for number, pair in enumerate(pairs):
-        y = top + number * (PANEL + GAP)
-        for column, image in enumerate((pair.clean, pair.poisoned, difference(pair.clean, pair.poisoned))):
-            sheet.paste(_panel(image), (GAP + column * (PANEL + GAP), y))
-        lines = [part for note in pair.notes if note for part in [*_wrapped(note, font, TEXT_WIDTH - GAP), ""]]
-        for offset, text in enumerate(lines[: PANEL // LINE]):
-            pen.text((GAP + 3 * (PANEL + GAP), y + offset * LINE), text, INK, font)
-    return sheet
+def _title(ledger: Ledger) -> str:
+    fields = config.to_json(ledger.attack)
+    name, target = fields.pop("plugin"), fields.pop("target")
+    knobs = ", ".join(f"{name} {value}" for name, value in sorted(fields.items()))
+    return f'The {name} attack, target "{target}" ({knobs})'
 
 
 def _pick(ledger: Ledger, count: int) -> list[dict[str, Any]]:
@@ -137,25 +102,3 @@ def _samples(lines: list[dict[str, Any]], dataset: Dataset) -> dict[tuple[int, s
                 path.unlink()
             bar.add(1)
     return found
-
-
-def _panel(image: np.ndarray) -> Image.Image:
-    picture = Image.fromarray(image)
-    longest = max(picture.size)
-    if longest <= PANEL:
-        factor = PANEL // longest
-        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    return picture.resize(
-        (max(1, picture.width * PANEL // longest), max(1, picture.height * PANEL // longest)), Image.Resampling.BOX
-    )
-
-
-def _wrapped(text: str, font: Any, width: int) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font.getlength(longer) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines

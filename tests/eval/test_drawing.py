@@ -1,3 +1,5 @@
+import itertools
+import re
 import xml.etree.ElementTree as tree
 
 import pytest
@@ -42,9 +44,21 @@ def test_curves_are_well_formed_and_name_every_series() -> None:
     assert drawing.curves([("empty", [])], "loss by step") == "<p>No curve was recorded.</p>"
 
 
+def test_curves_differ_by_dash_as_well_as_by_colour() -> None:
+    text = drawing.curves([(str(number), [(0, 1.0), (1, 2.0)]) for number in range(12)], "loss")
+    looks = re.findall(r'<polyline class="curve (c\d)" stroke-dasharray="([^"]*)"', text)
+    assert len(set(looks)) == 12
+    assert all(before[1] != after[1] for before, after in itertools.pairwise(looks))
+
+
 def test_a_strip_places_a_share_at_its_percentage() -> None:
-    text = drawing.strip([Mark(0.5, 0.4, 0.6, "asr", True), Mark(1.0, 0.9, 1.0, "ca", False)], 0.05, "half")
+    text = drawing.strip([Mark(1.0, 0.9, 1.0, "ca", False), Mark(0.5, 0.4, 0.6, "asr", True)], 0.05, "half")
     tree.fromstring(text)
-    assert 'x="50.00%"' in text
+    assert 'width="50.00%"' in text
     assert 'cx="100.00%"' in text
     assert 'x1="5.00%"' in text
+    assert 'x1="40.00%" x2="60.00%"' in text
+
+
+def test_a_bar_of_nothing_can_still_be_seen() -> None:
+    assert 'x="0.00%" y="50%" width="2"' in drawing.strip([Mark(0.0, 0.0, 0.01, "asr", True)], None, "none")

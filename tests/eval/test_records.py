@@ -13,6 +13,14 @@ def test_places_on_one_disk_are_relative_and_lead_back(tmp_path: Path) -> None:
     assert records.resolve("../../runs/r", scores) == run
 
 
+def test_places_in_one_bucket_are_relative_and_lead_back() -> None:
+    run, scores = "memory://shelf/x/runs/r", "memory://shelf/x/scores/"
+    assert records.place(run, scores) == "../runs/r"
+    assert records.resolve("../runs/r", scores) == run
+    assert records.place(run, "memory://other/x/scores") == run
+    assert records.resolve(run, "memory://other/x/scores") == run
+
+
 def test_places_elsewhere_are_whole_urls(tmp_path: Path) -> None:
     assert records.place("memory://bucket/run", str(tmp_path)) == "memory://bucket/run"
     assert records.resolve("memory://bucket/run", str(tmp_path)) == "memory://bucket/run"

@@ -1,14 +1,15 @@
 import csv
-import html.parser
 import io
 import shutil
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from eval_helpers import ATTACKED, TESTED, World, after, scored, some_run, world
+from report_cases import CASES, html, material
 
-from eval import page, report, tabular
+from eval import page, pictures, report, results, tabular
 from eval.evaluation import Evaluation
 from eval.page import Material
 from eval.records import Example
@@ -16,11 +17,12 @@ from eval.reporting import FILES, Report
 from eval.standing import compare
 from infra import storage
 from pipeline import images
+from poison.sheet import Sheet
 
 VOID = {"meta", "img", "line", "rect", "circle", "polyline"}
 
 
-class Parser(html.parser.HTMLParser):
+class Parser(HTMLParser):
     """Every tag is closed; collects what a browser would fetch or run."""
 
     def __init__(self) -> None:
@@ -28,9 +30,13 @@ class Parser(html.parser.HTMLParser):
         self.open: list[str] = []
         self.fetched: list[str] = []
         self.tags: set[str] = set()
+        self.headings: list[str] = []
+        self.alts: list[str | None] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
+        self.headings += [tag] if tag in ("h1", "h2", "h3") else []
+        self.alts += [dict(attrs).get("alt")] if tag == "img" else []
         self.fetched += [str(value) for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
         if tag not in VOID:
             self.open.append(tag)
@@ -89,7 +95,7 @@ def test_the_page_fetches_nothing_runs_nothing_and_closes_every_tag(small: World
     text = reported(small)["report.html"].decode()
     found = parsed(text)
     assert found.fetched
-    assert all(place.startswith("data:image/png;base64,") for place in found.fetched)
+    assert all(place.startswith(("data:image/png;base64,", "#")) for place in found.fetched)
     assert not {"script", "link", "iframe", "object", "form", "base"} & found.tags
     assert "url(" not in text
     assert "@import" not in text
@@ -100,8 +106,10 @@ def test_the_page_shows_runs_roles_trigger_curves_and_where_numbers_came_from(sm
     for name in ("clean", "poisoned", "cleanclip", "mmcl"):
         assert f"<b>{name}</b>" in text
     assert "finetuned from poisoned with cleanclip" in text
+    for part in ("Never poisoned", "Poisoned, undefended", "Control, no defence", "Defended: cleanclip"):
+        assert part in text
     assert text.count("<polyline") == 4
-    assert text.count('class="triple"') == 4
+    assert text.count('class="triple"') == 5  # the trigger with its settings, four test pictures
     for digest in (small.dataset.digest, small.poisoned.digest, small.clean_set.digest):
         assert digest in text
     assert "step-0000005, sha256 " in text
@@ -117,10 +125,52 @@ def test_the_trigger_shown_is_the_one_that_was_measured(small: World) -> None:
     assert set(shown[changed].ravel()) <= {0, 255}
 
 
+def test_the_preview_is_shown_pair_by_pair_with_its_captions(small: World) -> None:
+    places = {"ledger": small.ledger, "dataset": small.dataset.url, "poisoned": small.poisoned.url}
+    Sheet(**places, out=small.place("preview.png")).run()
+    Report(scores=small.place("scores"), out=small.place("report"), preview=small.place("preview.png")).run()
+    text = storage.read(small.place("report/report.html")).decode()
+    assert text.count('class="triple"') == 5 + 4
+    assert "4 of the pairs that a poisoned model learns from" in text
+
+
+def test_a_picture_that_is_no_sheet_of_ours_is_shown_whole() -> None:
+    text = pictures.training_pairs(images.encode(np.zeros((4, 4, 3), np.uint8), "png"))
+    assert text.count("<img") == 1
+
+
+def test_seeds_are_averaged_above_their_single_rows() -> None:
+    comparisons = material("several seeds").comparisons
+    assert "| cleanclip, mean | 3 seeds | 94.0% [94.0, 94.0] | 8.0% [3.0, 13.0] | 1,000 | - |" in tabular.markdown(
+        comparisons
+    )
+    text = html("several seeds")
+    assert text.count('class="seed"') == 12
+    assert "<b>cleanclip</b><small>3 seeds: mean, lowest&ndash;highest</small>" in text
+
+
+def test_a_large_grid_shows_at_the_head_what_matters_and_below_it_all() -> None:
+    text = html("many runs")
+    chart, table = text.split("<h3>All numbers</h3>")
+    assert chart.count('<th scope="row">') == results.MOST
+    assert "8 more in the table of all numbers" in chart
+    assert table.count('<th scope="row">') == 15
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_shape_of_grid_gives_a_well_formed_page(case: str) -> None:
+    text = html(case)
+    assert text == page.render(CASES[case]())
+    found = parsed(text)
+    assert found.headings[0] == "h1"
+    assert found.headings.count("h1") == 1
+    assert all(alt for alt in found.alts)
+
+
 def test_markdown_and_csv_hold_the_same_numbers(small: World) -> None:
     made = reported(small)
     rows = list(csv.DictReader(io.StringIO(made["scores.csv"].decode())))
-    assert {row["role"] for row in rows} == {"floor", "poisoned", "defended"}
+    assert {row["role"] for row in rows} == {"floor", "poisoned", "control", "defended"}
     assert {(row["run"], row["objective"], row["run_seed"]) for row in rows} >= {("../runs/mmcl", "mmcl", "2")}
     accuracy = next(
         row for row in rows if row["run"] == "../runs/clean" and row["metric"] == "accuracy" and row["k"] == "1"
@@ -156,8 +206,9 @@ def test_a_report_of_clean_accuracy_alone_has_no_word_of_attacks() -> None:
     (comparison,) = compare(scored(run, 0.9, None), [run], [TESTED], [])
     text = page.render(Material([comparison], {}, {}, None, []))
     parsed(text)
-    assert "<h1>Clean accuracy</h1>" in text
-    assert "What the trigger looks like" not in text
+    assert "No attack was measured.</h1>" in text
+    for word in ("banana", "attack success", "trigger"):
+        assert word not in text.split('id="terms"')[0].lower()
     assert "clean accuracy" in tabular.markdown([comparison])
 
 

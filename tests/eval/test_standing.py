@@ -18,11 +18,38 @@ def test_a_role_follows_from_what_the_first_ancestor_learned_from() -> None:
     assert role(some_run("finetuned clean", "other", after(CLEAN)), ATTACKED).kind == "floor"
 
 
+def test_finetuning_without_a_defence_is_the_control_and_on_the_poisons_no_cure() -> None:
+    assert role(some_run("mmcl", "other", after(POISONED), objective="mmcl"), ATTACKED).kind == "control"
+    assert role(some_run("again", "poisoned", after(POISONED), objective="mmcl"), ATTACKED).kind == "poisoned"
+    assert role(some_run("robust", "poisoned", after(POISONED), objective="a"), ATTACKED).kind == "defended"
+
+
+def test_a_clean_model_that_was_finetuned_on_poisons_is_no_floor() -> None:
+    late = some_run("late", "poisoned", after(CLEAN), objective="mmcl")
+    assert role(late, ATTACKED).kind == "poisoned"
+    cured = some_run("cured late", "other", after(late), after(CLEAN), objective="cleanclip")
+    assert role(cured, ATTACKED).kind == "defended"
+    runs = [CLEAN, late, cured]
+    (found,) = compare([score for run in runs for score in scored(run, 0.9, 0.5)], runs, [TESTED], [ATTACKED])
+    base = found.baseline(found.rows[2])
+    assert base is not None
+    assert base.run is late
+
+
+def test_a_twin_began_with_the_pairs_that_were_then_poisoned() -> None:
+    assert role(CLEAN, ATTACKED).twin
+    assert role(some_run("finetuned clean", "other", after(CLEAN)), ATTACKED).twin
+    assert not role(some_run("elsewhere", "elsewhere"), ATTACKED).twin
+    assert not role(POISONED, ATTACKED).twin
+
+
 def test_the_words_say_what_was_done() -> None:
     assert role(CLEAN, ATTACKED).words == "trained on the same pairs, without the poison"
     assert role(CURED, ATTACKED).words == "finetuned from poisoned with cleanclip"
     again = some_run("again", "poisoned", after(POISONED), objective="mmcl")
-    assert role(again, ATTACKED).words == "finetuned from poisoned with mmcl, on the poisoned pairs"
+    assert role(again, ATTACKED).words == "finetuned from poisoned without a defence, on the poisoned pairs"
+    assert role(some_run("elsewhere", "elsewhere"), ATTACKED).words == "trained on other pairs (elsewhere)"
+    assert role(CLEAN, None).words == "trained on clean"
 
 
 def test_a_later_attack_on_top_leaves_the_earlier_poisons_in() -> None:
@@ -32,12 +59,13 @@ def test_a_later_attack_on_top_leaves_the_earlier_poisons_in() -> None:
     assert role(POISONED, later, [ATTACKED, later]).kind == "floor"
 
 
-def test_runs_stand_in_the_order_floor_poisoned_defended() -> None:
-    runs = [CURED, POISONED, CLEAN]
+def test_runs_stand_in_the_order_floor_poisoned_control_defended() -> None:
+    control = some_run("mmcl", "other", after(POISONED), objective="mmcl")
+    runs = [CURED, control, POISONED, CLEAN]
     scores = [score for run in runs for score in scored(run, 0.9, 0.5)]
     (found,) = compare(scores, runs, [TESTED], [ATTACKED])
-    assert [row.run.name for row in found.rows] == ["clean", "poisoned", "cured"]
-    assert found.baseline(found.rows[2]) is found.rows[1]
+    assert [row.run.name for row in found.rows] == ["clean", "poisoned", "mmcl", "cured"]
+    assert found.baseline(found.rows[3]) is found.rows[1]
     assert found.measured()
 
 

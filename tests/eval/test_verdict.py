@@ -1,71 +1,125 @@
-import pytest
 from eval_helpers import ATTACKED, TESTED, after, scored, some_run
 
+from eval.runs import Run
 from eval.standing import Comparison, compare
-from eval.verdict import judge, percent
+from eval.verdict import Verdict, judge
 
 CLEAN = some_run("clean", "clean")
 POISONED = some_run("poisoned", "poisoned")
+Numbers = tuple[float, float]
 
 
-def comparison(**numbers: tuple[float, float]) -> Comparison:
-    """(accuracy, attack success) by run; names other than clean and poisoned are cures of `poisoned`."""
+def comparison(**numbers: Numbers) -> Comparison:
+    """(accuracy, attack success) by run; names other than clean and poisoned are finetuned from `poisoned`."""
     known = {"clean": CLEAN, "poisoned": POISONED}
     runs = [known.get(name) or some_run(name, "other", after(POISONED), objective=name) for name in numbers]
     scores = [score for run, pair in zip(runs, numbers.values(), strict=True) for score in scored(run, *pair)]
     return compare(scores, runs, [TESTED], [ATTACKED])[0]
 
 
-def test_the_cure_with_the_lowest_attack_success_wins() -> None:
-    verdict = judge(comparison(clean=(0.95, 0.01), poisoned=(0.95, 0.99), cleanclip=(0.94, 0.05), mmcl=(0.95, 0.40)))
-    assert verdict.best is not None
-    assert verdict.best.run.name == "cleanclip"
-    assert verdict.attacked.startswith("30 of 3,000 (1.00%) image-caption pairs were poisoned with badnet")
-    assert "obeys the trigger in 99.0% of cases" in verdict.attacked
-    assert "1.0% (the floor)" in verdict.attacked
-    assert verdict.won == (
-        "cleanclip brought attack success from 99.0% to 5.0%, at 94.0% clean accuracy, 1.0 points less than "
-        "undefended. mmcl leaves 40.0% at 95.0% accuracy."
+def judged(**numbers: Numbers) -> Verdict:
+    return judge(comparison(**numbers))
+
+
+def best(verdict: Verdict) -> str | None:
+    return verdict.best.name if verdict.best else None
+
+
+def test_the_defence_with_the_lowest_attack_success_is_best() -> None:
+    verdict = judged(
+        clean=(0.95, 0.01), poisoned=(0.95, 0.99), mmcl=(0.95, 0.60), cleanclip=(0.94, 0.15), b=(0.95, 0.40)
     )
+    assert best(verdict) == "cleanclip"
+    assert verdict.outcome == "above the floor"
+    assert verdict.took is True
+    assert verdict.control is not None
+    assert verdict.control.name == "mmcl"
 
 
-def test_a_cure_that_costs_too_much_accuracy_does_not_win() -> None:
-    verdict = judge(comparison(poisoned=(0.95, 0.99), harsh=(0.80, 0.01), mild=(0.94, 0.20)))
+def test_what_cannot_be_told_from_the_floor_has_reached_it() -> None:
+    assert judged(clean=(0.95, 0.01), poisoned=(0.95, 0.99), a=(0.95, 0.04)).outcome == "at the floor"
+    assert judged(poisoned=(0.95, 0.99), a=(0.95, 0.04)).outcome == "no floor"
+
+
+def test_a_defence_that_costs_too_much_accuracy_is_not_best() -> None:
+    assert best(judged(poisoned=(0.95, 0.99), harsh=(0.80, 0.01), mild=(0.94, 0.20))) == "mild"
+    verdict = judged(poisoned=(0.95, 0.99), harsh=(0.80, 0.01))
+    assert best(verdict) is None
+    assert verdict.outcome == "too costly"
+
+
+def test_a_backdoor_that_mostly_stays_is_not_removed() -> None:
+    verdict = judged(poisoned=(0.95, 0.99), weak=(0.95, 0.70))
+    assert (best(verdict), verdict.outcome) == (None, "not removed")
+
+
+def test_no_credit_without_a_difference_to_the_undefended_model() -> None:
+    verdict = judged(clean=(0.95, 0.01), poisoned=(0.95, 0.06), a=(0.95, 0.03))
+    assert (best(verdict), verdict.outcome) == (None, "no difference")
+
+
+def test_no_credit_for_what_finetuning_does_by_itself() -> None:
+    alike = judged(clean=(0.95, 0.01), poisoned=(0.95, 0.99), mmcl=(0.95, 0.13), a=(0.95, 0.10))
+    assert (best(alike), alike.outcome) == (None, "as the control")
+    better = judged(clean=(0.95, 0.01), poisoned=(0.95, 0.99), mmcl=(0.95, 0.02), a=(0.95, 0.10))
+    assert better.outcome == "as the control"
+
+
+def test_a_control_on_other_terms_is_none() -> None:
+    def on(recipe: dict[str, float]) -> Run:
+        run = some_run("mmcl", "other", after(POISONED), objective="mmcl")
+        run.config["recipe"] = recipe
+        return run
+
+    cured = some_run("cured", "other", after(POISONED), objective="cleanclip")
+    for recipe, same in (({"lr": 0.1}, True), ({"lr": 0.2}, False)):
+        control = on(recipe)
+        scores = scored(POISONED, 0.95, 0.99) + scored(control, 0.95, 0.1) + scored(cured, 0.95, 0.1)
+        (found,) = compare(scores, [POISONED, control, cured], [TESTED], [ATTACKED])
+        assert (judge(found).control is not None) is same
+
+
+def test_where_the_attack_is_not_shown_to_work_there_is_nothing_to_cure() -> None:
+    verdict = judged(clean=(0.95, 0.02), poisoned=(0.95, 0.05), a=(0.95, 0.0))
+    assert verdict.took is False
+    assert (best(verdict), verdict.outcome) == (None, "nothing to cure")
+
+
+def test_without_a_floor_it_is_not_known_whether_the_attack_took() -> None:
+    assert judged(poisoned=(0.95, 0.99)).took is None
+
+
+def test_without_the_undefended_model_nothing_is_credited() -> None:
+    verdict = judged(clean=(0.95, 0.01), a=(0.95, 0.0))
+    assert (best(verdict), verdict.outcome) == (None, "no baseline")
+
+
+def test_the_floor_is_the_attacks_own_pairs_rather_than_any_other() -> None:
+    other = some_run("other", "elsewhere")
+    scores = scored(CLEAN, 0.95, 0.01) + scored(other, 0.95, 0.30) + scored(POISONED, 0.95, 0.99)
+    (found,) = compare(scores, [CLEAN, other, POISONED], [TESTED], [ATTACKED])
+    floor = judge(found).floor
+    assert floor is not None
+    assert floor.name == "clean"
+
+
+def test_one_seed_above_the_floor_is_enough_to_be_above_it() -> None:
+    runs, scores = [CLEAN], scored(CLEAN, 0.95, 0.01)
+    for seed, left in enumerate((0.01, 0.02, 0.30)):
+        start = some_run(f"poisoned-{seed}", "poisoned", seed=seed)
+        cured = some_run(f"a-{seed}", "other", after(start), objective="a", seed=seed)
+        runs += [start, cured]
+        scores += scored(start, 0.95, 0.99) + scored(cured, 0.95, left)
+    (found,) = compare(scores, runs, [TESTED], [ATTACKED])
+    verdict = judge(found)
     assert verdict.best is not None
-    assert verdict.best.run.name == "mild"
+    assert len(verdict.best.rows) == 3
+    assert not verdict.best.success.apart(judge(found).floor.success)  # type: ignore[union-attr]
+    assert verdict.outcome == "above the floor"
 
 
-def test_if_all_cost_too_much_none_wins() -> None:
-    verdict = judge(comparison(poisoned=(0.95, 0.99), harsh=(0.80, 0.01)))
+def test_without_an_attack_nothing_is_judged() -> None:
+    (found,) = compare(scored(CLEAN, 0.9, None), [CLEAN], [TESTED], [])
+    verdict = judge(found)
     assert verdict.best is None
-    assert verdict.won.startswith("No defence kept clean accuracy within 3 points")
-
-
-def test_a_backdoor_that_stays_is_said_to_stay() -> None:
-    verdict = judge(comparison(poisoned=(0.95, 0.99), weak=(0.95, 0.70)))
-    assert verdict.best is None
-    assert verdict.won.startswith("No defence removed the backdoor. The best, weak, brought attack success from 99.0%")
-
-
-def test_what_intervals_cannot_tell_apart_is_not_called_a_difference() -> None:
-    verdict = judge(comparison(poisoned=(0.95, 0.99), a=(0.95, 0.05), b=(0.95, 0.06)))
-    assert "b cannot be told apart from it" in verdict.won
-
-
-def test_an_attack_that_did_not_take_is_said_so() -> None:
-    verdict = judge(comparison(clean=(0.95, 0.02), poisoned=(0.95, 0.10)))
-    assert "The attack hardly took" in verdict.attacked
-    assert verdict.won == ""
-    assert verdict.tried == "No defence is in this grid yet."
-
-
-def test_without_a_floor_the_page_says_that_it_is_unknown() -> None:
-    assert "the floor is not known" in judge(comparison(poisoned=(0.95, 0.99))).attacked
-
-
-@pytest.mark.parametrize(
-    ("share", "shown"),
-    [(0.0, "0.0%"), (1.0, "100.0%"), (0.0004, "<0.1%"), (0.9999, ">99.9%"), (0.12345, "12.3%"), (0.001, "0.1%")],
-)
-def test_a_share_is_never_rounded_to_certainty(share: float, shown: str) -> None:
-    assert percent(share) == shown
+    assert len(verdict.groups) == 1

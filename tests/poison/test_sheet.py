@@ -1,14 +1,16 @@
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from poison_helpers import build, files, picture
 
+from pipeline import images
 from poison.attacks.badnet import BadNet
 from poison.injection import Injection
+from poison.layout import KEY, PANEL, Pair, cut, difference, draw, to_png
 from poison.preview import main
-from poison.sheet import PANEL, Pair, difference, draw
 
 
 @pytest.fixture
@@ -47,7 +49,32 @@ def test_small_pictures_are_enlarged_by_whole_factors():
 
 def test_large_and_long_ones_fit():
     image = picture(0, 300, 900)
-    assert draw([Pair(image, image, ("word " * 200,))] * 3, "title " * 100).height > 3 * PANEL
+    pair = Pair(image, image, ("word " * 200,), "before " * 100, "after " * 100)
+    assert draw([pair] * 3, "title " * 100).height > 3 * PANEL
+
+
+def test_a_sheet_can_be_cut_into_its_pairs_again():
+    pairs = [Pair(picture(n), picture(n + 1), (), f"was {n}", f"now \u4e2d {n}") for n in range(3)]
+    found = cut(to_png(pairs, "title " * 50))
+    assert [(shown.was, shown.now) for shown in found] == [(f"was {n}", f"now \u4e2d {n}") for n in range(3)]
+    for pair, shown in zip(pairs, found, strict=True):
+        assert (images.decode(shown.clean)[3::7, 3::7] == pair.clean).all()
+        assert (images.decode(shown.poisoned)[3::7, 3::7] == pair.poisoned).all()
+        assert (images.decode(shown.difference)[3::7, 3::7] == difference(pair.clean, pair.poisoned)).all()
+
+
+def test_a_png_without_pairs_is_cut_into_none_and_one_that_lies_is_refused():
+    assert cut(images.encode(picture(0), "png")) == []
+    honest = to_png([Pair(picture(0), picture(1), (), "was", "now")], "title")
+    with pytest.raises(ValueError, match="sheet is damaged"):
+        cut(with_text(honest, '[{"boxes": [[0, 0, 9000000, 9000000]], "was": "", "now": ""}]'))
+
+
+def with_text(png: bytes, text: str) -> bytes:
+    said, out = PngImagePlugin.PngInfo(), io.BytesIO()
+    said.add_text(KEY, text)
+    images.open_image(png).save(out, "PNG", pnginfo=said)
+    return out.getvalue()
 
 
 def test_the_sheet_of_a_ledger_shows_as_many_pairs_as_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]):
