@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check bench lock clean
+.PHONY: help setup services demo test test-slow check bench faults hostile lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,6 +18,13 @@ setup: .venv/ready ## make .venv from requirements.lock, with uv (itself from pi
 	uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock
 	uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
+
+services: ## install what the tests drive beside Python: Ceph's S3 gateway, Chromium, poppler (Debian; needs root)
+	@for program in radosgw ceph-mon ceph-osd chromium pdftotext; do command -v $$program >/dev/null || missing=1; done; \
+	test -z "$${missing:-}" && exit; \
+	test "$$(id -u)" = 0 || { echo "make services installs Debian packages: run it as root" >&2; exit 1; }; \
+	export DEBIAN_FRONTEND=noninteractive; apt-get update -qq; \
+	apt-get install -y -qq --no-install-recommends radosgw ceph-mon ceph-osd chromium poppler-utils
 
 demo: setup ## the whole story on two cores: download, poison, pretrain, measure, cure, report
 	PATH="$$PWD/$(BIN):$$PATH" infra/jobs/demo.sh
@@ -40,6 +47,13 @@ bench: setup ## measure speed; each script's last line is one JSON object
 lock: ## write requirements.lock anew (no index urls in it)
 	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
 	  --extra all --extra faiss-cpu --extra dev pyproject.toml --output-file requirements.lock
+
+faults: setup ## print what each fault of an S3 server does to each kind of object
+	$(BIN)/python tests/faults/table.py
+
+hostile: setup ## print what becomes of hostile web answers and hostile tars
+	$(BIN)/python tests/pipeline/hostile_http.py
+	$(BIN)/python tests/pipeline/hostile_tars.py
 
 clean: ## remove what the targets made, the environment too
 	rm -rf .venv demo report .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

@@ -1,8 +1,12 @@
-"""Files by url: a local path, `s3://bucket/key` or `memory://name`, over fsspec.
+"""Files by url: a local path, `s3://bucket/key` or `memory://name`.
 
 Whole small files (`read`, `write`, `create`) and whole large ones (`download`, `upload`). Every write is
 atomic: a reader sees the old file, the new file, or none. `create` is exclusive: of any number of callers, one wins.
 Credentials and endpoints come from the environment's standard variables and profiles, never from a url.
+
+S3 (infra.s3) gives the right bytes, FileNotFoundError, ValueError for what the user must change (credentials, bucket,
+endpoint), or ConnectionError for what did not pass in bounded time; infra.spread tries a task with the last one again.
+Never in a forked worker: read there what was downloaded before.
 """
 
 import json
@@ -19,20 +23,34 @@ ATTEMPT = ".attempt-"  # files whose name contains this are unfinished writes an
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """(fsspec filesystem, path in it). Raises ValueError for a scheme that nothing here can open."""
+    """(fsspec filesystem, path in it) of a place that is not on S3. Raises ValueError for a scheme we cannot open."""
     if not url:
         raise ValueError("an empty path was given; name a folder, or a url such as s3://bucket/folder")
     scheme = url.split("://", 1)[0] if "://" in url else "file"
-    if scheme not in ("file", "s3", "memory"):
-        raise ValueError(f"cannot store at {url!r}: use a local path, s3://bucket/folder or memory://name")
+    if scheme not in ("file", "memory"):
+        # The rest may hold a password or a token.
+        raise ValueError(f"cannot store at {scheme}://...: use a local path, s3://bucket/folder or memory://name")
+    return fsspec.core.url_to_fs(url)
+
+
+def _s3(url: str) -> Any:
+    """infra.s3 if the url is one of S3, else None. Raises ValueError for credentials in it."""
+    if not url.startswith("s3://"):
+        return None
     try:
-        return fsspec.core.url_to_fs(url)
+        from infra import s3
     except ImportError as error:
-        raise ValueError(f"{url!r} needs a package that is not installed: {error}") from error
+        raise ValueError(
+            f"s3:// needs a package that is not installed ({error}): pip install clip-antidote[s3]"
+        ) from error
+    s3.split(url)
+    return s3
 
 
 def local(url: str) -> Path | None:
     """The path of a url on this machine's disk, else None."""
+    if _s3(url):
+        return None
     fs, path = filesystem(url)
     return Path(path) if isinstance(fs, LocalFileSystem) else None
 
@@ -48,30 +66,48 @@ def absolute(url: str) -> str:
 
 
 def exists(url: str) -> bool:
+    """A file, or a folder that is not empty."""
+    if s3 := _s3(url):
+        return bool(s3.exists(url))
     fs, path = filesystem(url)
     return bool(fs.exists(path))
 
 
 def size(url: str) -> int:
     """Bytes. Raises FileNotFoundError."""
+    if s3 := _s3(url):
+        return int(s3.size(url))
     fs, path = filesystem(url)
     return int(fs.size(path))
 
 
 def names(url: str) -> list[str]:
     """Names directly in a folder, sorted, without unfinished writes; [] where there is no such folder."""
-    fs, path = filesystem(url)
-    fs.invalidate_cache(path)  # s3fs remembers listings: another machine's commit would stay unseen
-    try:
-        found = fs.ls(path, detail=False)
-    except FileNotFoundError:
-        return []
-    own = path.rstrip("/")
-    listed = {entry.rstrip("/").rsplit("/", 1)[-1] for entry in found if entry.rstrip("/") != own}
+    if s3 := _s3(url):
+        listed = set(s3.names(url))
+    else:
+        fs, path = filesystem(url)
+        try:
+            found = [entry.rstrip("/") for entry in fs.ls(path, detail=False)]
+        except FileNotFoundError:
+            return []
+        listed = {entry.rsplit("/", 1)[-1] for entry in found if entry != path.rstrip("/")}
     return sorted(name for name in listed if name and ATTEMPT not in name)
 
 
+def find(url: str) -> list[str]:
+    """Every file under a folder, relative to it, sorted; [] where there is none."""
+    if s3 := _s3(url):
+        return sorted(s3.find(url))
+    fs, path = filesystem(url)
+    root = path.rstrip("/")
+    return sorted(found[len(root) + 1 :] for found in fs.find(root))
+
+
 def read(url: str) -> bytes:
+    """Raises FileNotFoundError."""
+    if s3 := _s3(url):
+        return bytes(s3.read(url))
     fs, path = filesystem(url)
     return bytes(fs.cat_file(path))
 
@@ -80,12 +116,14 @@ def read_json(url: str) -> Any:
     """Raises ValueError where the file is not JSON (it was damaged, or is not what it is named)."""
     try:
         return json.loads(read(url))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{url} is not JSON: {error}") from error
 
 
 def write(url: str, data: bytes) -> None:
     """Replace a whole file in one step."""
+    if s3 := _s3(url):
+        return s3.write(url, data)  # type: ignore[no-any-return]
     fs, path = filesystem(url)
     if not isinstance(fs, LocalFileSystem):
         fs.pipe_file(path, data)
@@ -99,30 +137,28 @@ def write(url: str, data: bytes) -> None:
 
 
 def create(url: str, data: bytes) -> bool:
-    """Write a file only if none is there. True: this call made it. False: it was there before."""
+    """Write a file only if none is there. False: there is one with other bytes, and it stands.
+
+    Where equal bytes are there it is True: on S3 nobody can tell his own write, whose reply was lost, from a twin's.
+    """
+    if s3 := _s3(url):
+        return bool(s3.create(url, data))
     fs, path = filesystem(url)
-    if isinstance(fs, LocalFileSystem):
-        attempt = _attempt(path)
+    if not isinstance(fs, LocalFileSystem):
         try:
-            _write_durably(attempt, data)
-            os.link(attempt, path)  # atomic and exclusive, also on NFS; O_EXCL would show a half-written file
+            fs.pipe_file(path, data, mode="create")
             return True
         except FileExistsError:
-            return False
-        finally:
-            _forget(attempt)
+            return read(url) == data
+    attempt = _attempt(path)
     try:
-        fs.pipe_file(path, data, mode="create")
+        _write_durably(attempt, data)
+        os.link(attempt, path)  # atomic and exclusive, also on NFS; O_EXCL would show a half-written file
         return True
     except FileExistsError:
-        pass
-    except OSError as error:
-        # Ceph answers 412 without the Condition field from which s3fs makes a FileExistsError.
-        code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
-        if code not in ("PreconditionFailed", "412"):
-            raise
-    # A retried PUT whose first reply was lost also ends here; equal bytes mean that the winner was us or our twin.
-    return read(url) == data
+        return read(url) == data
+    finally:
+        _forget(attempt)
 
 
 def dump_json(value: Any) -> bytes:
@@ -135,11 +171,14 @@ def write_json(url: str, value: Any) -> None:
 
 
 def download(url: str, path: Path) -> None:
-    """A whole file to disk, under its name only once complete. The caller checks size and hash."""
-    fs, source = filesystem(url)
+    """A whole file to disk, under its name only once complete. Raises FileNotFoundError."""
     attempt = _attempt(str(path))
     try:
-        fs.get_file(source, str(attempt))
+        if s3 := _s3(url):
+            s3.download(url, attempt)
+        else:
+            fs, source = filesystem(url)
+            fs.get_file(source, str(attempt))
         os.replace(attempt, path)
     finally:
         _forget(attempt)
@@ -147,6 +186,8 @@ def download(url: str, path: Path) -> None:
 
 def upload(path: Path, url: str) -> None:
     """A whole file from disk, visible only once complete."""
+    if s3 := _s3(url):
+        return s3.upload(path, url)  # type: ignore[no-any-return]
     fs, target = filesystem(url)
     if not isinstance(fs, LocalFileSystem):
         fs.put_file(str(path), target)
@@ -162,7 +203,9 @@ def upload(path: Path, url: str) -> None:
 
 
 def remove(url: str) -> None:
-    """Remove a file or a whole folder; nothing happens where there is none."""
+    """Remove a file or a whole folder; nothing happens where there is none. Interrupted, it is simply called again."""
+    if s3 := _s3(url):
+        return s3.remove(url)  # type: ignore[no-any-return]
     fs, path = filesystem(url)
     if fs.exists(path):
         fs.rm(path, recursive=True)

@@ -25,12 +25,12 @@ import numpy as np
 from infra import log, storage
 from infra.spread import Lost
 from pipeline import shards
-from pipeline.dataset import Dataset, Shard, cache_folder
+from pipeline.dataset import Dataset, Shard, cache_folder, check
 from pipeline.shards import Damaged
 
 THREADS = 8
 ATTEMPTS = 3
-STALL_SECONDS = 600.0  # s3fs gives a request up after about a minute; a shard may be large
+STALL_SECONDS = 600.0  # storage gives a stalled server up after 90 s, and is asked ATTEMPTS times; a shard may be large
 COLUMNS = ("rows", "shards", "offsets", "lengths", "caption_ends")
 _FORMAT = 1
 
@@ -101,20 +101,25 @@ def _fill(dataset: Dataset, local: Local, folder: Path, report: Callable[[int], 
 
 
 def _bring(dataset: Dataset, shard: Shard, folder: Path) -> None:
-    """One verified shard. A remote one is asked for again: s3fs believes a body that was cut consistently."""
-    url = dataset.tar_url(shard)
-    attempts = 1 if storage.local(url) is not None else ATTEMPTS
-    for attempt in range(attempts):
+    """One verified shard. A server that is down for longer than storage waits is asked again before a run is lost."""
+    if storage.local(dataset.tar_url(shard)) is not None:
+        dataset.fetch(shard, folder)
+        return
+    copy = folder / f"{shard.sha256}.tar"
+    if copy.exists():
         try:
-            os.utime(dataset.fetch(shard, folder)) if attempts > 1 else dataset.fetch(shard, folder)
+            check(copy, shard, str(copy))
+            os.utime(copy)
             return
-        except (Damaged, OSError) as error:
-            if attempts > 1:
-                (folder / f"{shard.sha256}.tar").unlink(missing_ok=True)
-            if attempt == attempts - 1:
-                if isinstance(error, Damaged):
-                    raise
-                raise Lost(f"shard {shard.id} could not be fetched: {url}: {error}") from error
+        except Damaged:
+            copy.unlink()
+    for attempt in range(ATTEMPTS):
+        try:
+            os.utime(dataset.fetch(shard, folder))
+            return
+        except OSError as error:
+            if attempt == ATTEMPTS - 1:
+                raise Lost(f"shard {shard.id} could not be fetched: {error}") from error
             time.sleep(2.0**attempt)
 
 
@@ -132,7 +137,7 @@ def _fill_elsewhere(dataset: Dataset, local: Local, folder: Path, report: Callab
             if kind == "done":
                 return
             if kind != "shard":
-                raise (Damaged if kind == "Damaged" else Lost)(message)
+                raise {"Damaged": Damaged, "ValueError": ValueError}.get(kind, Lost)(message)
             report(1)
     except EOFError as error:
         process.join(5)
@@ -147,7 +152,7 @@ def _fetcher(dataset: Dataset, local: Local, folder: Path, out: Connection) -> N
     try:
         _fill(dataset, local, folder, lambda _: out.send(("shard", "")))
         out.send(("done", ""))
-    except Lost as error:
+    except (Lost, ValueError, OSError) as error:
         out.send((type(error).__name__, str(error)))
 
 

@@ -5,6 +5,7 @@ training.pt          optimizer, objective state, clock and order; read with weig
 complete.json        sizes and sha256 of both; written last, its presence means whole
 """
 
+import contextlib
 import hashlib
 import io
 import threading
@@ -70,9 +71,12 @@ def save(run: str, step: int, model: bytes, training: dict[str, Any]) -> Checkpo
         if storage.size(storage.join(url, file)) != len(data):
             raise ConnectionError(f"{url}/{file} has another size after an upload of {len(data):,} bytes")
     storage.write_json(storage.join(url, COMPLETE), files)
-    for old in whole(run)[:-KEPT]:
-        storage.remove(storage.join(old.url, COMPLETE))  # first, so that it is never a whole one with files missing
-        storage.remove(old.url)
+    try:
+        for old in whole(run)[:-KEPT]:
+            storage.remove(storage.join(old.url, COMPLETE))  # first, so that it is never a whole one with files missing
+            storage.remove(old.url)
+    except OSError as error:  # the new one is whole: not worth writing it again
+        log.warn(f"an old checkpoint could not be removed: {error}")
     return Checkpoint(url, name, files)
 
 
@@ -142,7 +146,7 @@ def whole(run: str) -> list[Checkpoint]:
     found = []
     for name in storage.names(folder):
         url = storage.join(folder, name)
-        if storage.exists(storage.join(url, COMPLETE)):
+        with contextlib.suppress(FileNotFoundError):  # unfinished, or removed meanwhile
             found.append(Checkpoint(url, name, storage.read_json(storage.join(url, COMPLETE))))
     return sorted(found, key=lambda checkpoint: checkpoint.step)
 

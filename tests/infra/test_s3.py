@@ -1,53 +1,15 @@
-"""The same files on S3, spoken to a real HTTP server (moto, in a process of its own)."""
+"""The same files on S3, spoken to real HTTP servers: moto, and Ceph's gateway where it is installed."""
 
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 
 import pytest
 from drawn import drawn
+from story import ROOT, environment, last_line
 
-from infra import storage
+from infra import cli, storage
 from pipeline.dataset import Dataset
 from pipeline.verification import Verification
-
-BUCKET = "shelf"
-
-
-@pytest.fixture(scope="module")
-def s3():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    words = ["-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    endpoint = f"http://127.0.0.1:{port}"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "AWS_ENDPOINT_URL": endpoint,
-            "AWS_ACCESS_KEY_ID": "reader",
-            "AWS_SECRET_ACCESS_KEY": "a-secret-that-no-file-may-hold",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            patch.setenv(name, value)
-        try:
-            for _ in range(300):
-                try:
-                    urllib.request.urlopen(endpoint, timeout=2)
-                    break
-                except OSError:
-                    assert server.poll() is None, "moto did not start"
-                    time.sleep(0.1)
-            import boto3
-
-            boto3.client("s3").create_bucket(Bucket=BUCKET)
-            yield f"s3://{BUCKET}"
-        finally:
-            server.terminate()
-            server.wait()
 
 
 def test_only_the_first_create_wins(s3):
@@ -83,7 +45,53 @@ def test_a_dataset_in_a_bucket_is_the_one_on_disk(s3, tmp_path):
     assert Verification(dataset=made.url, backend="local").run().startswith("verified: 12 pairs")
 
 
-def test_no_secret_is_written(s3):
-    fs, path = storage.filesystem(storage.join(s3, "set"))
-    for name in fs.find(path):
-        assert b"a-secret" not in fs.cat_file(name)
+def profile(gateway, folder, secret_key: str) -> dict[str, str]:
+    """No variable but those that name a profile: endpoint, region and keys stand in its two files."""
+    (folder / "config").write_text(f"[profile shelf]\nendpoint_url = {gateway.endpoint}\nregion = us-east-1\n")
+    keys = f"aws_access_key_id = {gateway.access_key}\naws_secret_access_key = {secret_key}\n"
+    (folder / "credentials").write_text(f"[shelf]\n{keys}")
+    return {
+        "AWS_PROFILE": "shelf",
+        "AWS_CONFIG_FILE": str(folder / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(folder / "credentials"),
+    }
+
+
+def verify(url: str, backend: str) -> subprocess.CompletedProcess[str]:
+    words = ["pipeline/verify.py", "--dataset", url, "--backend", backend]
+    return subprocess.run([sys.executable, *words], cwd=ROOT, env=environment(), capture_output=True, text=True)
+
+
+def test_a_profile_is_enough(ceph_s3, speak, tmp_path):
+    bucket = ceph_s3.make_bucket("profiled")
+    speak(profile(ceph_s3, tmp_path, ceph_s3.secret_key))
+    drawn(storage.join(bucket, "set"), 12, 3)
+    assert storage.names(bucket) == ["set"]
+    done = verify(f"{bucket}/set", "ray")  # through its workers too
+    assert last_line(done).startswith("verified: 12 pairs"), done.stderr
+
+
+def test_a_wrong_key_is_one_line_without_it(ceph_s3, speak, tmp_path):
+    bucket = ceph_s3.make_bucket("forbidden")
+    wrong = ceph_s3.secret_key[::-1]
+    speak(profile(ceph_s3, tmp_path, wrong))
+    done = verify(f"{bucket}/set", "local")
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: ")
+    assert f"{bucket}/set" in done.stderr
+    assert "check AWS_ACCESS_KEY_ID" in done.stderr
+    assert wrong not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("login", ["key:hunter2@", "key:hun/ter2@", ":hunter2@", "hunter2@"])
+def test_credentials_in_a_url_are_refused_and_not_repeated(login, capsys):
+    for place in (f"s3://{login}shelf/set", f"https://{login}host/set?token=hunter2"):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["verify", "--dataset", place])
+        said = capsys.readouterr().err
+        assert end.value.code == 2
+        assert len(said.splitlines()) == 1
+        assert said.startswith("error: ")
+        assert "ter2" not in said
+        assert ("credentials" if place.startswith("s3") else "https://...") in said

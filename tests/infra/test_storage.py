@@ -23,6 +23,7 @@ def test_only_the_first_create_wins(place):
     url = storage.join(place, "commits", "00001.json")
     assert storage.create(url, b"first")
     assert not storage.create(url, b"second")
+    assert storage.create(url, b"first"), "of twins with equal bytes both have won"
     assert storage.read(url) == b"first"
 
 
@@ -43,6 +44,16 @@ def test_names_are_sorted_and_hide_unfinished_writes(place):
         storage.write(storage.join(place, name), b"")
     storage.write(storage.join(place, f"{storage.ATTEMPT}1-c"), b"half")
     assert storage.names(place) == ["a", "b"]
+
+
+def test_every_file_under_a_folder_is_found(place):
+    assert storage.find(place) == []
+    for name in ("b/c/d", "b/a", "a"):
+        storage.write(storage.join(place, name), b"")
+    assert storage.find(place) == ["a", "b/a", "b/c/d"]
+    assert storage.find(storage.join(place, "b")) == ["a", "c/d"]
+    assert storage.exists(storage.join(place, "b"))
+    assert not storage.exists(storage.join(place, "c"))
 
 
 def test_upload_and_download_are_whole(place, tmp_path):
@@ -66,5 +77,8 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
 def test_an_unknown_scheme_is_refused_with_what_is_allowed():
     with pytest.raises(ValueError, match="s3://bucket/folder or memory://"):
         storage.exists("ftp://host/x")
+    with pytest.raises(ValueError, match=r"cannot store at https://\.\.\.: use") as refused:
+        storage.exists("https://user:hunter2@host/x?token=hunter2")
+    assert "hunter2" not in str(refused.value)
     with pytest.raises(ValueError, match="empty path"):
         storage.exists("")

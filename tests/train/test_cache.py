@@ -1,3 +1,5 @@
+import dataclasses
+import os
 import threading
 import time
 from pathlib import Path
@@ -14,6 +16,7 @@ from pipeline.shards import Damaged
 from train import cache
 
 GIB = 2**30
+FILL_ELSEWHERE = cache._fill_elsewhere
 
 
 @pytest.fixture
@@ -89,15 +92,31 @@ def test_a_passing_fault_is_survived(remote, monkeypatch):
 
 
 def test_a_lasting_fault_ends_in_one_error(remote, monkeypatch):
-    def broken(_url: str, _path: Path) -> None:
-        raise ConnectionResetError("reset by peer")
+    def broken(url: str, _path: Path) -> None:
+        raise ConnectionResetError(f"cannot read {url}: reset by peer")
 
     monkeypatch.setattr(storage, "download", broken)
     with (
-        pytest.raises(Lost, match=r"shard . could not be fetched: memory://.*: reset by peer"),
+        pytest.raises(Lost, match=r"shard . could not be fetched: cannot read memory://.*: reset by peer"),
         cache.filled(remote, 1.0),
     ):
         pass
+
+
+@pytest.mark.parametrize("key", [True, False], ids=["no server", "no key"])
+def test_the_fetcher_says_in_one_line_what_is_wrong(remote, speak, key):
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"} if key else {}
+    nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1", "AWS_EC2_METADATA_DISABLED": "true"}
+    speak(nowhere | keys | {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull})
+    data = dataclasses.replace(remote, bases=("s3://bucket/set",))
+    wanted = (Lost, "shard . could not be fetched: cannot read s3://bucket/set/.*no connection")
+    kind, said = wanted if key else (ValueError, "s3://bucket/set/.*check AWS_ACCESS_KEY_ID")
+    local = cache.located(data)
+    (folder := dataset.cache_folder() / "shards").mkdir(parents=True)
+    with pytest.raises(kind, match=said) as caught:
+        FILL_ELSEWHERE(data, local, folder, lambda _: None)
+    assert type(caught.value) is kind
+    assert "\n" not in str(caught.value)
 
 
 def test_a_dataset_larger_than_the_cache_is_refused_before_anything_is_fetched(remote):

@@ -140,3 +140,16 @@ def test_a_failed_write_hides_no_other_error(hasty, capsys):
         writer.start(failing(99, []))
         raise KeyError("what really happened")
     assert "the last checkpoint could not be written: the server is busy" in capsys.readouterr().err
+
+
+def test_an_old_one_that_cannot_be_removed_costs_a_warning_and_no_second_upload(run, monkeypatch, capsys):
+    for step in (1, 2):
+        checkpoint.save(run, step, b"weights", {})
+
+    def refuse(url: str) -> None:
+        raise ConnectionError("busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.storage, "remove", refuse)
+        assert checkpoint.save(run, 3, b"weights", {}) == checkpoint.find(run)
+    assert "an old checkpoint could not be removed: busy" in capsys.readouterr().err
