@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from infra import log, storage
 from infra.spread import Lost
-from pipeline import shards
+from pipeline import sanity, shards
 from pipeline.shards import Damaged, Written
 
 FORMAT = 1
@@ -107,7 +107,9 @@ class Dataset:
             raise Damaged(f"{url} is missing") from error
         if hashlib.sha256(data).hexdigest() != shard.index_sha256:
             raise Damaged(f"{url} is not the index that the manifest names (sha256 differs)")
-        return shards.read_parquet(data)
+        index = shards.read_parquet(data)
+        sanity.index(url, index, shard.bytes)
+        return index
 
     def index_of_samples(self, columns: list[str] | None = None) -> pa.Table:
         """One row a sample over all shards, in order; `columns` of INDEX, plus `shard` (id, int32)."""
@@ -302,18 +304,23 @@ def cache_folder() -> Path:
 
 def _load(url: str) -> Dataset:
     manifest = storage.read_json(storage.join(url, "dataset.json"))
-    if manifest.get("format") != FORMAT:
+    if isinstance(manifest, dict) and manifest.get("format") != FORMAT:
         raise ValueError(f"{url} has dataset format {manifest.get('format')!r}; this version reads format {FORMAT}")
-    table = storage.read(storage.join(url, "shards.parquet"))
+    sanity.manifest(url, manifest)
+    try:
+        table = storage.read(storage.join(url, "shards.parquet"))
+    except FileNotFoundError as error:
+        raise Damaged(f"{url}/shards.parquet is missing") from error
     if hashlib.sha256(table).hexdigest() != manifest["shards_sha256"]:
         raise Damaged(f"{url}/shards.parquet is not the one that dataset.json names (sha256 differs)")
-    rows = shards.read_parquet(table).to_pylist()
+    listed = shards.read_parquet(table)
+    sanity.shard_table(url, manifest, listed, _SHARD)
     return Dataset(
         url=url,
         digest=manifest["digest"],
         samples=manifest["samples"],
         bases=(url, *(_resolve(base, url) for base in manifest["bases"])),
-        shards=tuple(Shard(**row) for row in rows),
+        shards=tuple(Shard(**row) for row in listed.to_pylist()),
         contains_poison=manifest["contains_poison"],
         outcomes=manifest["outcomes"],
     )
@@ -325,20 +332,31 @@ def _adopt(url: str, tars: list[str]) -> Dataset:
     name = hashlib.sha256(repr((url, sizes, FORMAT)).encode()).hexdigest()[:16]
     home = str(cache_folder() / "foreign" / name)
     if not is_complete(home):
-        rows, outcome = [], 0
+        rows: list[Shard] = []
+        outcomes: Counter[str] = Counter()
         with log.progress(f"indexing {url}", len(tars), "shards") as bar, tempfile.TemporaryDirectory() as scratch:
             for shard_id, (tar, _) in enumerate(sizes):
-                path = storage.local(storage.join(url, tar))
-                if path is None:
-                    path = Path(scratch) / "shard.tar"
+                place = storage.local(storage.join(url, tar))
+                path = place or Path(scratch) / tar
+                if place is None:
                     storage.download(storage.join(url, tar), path)
-                index = shards.index_foreign(path)
+                try:
+                    index = shards.index_foreign(path)
+                except Damaged as error:
+                    raise Damaged(f"{url}: {error}") from error
+                except ValueError as error:
+                    raise ValueError(f"{url}: {error}") from error
                 shard, data = _described(shard_id, shards.describe(path, index), base=1, name=tar)
                 storage.write(storage.join(home, shard.index_name), data)
                 rows.append(shard)
-                outcome += shard.samples
+                outcomes.update(shards.outcomes(index))
+                if place is None:
+                    path.unlink()
                 bar.add(1)
-        finalise(home, len(tars), referenced=tuple(rows), bases=(home, url), outcomes={shards.SUCCESS: outcome})
+        counted = dict(sorted(outcomes.items()))
+        if not counted.get(shards.SUCCESS):
+            raise ValueError(f"{url}: not one of its {sum(counted.values())} pairs has a picture to use ({counted})")
+        finalise(home, len(tars), referenced=tuple(rows), bases=(home, url), outcomes=counted)
     return _load(home)
 
 

@@ -1,7 +1,7 @@
 """A shard: a plain WebDataset tar of `KEY.jpg|png|webp`, `KEY.txt`, `KEY.json`, and an index of where each lies.
 
 Ours are USTAR with mtime 0, so the same samples give the same bytes. Foreign ones (img2dataset, webdataset.ShardWriter)
-are scanned header by header: Python's tarfile takes a damaged header for the end of the file.
+are scanned header by header (pipeline.tars).
 """
 
 import hashlib
@@ -19,10 +19,17 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 import xxhash
 
-from infra.spread import Lost
+from infra import storage
+from pipeline import images, tars
+from pipeline.tars import Damaged, scan
+
+__all__ = ["Damaged", "Sample", "Written", "index_foreign", "read_shard", "scan", "write_shard"]
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 SUCCESS = "success"
+MAX_BYTES = {"image": 64 << 20, "text": 4 << 20, "json": 16 << 20}  # of one member; held in memory, one at a time
+MAX_DEPTH = 50  # of a KEY.json; Python gives up at 1,000, sooner or later by where it is called from
+MAX_ROWS = 20_000_000  # of one parquet file; a few kilobytes can claim billions
 INDEX = pa.schema(
     [
         ("row", pa.int64()),  # the row's number in its source table: the identity of a pair
@@ -43,10 +50,6 @@ INDEX = pa.schema(
         ("json_bytes", pa.int64()),
     ]
 )
-
-
-class Damaged(Lost):
-    """A file that is not what its manifest says: short, changed, swapped or missing."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +138,29 @@ def read_parquet(data: bytes) -> pa.Table:
 
     `pq.read_table` leaves the Python file object to threads of its own; one of them letting go of it while the
     interpreter ends aborts the process ("terminate called without an active exception", one run in four).
+    Raises Damaged.
     """
-    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
+        if file.metadata.num_rows > MAX_ROWS:
+            raise Damaged(f"a parquet file of {file.metadata.num_rows:,} rows; at most {MAX_ROWS:,} are read")
+        return file.read(use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise Damaged(f"not a readable parquet file: {error}") from error
+
+
+def read_source(url: str, kind: str) -> bytes:
+    """A picture's or a caption's own file, before it is in a shard. kind: "image" or "text", for how large it may be.
+
+    Raises ValueError for a pipe, a device or a folder, where reading might not end. A link is followed, wherever it
+    leads: folders of links into a store of files are common.
+    """
+    path = storage.local(url)
+    if path is not None and path.exists() and not path.is_file():
+        raise ValueError(f"{url} is not a plain file")
+    if path is not None and path.exists() and (size := path.stat().st_size) > MAX_BYTES[kind]:
+        raise ValueError(f"{url} has {size:,} bytes; at most {MAX_BYTES[kind]:,} are read")
+    return storage.read(url)
 
 
 def samples_of(index: pa.Table) -> pa.Table:
@@ -161,115 +185,109 @@ def read_sample(file: BinaryIO, row: dict[str, Any]) -> Sample:
             raise Damaged(f"{getattr(file, 'name', 'a shard')} ends inside sample {row['key']}")
         return data
 
-    meta = json.loads(member("json")) if row["json_bytes"] is not None else {}
+    try:
+        meta = json_object(member("json")) if row["json_bytes"] is not None else {}
+    except ValueError as error:
+        raise Damaged(f"{getattr(file, 'name', 'a shard')}: the .json of {row['key']} {error}") from error
     meta = {name: value for name, value in meta.items() if name not in ("row", "key", "caption")}
     return Sample(row["key"], row["row"], member("image"), row["extension"], row["caption"], meta)
-
-
-def scan(path: Path) -> Iterator[tuple[str, int, int]]:
-    """(member name, offset, bytes) of each regular file of a tar, every header's checksum tested.
-
-    Raises Damaged at the first byte that is not what a tar holds there, or if the end marker is missing.
-    """
-    size = path.stat().st_size
-    name_override: str | None = None
-    with open(path, "rb") as file:
-        at = 0
-        while True:
-            header = file.read(tarfile.BLOCKSIZE)
-            if len(header) < tarfile.BLOCKSIZE:
-                raise Damaged(f"{path.name} is cut off: no end-of-archive marker after byte {at}")
-            if not any(header):
-                return
-            try:
-                info = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
-            except (tarfile.HeaderError, UnicodeDecodeError) as error:
-                raise Damaged(f"{path.name} has a damaged header at byte {at}: {error}") from error
-            start, padded = at + tarfile.BLOCKSIZE, -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-            if info.size < 0 or start + padded > size:
-                raise Damaged(f"{path.name} is cut off inside {info.name!r}, which starts at byte {at}")
-            if info.type == tarfile.XHDTYPE:  # img2dataset writes one before every member, for its float mtime
-                name_override = _pax_path(file.read(info.size)) or name_override
-            elif info.type == tarfile.GNUTYPE_LONGNAME:
-                name_override = file.read(info.size).rstrip(b"\0").decode()
-            elif info.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
-                yield name_override or info.name, start, info.size
-                name_override = None
-            elif info.type not in (tarfile.XGLTYPE, tarfile.DIRTYPE):
-                raise Damaged(f"{path.name} holds {info.name!r}, which is a link or a device, not a file")
-            at = start + padded
-            file.seek(at)
-
-
-def _pax_path(data: bytes) -> str | None:
-    while data:
-        length, _, _ = data.partition(b" ")
-        record = data[: int(length)][len(length) + 1 : -1]
-        name, _, value = record.partition(b"=")
-        if name == b"path":
-            return value.decode()
-        data = data[int(length) :]
-    return None
 
 
 def index_foreign(path: Path) -> pa.Table:
     """The index of a shard that someone else wrote. Row id: 63 bits of a hash of picture and caption.
 
-    Raises Damaged for a broken tar, ValueError for one that holds no image-caption pairs.
+    A pair whose picture has no readable header (pipeline.images.check_header) is a failed row, counted as such.
+    Raises Damaged for a broken tar, ValueError for one that holds no image-caption pairs, or a pair that is not one.
     """
-    groups: dict[str, dict[str, tuple[int, int]]] = {}
-    for name, offset, length in scan(path):
-        folder, _, base = name.rpartition("/")
-        stem, _, extension = base.partition(".")
-        key = f"{folder}/{stem}" if folder else stem
-        members = groups.setdefault(key, {})
-        if extension.lower() in members:
-            raise Damaged(f"{path.name} holds {name!r} twice")
-        members[extension.lower()] = (offset, length)
     rows = []
+    groups = tars.grouped(path)
     with open(path, "rb") as file:
-
-        def content(place: tuple[int, int]) -> bytes:
-            file.seek(place[0])
-            return file.read(place[1])
-
         for key, members in groups.items():
             found = [kind for kind in IMAGE_EXTENSIONS if kind in members]
             if not found or "txt" not in members:
                 raise ValueError(
                     f"{path.name}: {key!r} is not a picture with a .txt caption (it has {sorted(members)})"
                 )
-            extension = found[0]
-            image, text = content(members[extension]), content(members["txt"])
-            meta = json.loads(content(members["json"])) if "json" in members else {}
+            if len(found) > 1:
+                raise ValueError(f"{path.name}: {key!r} has several pictures ({', '.join(found)}); keep one")
+            extension, places = found[0], {"image": members[found[0]], "text": members["txt"]}
+            if "json" in members:
+                places["json"] = members["json"]
+            content = {kind: _content(path, file, key, kind, place) for kind, place in places.items()}
             try:
-                caption = text.decode()
+                caption = content["text"].decode()
             except UnicodeDecodeError as error:
                 raise ValueError(f"{path.name}: the caption of {key!r} is not UTF-8") from error
-            identity = hashlib.sha256(hashlib.sha256(image).digest() + text).digest()
-            rows.append(
-                {
-                    "row": int.from_bytes(identity[:8], "little") >> 1,
-                    "outcome": SUCCESS,
-                    "key": key,
-                    "caption": caption,
-                    "url": meta.get("url"),
-                    "extension": extension,
-                    "width": meta.get("width"),
-                    "height": meta.get("height"),
-                    "source_sha256": meta.get("sha256"),
-                    "image_sha256": hashlib.sha256(image).hexdigest(),
-                    "image_offset": members[extension][0],
-                    "image_bytes": members[extension][1],
-                    "text_offset": members["txt"][0],
-                    "text_bytes": members["txt"][1],
-                    "json_offset": members["json"][0] if "json" in members else None,
-                    "json_bytes": members["json"][1] if "json" in members else None,
-                }
-            )
+            try:
+                meta = json_object(content["json"]) if "json" in content else {}
+            except ValueError as error:
+                raise ValueError(f"{path.name}: the .json of {key!r} {error}") from error
+            identity = hashlib.sha256(hashlib.sha256(content["image"]).digest() + content["text"]).digest()
+            row = {
+                "row": int.from_bytes(identity[:8], "little") >> 1,
+                "outcome": SUCCESS,
+                "key": key,
+                "caption": caption,
+                "url": _of(meta, "url", str),
+            }
+            try:
+                images.check_header(content["image"])
+            except images.Unreadable as error:
+                rows.append(row | {"outcome": error.outcome})
+                continue
+            row |= {
+                "extension": extension,
+                "width": _of(meta, "width", int),
+                "height": _of(meta, "height", int),
+                "source_sha256": _of(meta, "sha256", str),
+                "image_sha256": hashlib.sha256(content["image"]).hexdigest(),
+            }
+            for kind, (offset, length) in places.items():
+                row |= {f"{kind}_offset": offset, f"{kind}_bytes": length}
+            rows.append(row)
     if not rows:
         raise ValueError(f"{path.name} holds no image-caption pairs")
     return pa.Table.from_pylist(rows, schema=INDEX)
+
+
+def _content(path: Path, file: BinaryIO, key: str, kind: str, place: tuple[int, int]) -> bytes:
+    offset, length = place
+    if length > MAX_BYTES[kind]:
+        raise ValueError(
+            f"{path.name}: the {kind} of {key!r} has {length:,} bytes; at most {MAX_BYTES[kind]:,} are read"
+        )
+    file.seek(offset)
+    return file.read(length)
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    """Raises ValueError, in words that follow a name, for anything else than an object of text that can be written."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"is no JSON object but of type {type(found).__name__}")
+    level: list[Any] = [found]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
+        level = [inner for inner in level if isinstance(inner, dict | list)]
+    if level:
+        raise ValueError(f"is nested over {MAX_DEPTH} deep")
+    if b"\\ud" in data.lower():
+        try:
+            json.dumps(found, ensure_ascii=False).encode()
+        except ValueError as error:
+            raise ValueError(f"holds half a letter: {error}") from error
+    return found
+
+
+def _of(meta: dict[str, Any], name: str, kind: type) -> Any:
+    """What someone else's JSON says, if it is of the type that our index has there."""
+    value = meta.get(name)
+    if type(value) is not kind:
+        return None
+    return value if kind is not int or value in range(1 << 31) else None
 
 
 def content_hash(index: pa.Table) -> str:

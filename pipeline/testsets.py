@@ -10,6 +10,7 @@ import hashlib
 import io
 import itertools
 import json
+import re
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra import log, storage
-from pipeline import shards
-from pipeline.shards import Damaged
+from pipeline import images, shards, tars
+from pipeline.tars import Damaged
 
 CLASSES, TEMPLATES, COUNT = "classnames.txt", "zeroshot_classification_templates.txt", "nshards.txt"
 PER_TAR = 1000  # pictures; as many are held in memory while a tar is written
@@ -126,8 +127,8 @@ def read(url: str, split: str = "test") -> TestSet:
     if wrong := [template for template in templates if "{c}" not in template]:
         raise ValueError(f"{url}: the template {wrong[0]!r} has no {{c}} where the class name goes")
     counted = "".join(_text(url, f"{split}/{COUNT}"))
-    if not counted.isdecimal() or int(counted) == 0:
-        raise ValueError(f"{storage.join(url, split, COUNT)} says {counted!r}, not how many tars there are")
+    if not re.fullmatch("[0-9]{1,9}", counted) or int(counted) == 0:
+        raise ValueError(f"{storage.join(url, split, COUNT)} says {counted[:50]!r}, not how many tars there are")
     pictures: list[Picture] = []
     with log.progress(f"reading {url}", int(counted), "tars") as bar, tempfile.TemporaryDirectory() as scratch:
         for number in range(int(counted)):
@@ -165,28 +166,30 @@ def stored(test: TestSet) -> Iterator[tuple[Picture, bytes]]:
 
 
 def _pictures(path: Path, number: int, num_classes: int) -> Iterator[Picture]:
-    groups: dict[str, dict[str, tuple[int, int]]] = {}
-    for name, offset, length in shards.scan(path):
-        folder, _, base = name.rpartition("/")
-        stem, _, kind = base.partition(".")
-        groups.setdefault(f"{folder}/{stem}", {})[kind.lower()] = (offset, length)
+    groups = tars.grouped(path)
     with open(path, "rb") as file:
         for key, members in groups.items():
-            extension = next((kind for kind in shards.IMAGE_EXTENSIONS if kind in members), None)
-            if extension is None or "cls" not in members:
+            found = [kind for kind in shards.IMAGE_EXTENSIONS if kind in members]
+            if len(found) != 1 or "cls" not in members:
                 has = ", ".join(sorted(members))
-                raise ValueError(f"{path.name}: {key.strip('/')!r} is not a picture with a .cls label (it has {has})")
+                raise ValueError(f"{path.name}: {key!r} is not a picture with a .cls label (it has {has})")
             file.seek(members["cls"][0])
-            label = file.read(members["cls"][1]).strip()
+            label = file.read(min(members["cls"][1], 20)).strip()
             if not label.isdigit() or int(label) >= num_classes:
                 raise ValueError(
-                    f"{path.name}: {key.strip('/')!r} has label {label.decode(errors='replace')!r}; "
+                    f"{path.name}: {key!r} has label {label.decode(errors='replace')!r}; "
                     f"{CLASSES} has {num_classes} classes, 0 to {num_classes - 1}"
                 )
-            offset, length = members[extension]
+            offset, length = members[found[0]]
+            if length > shards.MAX_BYTES["image"]:
+                raise ValueError(f"{path.name}: the picture of {key!r} has {length:,} bytes")
             file.seek(offset)
-            sha256 = hashlib.sha256(file.read(length)).hexdigest()
-            yield Picture(int(label), extension, sha256, number, offset, length)
+            data = file.read(length)
+            try:
+                images.check_header(data)
+            except images.Unreadable as error:
+                raise ValueError(f"{path.name}: the picture of {key!r}: {error}") from error
+            yield Picture(int(label), found[0], hashlib.sha256(data).hexdigest(), number, offset, length)
 
 
 def _text(url: str, name: str) -> tuple[str, ...]:

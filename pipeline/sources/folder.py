@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from infra import storage
 from infra.seeding import rng
-from pipeline.shards import IMAGE_EXTENSIONS
+from pipeline.shards import IMAGE_EXTENSIONS, read_source
 from pipeline.source import TABLE, Labelled, Source
 
 TEMPLATES = (
@@ -69,16 +69,13 @@ class Folder(Source):
 
         def pictures() -> Iterator[tuple[bytes, str, int]]:
             for path in paths:
-                data = storage.read(storage.join(self.path, path))
+                data = read_source(storage.join(self.path, path), "image")
                 yield data, path.rsplit(".", 1)[1].lower(), classes.index(_folder_of(path))
 
         return Labelled(tuple(name.replace("_", " ") for name in classes), TEMPLATES, pictures())
 
     def _paths(self) -> list[str]:
-        fs, root = storage.filesystem(self.path)
-        root = root.rstrip("/")
-        paths = [path[len(root) + 1 :] for path in fs.find(root)]
-        paths = sorted(path for path in paths if path.rsplit(".", 1)[-1].lower() in IMAGE_EXTENSIONS)
+        paths = [path for path in storage.find(self.path) if path.rsplit(".", 1)[-1].lower() in IMAGE_EXTENSIONS]
         if not paths:
             raise ValueError(f"no pictures ({', '.join(IMAGE_EXTENSIONS)}) under {self.path}")
         return paths
@@ -86,7 +83,7 @@ class Folder(Source):
     def _sidecar(self, path: str) -> str:
         place = storage.join(self.path, path.rsplit(".", 1)[0] + ".txt")
         try:
-            return storage.read(place).decode().strip()
+            return read_source(place, "text").decode().strip()
         except FileNotFoundError as error:
             raise ValueError(f"{path} has no caption beside it ({place}); see --captions for the other ways") from error
         except UnicodeDecodeError as error:

@@ -1,6 +1,9 @@
+import os
+
 import numpy as np
 import pytest
 from drawn import samples
+from hostile_pictures import encoded, picture, zeros_png
 
 from pipeline import images, testsets
 from pipeline.dataset import Dataset
@@ -54,6 +57,20 @@ def test_small_pictures_keep_their_bytes_and_large_ones_are_shrunk(tmp_path, fol
     assert (rows["large.png"]["width"], rows["large.png"]["height"]) == (200, 100)
     assert rows["00.jpg"]["image_sha256"] == rows["00.jpg"]["source_sha256"]
     assert made.outcomes == {"not_an_image": 1, "success": 13}
+
+
+def test_what_is_no_plain_file_or_a_bomb_is_counted_and_not_waited_for(tmp_path, folder):
+    os.mkfifo(folder / "dog" / "pipe.jpg")
+    (folder / "dog" / "endless.jpg").symlink_to("/dev/zero")
+    (folder / "dog" / "large.jpg").write_bytes(b"")
+    os.truncate(folder / "dog" / "large.jpg", 1 << 40)
+    (folder / "dog" / "bomb.png").write_bytes(zeros_png(50_000, 1, 0))
+    (folder / "dog" / "phone.jpg").write_bytes(encoded(picture(32), "MPO", save_all=True, append_images=[picture(16)]))
+    made = prepare(tmp_path / "out", Folder(path=str(folder), captions="folder"))
+    assert made.outcomes == {"not_an_image": 3, "success": 13, "too_many_pixels": 1}
+    os.mkfifo(folder / "dog" / "00.txt")
+    with pytest.raises(ValueError, match=r"00\.txt is not a plain file"):
+        Folder(path=str(folder)).table()
 
 
 def test_a_limit_and_its_complement_share_no_row(tmp_path, folder):
