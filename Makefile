@@ -19,12 +19,13 @@ setup: .venv/ready ## make .venv from requirements.lock, with uv (itself from pi
 	uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
-services: ## install what the tests drive beside Python: Ceph's S3 gateway, Chromium, poppler (Debian; needs root)
-	@for program in radosgw ceph-mon ceph-osd chromium pdftotext; do command -v $$program >/dev/null || missing=1; done; \
-	test -z "$${missing:-}" && exit; \
+SERVICES := radosgw ceph-mon ceph-osd chromium poppler-utils slurmctld slurmd slurm-client shellcheck
+
+services: ## install what the tests drive beside Python: Ceph's S3 gateway, Chromium, Slurm (Debian; needs root)
+	@dpkg-query -W -f '$${db:Status-Abbrev}\n' $(SERVICES) 2>/dev/null | grep -c '^ii' | grep -qx $(words $(SERVICES)) && exit; \
 	test "$$(id -u)" = 0 || { echo "make services installs Debian packages: run it as root" >&2; exit 1; }; \
 	export DEBIAN_FRONTEND=noninteractive; apt-get update -qq; \
-	apt-get install -y -qq --no-install-recommends radosgw ceph-mon ceph-osd chromium poppler-utils
+	apt-get install -y -qq --no-install-recommends $(SERVICES)
 
 demo: setup ## the whole story on two cores: download, poison, pretrain, measure, cure, report
 	PATH="$$PWD/$(BIN):$$PATH" infra/jobs/demo.sh

@@ -20,11 +20,10 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.s3requests import Gone, Unlike, ask, code_of, field, split, tried
+from infra.s3requests import PIECE, Gone, Unlike, ask, code_of, field, split, tried
 
 T = TypeVar("T")
 
-PIECE = 8 * 2**20  # bytes of a read
 PART = 16 * 2**20  # bytes of a multipart upload's part, at least; what is longer than two is sent so
 MAX_PARTS = 10_000
 THREADS = 4  # pieces or parts of one object at a time

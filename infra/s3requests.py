@@ -5,15 +5,11 @@ requests and not the product of three layers. What s3fs offers above single requ
 that was cut consistently, remembers listings, and swallows errors of bulk deletes.
 """
 
-import os
+import asyncio
 import random
-import re
 import socket
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import aiohttp
@@ -30,18 +26,18 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 from botocore.exceptions import ConnectionError as NoConnection
-from botocore.handlers import add_expect_header
 from botocore.parsers import ResponseParserError
-from botocore.session import Session
 from fsspec.asyn import sync
 from s3fs import S3FileSystem
 
+from infra import s3session
+from infra.s3session import bare
+
 T = TypeVar("T")
 
-# A server that stalls costs 5 x 15 s and at most 15 s of waits between: 90 s for a small object.
-ATTEMPTS = 5  # unless AWS_MAX_ATTEMPTS, or max_attempts of the profile, is set
-TIMEOUT_SECONDS = 15.0  # without a byte, unless ANTIDOTE_S3_TIMEOUT is set
 PAUSE_SECONDS = 1.0  # before the second try; then 2, 4, 8
+SLOWEST = 64 * 2**10  # bytes a second; a server that drips, or stops reading in the middle, is slower
+PIECE = 8 * 2**20  # bytes that one reply holds at most
 
 _AGAIN = (
     "BadDigest ConditionalRequestConflict IncompleteBody OperationAborted RequestTimeout SlowDown Throttling "
@@ -62,6 +58,9 @@ class Gone(ConnectionError):
     """A multipart upload is not known: it was completed, or ended."""
 
 
+_KNOWN = (BotoCoreError, ClientError, ResponseParserError, Unlike)
+
+
 def split(url: str) -> tuple[str, str]:
     """(bucket, key without slashes around it). Raises ValueError, without repeating it, for a url with credentials."""
     bucket, _, key = url.removeprefix("s3://").partition("/")
@@ -80,24 +79,33 @@ def ask(operation: str, url: str, **arguments: Any) -> Any:
     """One request, not repeated: the reply, its Body as bytes. The url says bucket and key, unless the arguments do."""
     bucket, key = split(url)
     where = {"Bucket": bucket} if "Prefix" in arguments else {"Bucket": bucket, "Key": key}
-    fs = _connection().fs
-    failure: BaseException | None
+    there = s3session.connection()
+    body = arguments.get("Body")
+    seconds = there.timeout_seconds + (PIECE if body is None else len(body.getbuffer())) / SLOWEST
     try:
-        reply = fs.call_s3(operation, **(where | arguments))
-        if "Body" in reply:
-            reply["Body"] = sync(fs.loop, _read, reply["Body"])
-        return reply
+        return sync(there.fs.loop, _asked, there.fs, operation, where | arguments, seconds)
     except (OSError, aiohttp.ClientError) as error:
-        known = isinstance(error.__cause__, (BotoCoreError, ClientError, ResponseParserError))  # s3fs translates these
-        failure = error.__cause__ if known else Unlike(f"the connection was cut ({type(error).__name__}: {error})")
-    assert failure is not None
-    raise failure  # out here: inside, the cause would become its own context
+        failure = _meant(error, seconds)
+    raise failure  # out here: inside, what s3fs translated would become its own context
 
 
-async def _read(body: Any) -> bytes:
-    async with body:
-        data: bytes = await body.read()
-        return data
+def _meant(error: Exception, seconds: float) -> Exception:
+    """One of `_KNOWN`, out of s3fs's translation of it or what neither it nor aiobotocore translates."""
+    for known in (error, error.__cause__):
+        if isinstance(known, _KNOWN):
+            return known
+    if isinstance(error, TimeoutError):
+        return Unlike(f"not done in {seconds:.0f} s")
+    return Unlike(f"the connection was cut ({type(error).__name__}: {error})")
+
+
+async def _asked(fs: S3FileSystem, operation: str, arguments: dict[str, Any], seconds: float) -> Any:
+    async with asyncio.timeout(seconds):
+        reply = await fs._call_s3(operation, **arguments)
+        if "Body" in reply:
+            async with reply["Body"] as body:
+                reply["Body"] = await body.read()
+        return reply
 
 
 def field(reply: dict[str, Any], name: str) -> Any:
@@ -113,7 +121,7 @@ def tried(verb: str, url: str, call: Callable[[], T]) -> T:
     Raises FileNotFoundError; FileExistsError where a condition was refused; ValueError for what the user must change
     (credentials, bucket, endpoint); ConnectionError for everything that may pass, once it has not passed.
     """
-    connection = _connection()
+    connection = s3session.connection()
     started = time.monotonic()
     enough_seconds = connection.attempts * (connection.timeout_seconds + 3 * PAUSE_SECONDS)
     attempt = 0
@@ -121,7 +129,7 @@ def tried(verb: str, url: str, call: Callable[[], T]) -> T:
         attempt += 1
         try:
             return call()
-        except (BotoCoreError, ClientError, ResponseParserError, Unlike) as error:
+        except _KNOWN as error:
             refused = _refused(error, url)
             if refused is not None:
                 raise refused from error
@@ -192,16 +200,11 @@ def _reason(error: Exception) -> str:
     else:
         plain = (_PLAIN[kind] for kind in type(error).__mro__ if kind in _PLAIN)
         text = next(plain, f"{type(error).__name__}: {error}")
-    return " ".join(_bare(text).split())[:300]
-
-
-def _bare(text: str) -> str:
-    """Without the user and password that an endpoint may have before its host."""
-    return re.sub(r"//[^/\s@]*@", "//", text)
+    return " ".join(bare(text).split())[:300]
 
 
 def _endpoint() -> str:
-    return _bare(_connection().endpoint)
+    return bare(s3session.connection().endpoint)
 
 
 def _unresolved(error: BaseException | None) -> int | None:
@@ -209,59 +212,3 @@ def _unresolved(error: BaseException | None) -> int | None:
     while error is not None and not isinstance(error, socket.gaierror):
         error = error.__cause__ or error.__context__
     return error.errno if error is not None else None
-
-
-@dataclass(frozen=True)
-class _Connection:
-    fs: S3FileSystem
-    endpoint: str
-    attempts: int
-    timeout_seconds: float
-
-
-_LOCK = threading.Lock()
-
-
-def _connection() -> _Connection:
-    """One client a process and environment: another endpoint or profile may be set at any time."""
-    known = sorted((name, value) for name, value in os.environ.items() if name.startswith(("AWS_", "ANTIDOTE_S3_")))
-    with _LOCK:
-        return _connected(os.getpid(), tuple(known))
-
-
-@lru_cache(maxsize=2)
-def _connected(_: int, __: tuple[tuple[str, str], ...]) -> _Connection:
-    timeout = os.environ.get("ANTIDOTE_S3_TIMEOUT") or str(TIMEOUT_SECONDS)
-    try:
-        seconds = float(timeout)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 3600:
-        raise ValueError(f"ANTIDOTE_S3_TIMEOUT is a number of seconds from 0.1 to 3600, not {timeout!r}")
-    try:
-        session = Session()
-        attempts = session.get_config_variable("max_attempts")
-        # Stores other than Amazon's stumble over the checksums that botocore adds by itself since 1.36; the signature
-        # holds a sha256 of the body anyway.
-        chosen = "AWS_REQUEST_CHECKSUM_CALCULATION" in os.environ or (
-            "request_checksum_calculation" in session.get_scoped_config()
-        )
-        config = {
-            "connect_timeout": min(5.0, seconds),
-            "read_timeout": seconds,
-            "retries": {"total_max_attempts": 1, "mode": "standard"},
-            "max_pool_connections": 64,
-            "request_checksum_calculation": None if chosen else "when_required",
-        }
-        fs = S3FileSystem(config_kwargs=config, skip_instance_cache=True)
-        fs.retries = 1
-        client = sync(fs.loop, fs.set_session)
-    except (BotoCoreError, ValueError) as error:
-        raise ValueError(f"the AWS settings of the environment or profile are wrong: {_bare(str(error))}") from error
-    if _bare(client.meta.endpoint_url) != client.meta.endpoint_url:
-        raise ValueError(
-            f"the endpoint {_bare(client.meta.endpoint_url)} was given with a user or password before its host: take "
-            "them out of AWS_ENDPOINT_URL or the profile; keys belong in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
-    client.meta.events.unregister("before-call.s3", add_expect_header)  # not every server answers 100 Continue
-    return _Connection(fs, client.meta.endpoint_url, max(1, int(attempts or ATTEMPTS)), seconds)

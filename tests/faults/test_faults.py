@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -278,3 +279,15 @@ def test_the_table_of_faults_is_as_it_should_be():
     done = subprocess.run([sys.executable, str(table)], cwd=ROOT, env=environment(), capture_output=True, text=True)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_server_that_stops_reading_is_given_up(proxy, monkeypatch):
+    monkeypatch.setenv("ANTIDOTE_S3_TIMEOUT", "0.5")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+    monkeypatch.setattr(s3requests, "SLOWEST", 2**25)  # one second for the bytes below
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        started = time.monotonic()
+        with pytest.raises(ConnectionError, match=r"tries in . s at .*: not done in 1 s"):
+            storage.write(f"{proxy.bucket}/large", bytes(2**25 - 1))
+        assert time.monotonic() - started < 30

@@ -1,66 +1,193 @@
-"""Every command of the README and of the demo names verbs, plugins and flags that exist."""
+"""Every command of the documents, scripts, manifests and the image can be given: its entry parses it whole.
 
+So verbs, plugins, presets, flags and values exist and agree; what they do is the other stories' matter. Links and the
+files that are named exist as well.
+"""
+
+import importlib
 import re
 import shlex
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+from story import environment
 
 from infra import cli, config, plugins
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = {module.replace(".", "/") + ".py": verb for verb, (module, _) in cli.VERBS.items()}
-
-
-def commands(text: str) -> list[list[str]]:
-    """Word lists that begin with a verb, from lines with `antidote VERB` or a script of ours; continuations joined."""
-    text = re.sub(r"\\\n\s*", " ", text).replace('"', "").replace("$BOOK", "picturebook --book-seed 0")
-    found = []
-    for line in text.splitlines():
-        line = line.strip().split("   # ")[0]
-        if not re.match(r"(antidote [a-z]+ |torchrun|ray job submit|\$TRAIN|python )", line):
-            continue
-        words = shlex.split(line, comments=True)
-        for number, word in enumerate(words):
-            if word == "antidote":
-                found.append(words[number + 1 :])
-                break
-            if word in SCRIPTS:
-                found.append([SCRIPTS[word], *words[number + 1 :]])
-                break
-    return found
-
-
-FILES = [
-    "README.md",
-    "infra/jobs/demo.sh",
-    *map(str, sorted(path.relative_to(ROOT) for path in ROOT.glob("*/README.md"))),
+PACKAGES = ("pipeline", "poison", "train", "defense", "eval", "infra")
+ENTRIES = {module.replace(".", "/") + ".py": verb for verb, (module, _) in cli.VERBS.items()}
+PAGES = [*(f"{package}/README.md" for package in PACKAGES), "infra/clusters/README.md"]
+TEXTS = ["README.md", "CONTRIBUTING.md", *PAGES]
+SCRIPTS = [
+    str(path.relative_to(ROOT))
+    for folder, kind in (("jobs", "*"), ("clusters", "*.yaml"), ("images", "Dockerfile"))
+    for path in sorted((ROOT / "infra" / folder).glob(kind))
 ]
-COMMANDS = [(name, words) for name in FILES for words in commands((ROOT / name).read_text())]
+EXAMPLES = ("corner", "...")  # the attack that the README shows how to write; a command that is cut short
 
 
-def test_the_documents_have_commands():
-    assert len([words for name, words in COMMANDS if name == "README.md"]) >= 12
-    assert len([words for name, words in COMMANDS if name.endswith("demo.sh")]) >= 9
+def lines_of(name: str) -> Iterator[str]:
+    """Shell lines of a file: continuations joined, comment marks removed, defaults of its variables filled in."""
+    text = (ROOT / name).read_text()
+    if name.endswith(".yaml"):
+        for document in yaml.safe_load_all(text):
+            if "entrypoint" in document["spec"]:
+                yield document["spec"]["entrypoint"]
+            if document["kind"] == "Job":
+                yield from (shlex.join(each["command"]) for each in document["spec"]["template"]["spec"]["containers"])
+        text = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+    text = re.sub(r"^# ?", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\\\n\s*", " ", text)
+    variables = {}
+    for variable, default, value in re.findall(r'(?:^|\s)([A-Z_]+)=(?:\$\{\1:-([^}]*)\}|("[^"\n]*"|[\w./:-]+))', text):
+        variables.setdefault(variable, default or value.strip('"'))
+    for line in text.splitlines():
+        for _ in range(3):
+            line = re.sub(r"\$\{?(\w+)(?::-([^}]*))?\}?", lambda m: variables.get(m[1], m[2] or m[0]), line)
+        yield line.strip()
+
+
+def commands(name: str) -> Iterator[list[str]]:
+    for line in lines_of(name):
+        line = re.split(r"   #| \|\| | \| | && |; ", line)[0]
+        line = re.sub(r"^([A-Z_]+=\S+\s+)+", "", line)
+        start = (
+            r'(antidote [a-z]|torchrun |ray (job submit|start) |sbatch |srun |python |on_cluster |CMD \["antidote|'
+            r"kubectl |docker build |aws )"
+        )
+        if re.match(start, line) and not line.startswith("antidote VERB"):
+            try:
+                yield shlex.split(line, comments=True)
+            except ValueError:  # a sentence with an apostrophe
+                continue
+
+
+def ours(words: list[str]) -> list[str]:
+    """From a verb on, whatever starts it; [] where nothing of ours is started."""
+    for number, word in enumerate(words):
+        if word == "antidote":
+            return words[number + 1 :]
+        if word in ENTRIES:
+            return [ENTRIES[word], *words[number + 1 :]]
+    return []
+
+
+COMMANDS = [(name, words) for name in (*TEXTS, *SCRIPTS) for words in commands(name)]
+
+
+def test_every_file_that_should_shows_a_command():
+    shown = [name for name, words in COMMANDS if ours(words)]
+    assert shown.count("README.md") >= 16
+    assert shown.count("infra/jobs/demo.sh") >= 10
+    for name in (*(f"{package}/README.md" for package in PACKAGES), *SCRIPTS):
+        if not name.endswith(("Dockerfile", "raycluster.yaml")):
+            assert name in shown, f"{name} shows no command of ours"
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """Entries say what they were given instead of doing it."""
+    for module, _ in cli.VERBS.values():
+        for value in list(vars(importlib.import_module(module)).values()):
+            if isinstance(value, type) and value.__module__.split(".")[0] in PACKAGES and hasattr(value, "run"):
+                monkeypatch.setattr(value, "run", lambda self: f"parsed: {type(self).__name__}")
 
 
 @pytest.mark.parametrize(
     ("name", "words"), COMMANDS, ids=[f"{name}: {' '.join(words)[:60]}" for name, words in COMMANDS]
 )
-def test_a_command_of_the_documents_can_be_given(name, words, capsys):
-    verb, rest = words[0], words[1:]
-    assert verb in cli.VERBS
-    if "README" in name and rest[0] == "corner":
-        return  # the example attack of the README is not shipped
-    plugin = [] if rest[0].startswith("-") else rest[:1]
+def test_a_command_can_be_given(name, words, parsed, capsys):
+    _check_starters(words)
+    if not (rest := ours(words)) or set(rest) & set(EXAMPLES):
+        return
+    assert rest[0] in cli.VERBS or rest == ["--help"], rest
     try:
-        status = cli.main([verb, *plugin, "--help"])
+        status = cli.main(rest)
     except SystemExit as end:
         status = end.code
-    assert status == 0
-    known = set(re.findall(r"--[a-z][a-z0-9-]*", capsys.readouterr().out))
-    given = {word.split("=")[0] for word in rest if word.startswith("--")}
-    assert given <= known, f"{verb} {' '.join(plugin)} knows no {sorted(given - known)}"
+    said = capsys.readouterr()
+    assert status == 0, f"{' '.join(words)}\n{said.err}"
+    assert "--help" in rest or said.out.startswith("parsed: ")
+
+
+def _check_starters(words: list[str]) -> None:
+    """What stands before a command of ours is an existing script, or has flags that its program knows."""
+    if "torchrun" in words:
+        from torch.distributed.run import get_args_parser
+
+        given = words[words.index("torchrun") + 1 :]
+        script = next(i for i, word in enumerate(given) if word in ENTRIES or word == "$@")
+        get_args_parser().parse_args([re.sub(r"^\$\w+$", "1", word) for word in given[:script]] + ["script.py"])
+    if words[0] == "ray":
+        from ray.dashboard.modules.job.cli import submit
+        from ray.scripts.scripts import start
+
+        command, given = (start, words[2:]) if words[1] == "start" else (submit, words[3 : words.index("--")])
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in given if re.match("--[a-z]", word)} <= known
+    for word in words:
+        place = word.removeprefix("file://")
+        if re.search(r"/.*(\.(sh|sbatch|yaml|json)|Dockerfile)$", place) and "*" not in place:
+            assert (ROOT / place).exists(), word
+
+
+@pytest.mark.parametrize("name", [*TEXTS, "CHANGELOG.md"])
+def test_links_and_named_files_exist(name):
+    text = (ROOT / name).read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text) if "://" not in link]
+    places = [(ROOT / name).parent / link for link in links]
+    named = re.findall(rf"`((?:{'|'.join(PACKAGES)}|tests|\.ci)/[\w./-]+\.(?:py|sh|sbatch|yaml|md|json|tsv))`", text)
+    places += [ROOT / path for path in named if not re.search(r"NAME|corner", path)]
+    assert not [str(place) for place in places if not place.exists()]
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`?\bmake ([a-z]+(?:-[a-z]+)*)`", text)) <= targets
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_packages_readme_fits_two_screens(name):
+    lines = (ROOT / name).read_text().splitlines()
+    assert len(lines) <= 80
+    assert max(len(line) for line in lines if not line.startswith(("|", "    "))) <= 120
+    assert lines[0].startswith("# ")
+
+
+def test_documents_name_every_plugin_and_preset_that_there_is():
+    from eval.task import Task
+    from pipeline.source import Source
+    from poison.attack import Attack
+    from train.objective import Objective
+    from train.presets import PRESETS
+
+    for package, names in {
+        "pipeline": plugins.names(Source.FOLDERS),
+        "poison": plugins.names(Attack.FOLDERS),
+        "train": list(PRESETS),
+        "defense": plugins.names(("defense.objectives",)),
+        "eval": plugins.names(Task.FOLDERS),
+    }.items():
+        text = (ROOT / package / "README.md").read_text()
+        assert not [name for name in names if f"`{name}`" not in text], package
+    assert plugins.names(Objective.FOLDERS)
+
+
+@pytest.mark.slow
+def test_the_packages_examples_run_one_after_the_other(tmp_path):
+    """In an empty folder, as they stand; but in one process where Ray would be started, and on a port of their own."""
+    home = tmp_path / "home"
+    home.mkdir()
+    for package in PACKAGES:
+        (home / package).symlink_to(ROOT / package)
+    for package in ("pipeline", "poison", "train", "defense", "eval"):
+        for words in commands(f"{package}/README.md"):
+            more = ["--port", "8971"] if "picturebook" in words else []
+            more += ["--backend", "local"] if ours(words)[0] in ("prepare", "verify", "poison", "evaluate") else []
+            done = subprocess.run([*words, *more], cwd=home, env=environment(), capture_output=True, text=True)
+            assert done.returncode == 0, f"{words}\n{done.stderr[-3000:]}"
+    assert (home / "data" / "report" / "report.html").stat().st_size > 10_000
 
 
 def test_the_readmes_attack_works(tmp_path):
