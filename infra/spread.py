@@ -4,14 +4,14 @@ Each task is idempotent (it commits its result under an exclusive name), so a re
 What is already committed is not submitted again; what is missing at the end is an error, never a shorter result.
 """
 
-import logging
-import os
+import re
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
 from infra import log
+from infra.cluster import Capacity, connect
 
 Backend = Literal["ray", "local"]
 Task = TypeVar("Task")
@@ -27,6 +27,7 @@ class Lost(RuntimeError):
 
 
 RETRIED = (Transient, ConnectionError, TimeoutError)
+LOST_NODES = 10  # how often one task may lose its node, which is not its fault; but it may also be what kills nodes
 
 
 def spread(
@@ -92,69 +93,57 @@ def _on_ray(
     connect()
     import ray
 
-    remote: Any = ray.remote(  # type: ignore[call-overload]
-        num_cpus=num_cpus, max_retries=retries, retry_exceptions=list(RETRIED), scheduling_strategy="SPREAD"
-    )(_call)
-    limit = max(2, int(2 * ray.cluster_resources().get("CPU", 1) / num_cpus))
-    waiting = iter(enumerate(tasks))
-    flying: dict[Any, int] = {}
+    # Ray would count the death of a node like a crash of the task's own, and give a task of a node that is taken away
+    # again and again up; and it does not bring back a result that was lost with its node. So it retries nothing: we do.
+    remote: Any = ray.remote(num_cpus=num_cpus, max_retries=0, scheduling_strategy="SPREAD")(_call)  # type: ignore[call-overload]
     body = ray.put(work)
-    while True:
-        while len(flying) < limit and (following := next(waiting, None)) is not None:
-            index, task = following
-            flying[remote.remote(body, task)] = index
-        if not flying:
-            return
+    waiting = deque(enumerate(tasks))
+    flying: dict[Any, tuple[int, Any]] = {}
+    failed: Counter[tuple[int, bool]] = Counter()
+    capacity = Capacity(num_cpus)
+    while waiting or flying:
+        while waiting and len(flying) < capacity.limit():
+            index, task = waiting.popleft()
+            flying[remote.remote(body, task)] = index, task
         ready, _ = ray.wait(list(flying), num_returns=1, timeout=5)
+        capacity.heard(bool(ready), len(flying))
         for reference in ready:
-            index = flying.pop(reference)
+            index, task = flying.pop(reference)
             try:
-                yield index, ray.get(reference)
+                outcome = ray.get(reference)
             except ray.exceptions.RayTaskError as error:
-                cause = error.cause if isinstance(error.cause, Exception) else error
-                if isinstance(cause, ValueError):
-                    for other in flying:
-                        ray.cancel(other, force=True)
-                    raise cause from None
-                yield index, cause
-            except ray.exceptions.RayError as error:  # the worker died, and its retries too
-                yield index, error
+                outcome = error.cause if isinstance(error.cause, Exception) else error
+            except ray.exceptions.RayError as error:
+                outcome = error
+            if isinstance(outcome, Exception):
+                outcome = _foreign(outcome) or outcome
+            if isinstance(outcome, ValueError):
+                for other in flying:
+                    ray.cancel(other, force=True)
+                raise outcome from None
+            if isinstance(outcome, (*RETRIED, ray.exceptions.RayError)):
+                node = isinstance(outcome, (ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError))
+                failed[index, node] += 1
+                if failed[index, node] <= (max(retries, LOST_NODES) if node else retries):
+                    log.warn(f"a task is tried again: {_reason(outcome)}")
+                    waiting.append((index, task))
+                    continue
+            yield index, outcome
+
+
+def _foreign(error: Exception) -> ValueError | None:
+    """Bad input, if a worker could not even import this code."""
+    own = re.search(r"No module named '(pipeline|poison|train|defense|eval|infra)\b", str(error))
+    if own is None:
+        return None
+    return ValueError(
+        f"the cluster's workers do not have this code ({own.group()}'): give the command by "
+        "`ray job submit --working-dir . -- python ...`, or install clip-antidote on every node"
+    )
 
 
 def _call(work: Callable[[Any], Any], task: Any) -> Any:
     return work(task)
-
-
-def connect(num_cpus: int | None = None) -> None:
-    """Join the cluster this job runs on, or start one on this machine that is bound to loopback.
-
-    num_cpus: logical CPUs of a started one; this machine's by default.
-    """
-    joins = bool(os.environ.get("RAY_ADDRESS"))
-    if not joins:
-        # Ray replaces a node address of 127.0.0.1 by the machine's own and listens on all of its interfaces; only this
-        # variable, read when ray is imported and meant for other systems, keeps it on loopback.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    # A token left in the home folder by another session would half-enable authentication: say which mode.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
-    if ray.is_initialized():
-        return
-    if joins:
-        ray.init(logging_level=logging.WARNING)
-        return
-    inherited = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
-    ray.init(
-        address="local",
-        num_cpus=num_cpus,
-        include_dashboard=False,
-        runtime_env={"env_vars": inherited} if inherited else None,
-        logging_level=logging.WARNING,
-    )
-    log.say(f"started Ray on this machine: {int(ray.cluster_resources().get('CPU', 0))} CPUs")
 
 
 def _reason(error: Exception) -> str:

@@ -126,6 +126,7 @@ def gateway() -> Iterator[Gateway]:
         yield Gateway(**json.loads(said))
     finally:
         keeper.stdin.close()
+        keeper.terminate()  # too: a process forked meanwhile, a loader's worker, may hold the other end of that pipe
         keeper.wait()
 
 

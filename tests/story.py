@@ -1,24 +1,34 @@
 """Run the entries as a person would, and end them as a machine room would."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
+MARK = "ANTIDOTE_STORY"
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "RAY_AUTH_MODE": "disabled",
-        "PYTHONUNBUFFERED": "1",
-    }
+def environment(mark: str | None = None) -> dict[str, str]:
+    """mark: makes whatever inherits this environment a member of `family(mark)`."""
+    return (
+        os.environ
+        | ({MARK: mark} if mark else {})
+        | {
+            "OMP_NUM_THREADS": "1",
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "RAY_AUTH_MODE": "disabled",
+            "PYTHONUNBUFFERED": "1",
+        }
+    )
 
 
 def command(*words: object) -> list[str]:
@@ -79,6 +89,58 @@ def kill(
                 process.wait()
 
 
+class Running:
+    """A command that was started with all that it starts in turn; what is left of it ends with the block.
+
+    said: a file of everything it printed.
+    """
+
+    def __init__(self, words: list[object], said: Path, more: dict[str, str] | None = None) -> None:
+        self.words, self.said, self.mark = words, said, uuid.uuid4().hex
+        with open(said, "wb") as file:
+            self.process = subprocess.Popen(
+                command(*words),
+                cwd=ROOT,
+                env=environment(self.mark) | (more or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def until(self, when: Callable[[], T], timeout: float = 180) -> T:
+        """The first value of `when()` that is not empty. The command must not end meanwhile."""
+        deadline = time.monotonic() + timeout
+        while not (found := when()):
+            status = self.process.poll()
+            assert status is None, f"{self.words} ended with {status} before it could be killed\n{self.text()[-3000:]}"
+            assert time.monotonic() < deadline, (
+                f"{self.words}: nothing to kill after {timeout} s\n{self.text()[-3000:]}"
+            )
+            time.sleep(0.002)
+        return found
+
+    def status(self, timeout: float = 180) -> int:
+        """Its exit status, once it has ended."""
+        return self.process.wait(timeout)
+
+    def text(self) -> str:
+        return self.said.read_text(errors="replace")
+
+    def family(self) -> list[int]:
+        return family(self.mark)
+
+    def __enter__(self) -> "Running":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:  # a test failed: leave nothing behind. Else the test itself asks for that.
+            for pid in self.family():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self.process.wait(30)
+
+
 def descendants(pid: int) -> Iterator[int]:
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -90,11 +152,32 @@ def descendants(pid: int) -> Iterator[int]:
             yield from descendants(child)
 
 
+def parent(pid: int) -> int:
+    """0 where there is no such process any more."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
 def command_line(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def family(mark: str) -> list[int]:
+    """Every process that was started, however indirectly, with this mark; orphans too, which have no parent to ask."""
+    wanted = f"{MARK}={mark}".encode()
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if wanted in (place / "environ").read_bytes().split(b"\0"):
+                found.append(int(place.name))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return sorted(found)
 
 
 def gone(pids: list[int], seconds: float = 150) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -179,6 +180,8 @@ def barrier(timeout_seconds: float = 1800.0) -> None:
 def _die_with_torchrun() -> None:
     """kill -9 of torchrun leaves its ranks training, into the folder that the same command then resumes from."""
     parent = os.getppid()
+    if parent == 1 and Path("/proc/1/cmdline").exists() and b"torch" not in Path("/proc/1/cmdline").read_bytes():
+        os._exit(1)  # killed while this process was still importing; in a container torchrun may itself be process 1
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -10,7 +10,10 @@ import functools
 import mmap
 import os
 import random
+import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from infra.seeding import digest64, rng
+from infra.spread import Lost
 from pipeline.images import open_image
 from pipeline.shards import Damaged
 from train import notice, order, transforms
@@ -194,11 +198,25 @@ class Stream:
         return self._serve(Request(part, np.zeros_like(part), None) for part in parts)
 
     def _serve(self, requests: Iterator[Request]) -> Iterator[Batch]:
+        """Raises Damaged for a pair that cannot be read, Lost if a worker dies."""
         self.plan.requests = requests
-        for batch in self.loader:
-            if "error" in batch:
-                raise Damaged(batch["error"])
-            yield batch
+        try:
+            batches = iter(self.loader)
+            if self.loader.num_workers and threading.current_thread() is threading.main_thread():
+                # torch's own handler raises as soon as a worker dies, wherever this process is: in a backward pass,
+                # in a collective. Without it the loader itself sees it, within five seconds, when it is asked.
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for batch in batches:
+                if "error" in batch:
+                    raise Damaged(batch["error"])
+                yield batch
+        except RuntimeError as error:
+            if re.match(r"DataLoader worker \(pid", str(error)) is None:
+                raise
+            raise Lost(
+                f"a process that loads pictures has died ({error}); often memory was short: "
+                "run the same command again, with fewer --workers if need be"
+            ) from error
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -1,10 +1,11 @@
 import os
 import signal
+import time
 
 import psutil
 import pytest
 
-from infra import spread
+from infra import cluster, spread
 from infra.spread import Lost, Transient
 
 
@@ -77,3 +78,36 @@ def test_on_ray_a_killed_worker_is_replaced_and_a_broken_task_is_named(tmp_path,
     assert work.attempts("c") == 1
     with pytest.raises(ValueError, match="bad input"):
         run(work, ["bad"], "ray")
+
+
+def test_where_no_task_comes_back_the_run_says_what_it_waits_for(monkeypatch, capsys):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setattr(cluster, "_nodes", lambda: ([2.0, 0.0], 0.0))
+    monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 0.02)
+    capacity = cluster.Capacity(4)
+    capacity.heard(True, 8)
+    time.sleep(0.03)
+    capacity.heard(False, 8)
+    said = capsys.readouterr().err
+    assert "8 tasks are out and none came back for 0 s; the cluster has 2 CPUs, 0 of them free" in said
+    assert "no node has the 4 that a task takes" in said
+    capacity.heard(False, 8)
+    assert capsys.readouterr().err == "", "not again at once"
+
+
+def test_a_growing_cluster_is_given_more_tasks(monkeypatch):
+    cpus = [0.0]
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setattr(cluster, "_cpus", lambda: cpus[0])
+    capacity = cluster.Capacity(1)
+    assert capacity.limit() == 2, "or an autoscaler would never see that anything is wanted"
+    cpus[0] = 100.0
+    assert capacity.limit() == 2, "not asked at every task"
+    capacity.asked_at -= 10
+    assert capacity.limit() == 200
+
+
+@pytest.mark.ray
+def test_a_task_that_no_machine_here_can_hold_is_refused_instead_of_waited_for(tmp_path, ray_cluster):
+    with pytest.raises(ValueError, match="a task takes 64 CPUs and this machine has 4"):
+        spread.spread(Work(tmp_path), ["a"], backend="ray", what="testing", unit="tasks", num_cpus=64)

@@ -1,143 +1,389 @@
-"""kill -9 in the middle of a stage, then the same command again: the result is that of an undisturbed run.
+"""kill -9 of every kind of process in every stage, at random moments: the result is that of an undisturbed run.
 
-Training has its own story in tests/train, where the weights are compared bit for bit.
+One stage is one chain: killed, given again, killed again elsewhere, given again, until it is done. What was killed,
+when, and what came of it is printed as a table at the end.
 """
 
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from story import kill, last_line, run
+from story import Running, command_line, gone, last_line, parent, run
+from undisturbed import Undisturbed, cells, commits, unfinished
 
-from eval import scores
-from infra import storage
-from pipeline.dataset import Dataset
-from poison.ledger import Ledger
+from infra import rundir, storage
+from infra.seeding import rng
 from train import checkpoint
 
 pytestmark = pytest.mark.slow
 
-BOOK = ["picturebook", "--port", 8941, "--rows", 240, "--rows-per-shard", 20, "--timeout-seconds", 2, "--threads", 8]
+SEED = int(os.environ.get("STORY_SEED", "0"))
+draws = rng(SEED, "moments of killing")
+ENTRIES = {"pretrain": "train/pretrain.py", "finetune": "train/finetune.py"}
 
-WORKER = "ray::_call|ray::IDLE"  # a busy Ray worker; between two short tasks, an idle one
+
+@dataclass(frozen=True)
+class Seen:
+    """One line of the table."""
+
+    stage: str
+    kind: str
+    moment: str
+    outcome: str
 
 
-def commits(folder: Path) -> int:
-    return len(storage.names(str(folder / "commits")))
+@dataclass
+class Matrix:
+    """What was killed, what came of it, and everybody who ever belonged to a killed command."""
+
+    lines: list[Seen]
+    people: list[int]
+
+    def saw(self, running: Running, kind: str, moment: str, outcome: str) -> None:
+        stage = next(str(word) for word in running.words if str(word).endswith(".py"))
+        self.lines.append(Seen(Path(stage).stem, kind, moment, outcome))
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("stories") / "undisturbed"
-    run("pipeline/prepare.py", *BOOK, "--out", out)
-    return out
+def matrix() -> Matrix:
+    return Matrix([], [])
 
 
-def test_prepare(source, tmp_path):
-    whole = Dataset.open(str(source))
-    for whom in ("driver", WORKER):
-        out = tmp_path / whom.split("|")[0].replace("::", "-")
-        words = ["pipeline/prepare.py", *BOOK, "--out", out]
-        kill(*words, when=lambda out=out: commits(out) >= 3, whom=whom)
-        if whom == "driver":
-            assert 3 <= commits(out) < 12
-            assert not (out / "dataset.json").exists()
-        again = run(*words)
-        assert ("nothing to do" in last_line(again)) == (whom != "driver")
-        assert Dataset.open(str(out)).digest == whole.digest
-        names = [shard.name for shard in whole.shards]
-        assert [shard.name for shard in Dataset.open(str(out)).shards] == names, "the same bytes"
+@pytest.fixture(scope="module", autouse=True)
+def shared_memory() -> Iterator[None]:
+    before = set(os.listdir("/dev/shm"))
+    yield
+    assert {name for name in os.listdir("/dev/shm") if _ours(name)} <= before, "/dev/shm is as it was"
+
+
+def _ours(name: str) -> bool:
+    return name.startswith(("torch_", "sem.", "plasma", "ray", "psm_"))
+
+
+# ------------------------------------------------------------------------------------------------ who may be killed
+
+
+def driver(running: Running) -> list[int]:
+    return [running.process.pid]
+
+
+def worker(running: Running) -> list[int]:
+    """Of Ray: one with work if there is one, between two short tasks an idle one."""
+    titles = {pid: command_line(pid) for pid in running.family()}
+    return [pid for title in ("ray::_call", "ray::IDLE") for pid in titles if titles[pid].startswith(title)][:1]
+
+
+def busy_worker(running: Running) -> list[int]:
+    return [pid for pid in running.family() if command_line(pid).startswith("ray::_call")][:1]
+
+
+def picture_server(running: Running) -> list[int]:
+    return [pid for pid in running.family() if "-m pipeline.picturebook" in command_line(pid)]
+
+
+def rank(running: Running) -> list[int]:
+    """Both ranks, in a random order."""
+    return _shuffled(pid for pid in running.family() if parent(pid) == running.process.pid and _trains(pid))
+
+
+def first_rank(running: Running) -> list[int]:
+    return [pid for pid in rank(running) if b"\0RANK=0\0" in Path(f"/proc/{pid}/environ").read_bytes()]
+
+
+def loader(running: Running) -> list[int]:
+    """A loader's worker is a fork of its rank, by the same name."""
+    ranks = rank(running)
+    return _shuffled(pid for pid in running.family() if parent(pid) in ranks and _trains(pid))
+
+
+def fetcher(running: Running) -> list[int]:
+    return [pid for pid in running.family() if "spawn_main" in command_line(pid)]
+
+
+def _trains(pid: int) -> bool:
+    words = command_line(pid)  # torchrun's own forks have its name until they become something else
+    return any(entry in words for entry in ENTRIES.values()) and "torchrun" not in words and "spawn_main" not in words
+
+
+def _shuffled(pids: Iterator[int]) -> list[int]:
+    return [int(pid) for pid in draws.permutation(sorted(pids))]
+
+
+def kill(running: Running, kind: Callable[[Running], list[int]], when: Callable[[], object] = lambda: True) -> int:
+    """kill -9 of one such process as soon as `when()` holds and there is one."""
+    running.until(when)
+    pid = running.until(lambda: kind(running))[0]
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+# ------------------------------------------------------------------------------------------------ on Ray
+
+
+def killed(matrix: Matrix, words: list[object], kind: Callable[[Running], list[int]], when, moment: str, said: Path):
+    """A command whose driver is killed: all that it started must go, though nobody tells it to."""
+    with Running(words, said) as running:
+        running.until(when)
+        matrix.people += running.family()
+        kill(running, kind)
+        running.status()
+        gone([pid for pid in matrix.people if "-m pipeline.picturebook" in command_line(pid)], 15)  # it holds the port
+        matrix.saw(running, "driver", moment, "gone; the same command went on")
+
+
+def survived(matrix: Matrix, words: list[object], moments: list[tuple[Callable[[], object], str]], said: Path) -> str:
+    """A command of which a worker is killed at each of these moments: it must end well all the same."""
+    with Running(words, said) as running:
+        for when, moment in moments:
+            running.until(when)
+            matrix.people += running.family()
+            kill(running, worker)
+            matrix.saw(running, "worker", moment, "survived")
+        assert running.status() == 0, running.text()[-4000:]
+        assert not [line for line in running.text().splitlines() if line.startswith("error: ")]
+        return running.text()
+
+
+def at_least(count: Callable[[], int], wanted: int) -> Callable[[], bool]:
+    return lambda: count() >= wanted
+
+
+def random_counts(low: int, high: int, number: int) -> list[int]:
+    return sorted(int(value) for value in draws.choice(range(low, high + 1), number, replace=False))
+
+
+def test_prepare(matrix: Matrix, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = undisturbed.prepare(out)
+    first, second, third, fourth = random_counts(1, 9, 4)
+    count = lambda: commits(out)  # noqa: E731
+    killed(matrix, words, driver, at_least(count, first), f"{first} of 12 shards committed", tmp_path / "said")
+    assert not (out / "dataset.json").exists()
+
+    with Running(words, tmp_path / "said") as running:
+        kill(running, picture_server, at_least(count, second))
+        matrix.people += running.family()
+        assert running.status() == 1
+        one_error(running)
+        matrix.saw(running, "picture server", f"{second} of 12 shards committed", "one error; the same command went on")
+
+    moments = [(at_least(count, number), f"{number} of 12 shards committed") for number in (third, fourth)]
+    survived(matrix, words, moments, tmp_path / "said")
+    undisturbed.prepared_alike(out)
     assert "nothing to do" in last_line(run(*words))
 
 
-def test_inject(source, tmp_path):
-    def words(name, backend="ray"):
-        out = ["--out", tmp_path / name, "--ledger", tmp_path / f"{name}-ledger", "--backend", backend]
-        return ["poison/inject.py", "badnet", "--dataset", source, "--budget", 60, *out]
-
-    run(*words("whole", "local"))
-    whole = Dataset.open(str(tmp_path / "whole"))
-    for whom in ("driver", WORKER):
-        name = whom.split("|")[0].replace("::", "-")
-        kill(*words(name), when=lambda name=name: commits(tmp_path / name) >= 2, whom=whom)
-        run(*words(name))
-        assert Dataset.open(str(tmp_path / name)).digest == whole.digest
-        first, second = (Ledger.open(str(tmp_path / f"{kind}-ledger")).rows for kind in ("whole", name))
-        assert first.equals(second)
-        assert "nothing to do" in last_line(run(*words(name)))
+def test_inject(matrix: Matrix, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = undisturbed.inject(out)
+    first, second, third = random_counts(1, 9, 3)
+    count = lambda: commits(out)  # noqa: E731
+    for number in (first, second):
+        killed(matrix, words, driver, at_least(count, number), f"{number} of 12 shards committed", tmp_path / "said")
+    moment = (at_least(count, third), f"{third} of 12 shards committed")
+    survived(matrix, words, [moment], tmp_path / "said")
+    undisturbed.injected_alike(out)
+    assert "nothing to do" in last_line(run(*words))
 
 
-def test_finetune(source, tmp_path):
-    def words(name):
-        small = ["--preset", "tiny", "--workers", 1, "--dataset", source]
-        if name == "start":
-            return ["train/pretrain.py", "clip", *small, "--epochs", 1, "--out", tmp_path / name]
-        ranks = ["torchrun", "--standalone", "--nproc-per-node", 2, "train/finetune.py", "cleanclip"]
-        more = ["--epochs", 12, "--checkpoint-steps", 20, "--pretrained", tmp_path / "start", "--out", tmp_path / name]
-        return [*ranks, *small, *more]
-
-    def weights(name):
-        return checkpoint.find(str(tmp_path / name)).read(checkpoint.MODEL)
-
-    run(*words("start"))
-    run(*words("whole"))
-    for whom in ("driver", "train/finetune.py"):
-        name = whom.replace("/", "-")
-        kill(
-            *words(name), when=lambda name=name: bool(checkpoint.whole(str(tmp_path / name))), whom=whom, survives=False
-        )
-        assert not (tmp_path / name / "DONE").exists()
-        run(*words(name))
-        assert weights(name) == weights("whole"), "bit for bit"
+def test_verify(matrix: Matrix, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    words = undisturbed.verify(undisturbed.poisoned)
+    with Running(words, tmp_path / "said") as running:
+        running.until(lambda: busy_worker(running))
+        matrix.people += running.family()
+        kill(running, driver)
+        matrix.saw(running, "driver", "a shard is being read", "gone; the same command went on")
+    with Running(words, tmp_path / "said") as running:
+        kill(running, busy_worker)
+        matrix.people += running.family()
+        assert running.status() == 0, running.text()[-4000:]
+        assert "verified: " in running.text()
+        matrix.saw(running, "worker", "a shard is being read", "survived")
 
 
-def test_evaluate(source, tmp_path_factory):
-    root = tmp_path_factory.mktemp("evaluated")
-    poisoned, ledger = root / "poisoned", root / "ledger"
-    run("poison/inject.py", "badnet", "--backend", "local", "--dataset", source, "--budget", 20, "--out", poisoned,
-        "--ledger", ledger)  # fmt: skip
-    run("pipeline/testset.py", "picturebook", "--samples", 56, "--out", root / "test")
-    names = [root / "runs" / name for name in ("clean", "poisoned")]
-    for name, dataset in zip(names, (source, poisoned), strict=True):
-        run(
-            "train/pretrain.py",
-            "clip",
-            "--preset",
-            "tiny",
-            "--epochs",
-            1,
-            "--workers",
-            0,
-            "--dataset",
-            dataset,
-            "--out",
-            name,
-        )
-
-    def words(out):
-        return [
-            "eval/evaluate.py",
-            "--runs",
-            *names,
-            "--ledger",
-            ledger,
-            "--testsets",
-            root / "test",
-            "--out",
-            root / out,
-        ]
-
-    def cells(out):
-        return [name for name in storage.names(str(root / out)) if name.endswith(".json")]
-
-    run(*words("whole"), "--backend", "local")
-    assert len(cells("whole")) == 4, "two runs, two tasks"
-    for whom in ("driver", WORKER):
-        out = whom.split("|")[0].replace("::", "-")
-        kill(*words(out), when=lambda out=out: len(cells(out)) >= 1, whom=whom)
-        run(*words(out))
-        assert numbers(root / out) == numbers(root / "whole")
-        assert "nothing to do" in last_line(run(*words(out)))
+def test_evaluate(matrix: Matrix, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    out = undisturbed.root / "scores-of-the-killed"
+    words = undisturbed.evaluate(out)
+    first, second, third = random_counts(1, 6, 3)
+    count = lambda: len(cells(out))  # noqa: E731
+    for number in (first, second):
+        killed(matrix, words, driver, at_least(count, number), f"{number} of 8 cells there", tmp_path / "said")
+    moments = [(lambda: True, "as soon as there is one"), (at_least(count, third), f"{third} of 8 cells there")]
+    survived(matrix, words, moments, tmp_path / "said")
+    undisturbed.evaluated_alike(out)
+    assert "nothing to do" in last_line(run(*words))
 
 
-def numbers(folder: Path) -> list[tuple[object, ...]]:
-    return [(score.run, score.metric, score.k, score.value, score.n) for score in scores.read_all(str(folder))]
+# ------------------------------------------------------------------------------------------------ under torchrun
+
+STEPS = 130
+
+
+@pytest.fixture(scope="module")
+def trained(undisturbed: Undisturbed) -> dict[str, bytes]:
+    """The weights of undisturbed runs."""
+    found = {}
+    for stage in ENTRIES:
+        run(*training(undisturbed, stage, undisturbed.root / f"whole-{stage}"))
+        found[stage] = weights(undisturbed.root / f"whole-{stage}")
+    return found
+
+
+def training(undisturbed: Undisturbed, stage: str, out: Path, dataset: object = None) -> list[object]:
+    small = ["--preset", "tiny", "--workers", 1, "--epochs", 10, "--checkpoint-steps", 10, "--out", out]
+    more = {
+        "pretrain": ["clip"],
+        "finetune": ["cleanclip", "--pretrained", undisturbed.root / "runs" / "poisoned"],
+    }[stage]
+    ranks = ["torchrun", "--standalone", "--nproc-per-node", 2, ENTRIES[stage]]
+    return [*ranks, *more, "--dataset", dataset or undisturbed.source, *small]
+
+
+def weights(out: Path) -> bytes:
+    return checkpoint.find(str(out)).read(checkpoint.MODEL)
+
+
+def steps(out: Path) -> int:
+    lines = rundir.metrics(str(out))
+    return lines[-1]["step"] if lines else 0
+
+
+def reached(out: Path, step: int) -> Callable[[], bool]:
+    """Whether a run that starts now has come to this step; what an earlier start of it measured does not count."""
+    start = time.time()
+    lines = out / "metrics.jsonl"
+    return lambda: lines.exists() and lines.stat().st_mtime > start and steps(out) >= step
+
+
+def half_written(out: Path) -> list[Path]:
+    """Checkpoints with weights and without the file that says that they are whole."""
+    return [folder for folder in (out / "checkpoints").glob("step-*")
+            if (folder / checkpoint.MODEL).exists() and not (folder / checkpoint.COMPLETE).exists()]  # fmt: skip
+
+
+def caught_saving(running: Running, out: Path) -> tuple[str, int]:
+    """Stops rank 0, who writes, while a checkpoint is half written; returns its name and that process."""
+    left = {folder: folder.stat().st_mtime_ns for folder in half_written(out)}  # by an earlier kill
+
+    def new() -> set[Path]:
+        return {folder for folder in half_written(out) if left.get(folder) != folder.stat().st_mtime_ns}
+
+    while True:
+        half = running.until(new)
+        for pid in first_rank(running):
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(0.05)
+            if still := half & new():
+                return still.pop().name, pid
+            os.kill(pid, signal.SIGCONT)
+
+
+def ended(matrix: Matrix, running: Running, kind: str, moment: str, *, errors: bool = False) -> None:
+    """The command ends by itself, badly and in bounded time, with one error line where it can still say one."""
+    start = time.monotonic()
+    people = running.family()
+    assert running.status(120) != 0
+    seconds = time.monotonic() - start
+    if errors:
+        assert running.process.returncode == 1, running.text()[-4000:]
+        one_error(running)
+    gone(people, 60)
+    matrix.saw(running, kind, moment, f"{'one error' if errors else 'ended'} in {seconds:.0f} s; went on")
+
+
+def one_error(running: Running) -> None:
+    """Under torchrun there are tracebacks beside it: torchrun's own, and those of ranks that lost their neighbour."""
+    said = running.text()
+    lines = {line for line in said.splitlines() if line.startswith("error: ")}
+    assert len(lines) == 1, said[-6000:]
+    assert "torchrun" in running.words or "Traceback (most recent call last)" not in said, said[-6000:]
+
+
+@pytest.mark.parametrize("stage", ENTRIES)
+def test_training(stage, matrix, undisturbed, trained, moto_s3, speak, tmp_path, monkeypatch) -> None:
+    out, said = tmp_path / "run", tmp_path / "said"
+    words = training(undisturbed, stage, out)
+    moments = random_counts(12, STEPS - 40, 3)
+
+    def start() -> Running:
+        return Running(words, said)
+
+    with start() as running:
+        running.until(lambda: rank(running))
+        time.sleep(float(draws.uniform(0, 2)))
+        kill(running, driver)
+        ended(matrix, running, "driver", "the ranks are starting")
+
+    for kind, number in ((driver, moments[0]), (rank, moments[1])):
+        with start() as running:
+            kill(running, kind, reached(out, number))
+            ended(matrix, running, kind.__name__, f"step {steps(out)} of {STEPS}")
+
+    for kind in (first_rank, driver):
+        with start() as running:
+            half, pid = caught_saving(running, out)
+            kill(running, kind)
+            if kind is first_rank:
+                running.status()
+                assert half not in [whole.name for whole in checkpoint.whole(str(out))]
+            else:
+                os.kill(pid, signal.SIGCONT)  # it is to see by itself that torchrun has gone
+            ended(matrix, running, kind.__name__.removeprefix("first_"), f"while {half} is written")
+
+    with start() as running:
+        kill(running, loader, reached(out, moments[2]))
+        ended(matrix, running, "loader worker", f"step {steps(out)} of {STEPS}", errors=True)
+
+    speak(moto_s3.environment)
+    url = copied(undisturbed.source, storage.join(moto_s3.make_bucket(f"killed-{stage}"), "source"))
+    monkeypatch.setenv("ANTIDOTE_CACHE", str(tmp_path / "another-cache"))
+    with Running(training(undisturbed, stage, out, url), said) as running:
+        running.until(lambda: fetcher(running))
+        time.sleep(float(draws.uniform(0, 0.3)))
+        kill(running, fetcher)
+        ended(matrix, running, "fetcher", "shards are fetched from S3", errors=True)
+
+    assert not (out / "DONE").exists()
+    run(*training(undisturbed, stage, out, url))
+    assert weights(out) == trained[stage], "bit for bit"
+    whole = undisturbed.root / f"whole-{stage}"
+    assert [(line["step"], line["loss"]) for line in rundir.metrics(str(out))] == [
+        (line["step"], line["loss"]) for line in rundir.metrics(str(whole))
+    ]
+    assert {found.name for found in checkpoint.whole(str(out))} == {
+        found.name for found in checkpoint.whole(str(whole))
+    }
+    assert "nothing to do" in last_line(run(*words))
+
+
+def copied(folder: Path, url: str) -> str:
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        storage.write(storage.join(url, path.relative_to(folder).as_posix()), path.read_bytes())
+    return url
+
+
+# ------------------------------------------------------------------------------------------------ in the end
+
+
+def test_nothing_is_left_behind(matrix: Matrix, capsys) -> None:
+    gone(matrix.people, 150)  # Ray's agents notice after a minute that they are alone
+    widths = [max(len(getattr(line, name)) for line in matrix.lines) for name in ("stage", "kind", "moment")]
+    with capsys.disabled():
+        print(f"\n\nkilled (STORY_SEED={SEED})")
+        for line in matrix.lines:
+            cells = (line.stage, line.kind, line.moment)
+            print("  ".join(text.ljust(width) for text, width in zip(cells, widths, strict=True)), line.outcome)
+    seen = {(line.stage, line.kind) for line in matrix.lines}
+    for stage in ("prepare", "inject", "verify", "evaluate"):
+        assert {(stage, "driver"), (stage, "worker")} <= seen
+    for stage in ENTRIES:
+        assert {(stage, kind) for kind in ("driver", "rank", "loader worker", "fetcher")} <= seen
+
+
+def test_unfinished_writes_are_never_taken_for_files(undisturbed: Undisturbed) -> None:
+    for path in unfinished(undisturbed.root):
+        assert path.name not in storage.names(str(path.parent))
