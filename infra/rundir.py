@@ -97,7 +97,10 @@ def versions() -> dict[str, Any]:
 
 def code_version() -> str:
     """Version and git commit of this code, "+changes" where files differ from it; the version alone without git."""
-    version = importlib.metadata.version("clip-antidote")
+    try:
+        version = importlib.metadata.version("clip-antidote")
+    except importlib.metadata.PackageNotFoundError:  # sent to a cluster's worker that has only our dependencies
+        version = "not installed"
     root = Path(__file__).parents[1]
 
     def git(*words: str) -> str | None:
