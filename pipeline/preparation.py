@@ -42,7 +42,7 @@ class Preparation:
     retries: int = 0
     """Further passes over rows that failed for a passing cause: time-outs, resets, 429 and 5xx."""
     threads: int = 64
-    """Downloads at once in each task."""
+    """Downloads at once in each task; at worst each holds two bodies of 20 MB."""
     allow_private: bool = False
     """Also fetch from private and loopback addresses."""
     seed: int = 0

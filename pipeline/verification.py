@@ -4,6 +4,7 @@ import hashlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from infra import config, storage
 from infra.spread import Backend, Lost, spread
@@ -66,17 +67,28 @@ class Verify:
             raise Damaged(f"shard {shard.id} has another sha256 than the manifest: {self.dataset.tar_url(shard)}")
         index = self.dataset.index(shard)
         samples = 0
-        for sample, row in zip(shards.read_shard(path, index), shards.samples_of(index).to_pylist(), strict=True):
-            samples += 1
-            if hashlib.sha256(sample.image).hexdigest() != row["image_sha256"]:
-                raise Damaged(f"shard {shard.id}: the picture of {sample.key} is not the one in the index")
-            if self.decode:
-                try:
-                    open_image(sample.image)
-                except ValueError as error:
-                    raise Damaged(f"shard {shard.id}: {sample.key}: {error}") from error
+        with open(path, "rb") as tar:
+            for row in shards.samples_of(index).to_pylist():
+                samples += 1
+                if trouble := self._trouble(tar, row):
+                    raise Damaged(f"shard {shard.id}: {trouble}")
         members = sum(1 for _ in shards.scan(path))
         if samples != shard.samples or members < 2 * samples:
             raise Damaged(
                 f"shard {shard.id} holds {samples} samples in {members} files, the manifest says {shard.samples}"
             )
+
+    def _trouble(self, tar: BinaryIO, row: dict[str, Any]) -> str | None:
+        """What of a sample is not as its index row says."""
+        sample = shards.read_sample(tar, row)
+        if hashlib.sha256(sample.image).hexdigest() != row["image_sha256"]:
+            return f"the picture of {sample.key} is not the one in the index"
+        tar.seek(row["text_offset"])
+        if tar.read(row["text_bytes"]) != sample.caption.encode():
+            return f"the caption of {sample.key} is not the one in the index"
+        if self.decode:
+            try:
+                open_image(sample.image)
+            except ValueError as error:
+                return f"{sample.key}: {error}"
+        return None

@@ -218,6 +218,12 @@ def test_json_in_a_shard_that_is_none_is_damage(place):
         Verification(dataset=str(place), backend="local").run()
 
 
+def test_a_caption_that_the_tar_does_not_hold_is_damage(place):
+    reindex(place, put("caption", "a banana"))
+    with pytest.raises(RuntimeError, match="the caption of 000000000 is not the one in the index"):
+        Verification(dataset=str(place), backend="local").run()
+
+
 def test_a_base_may_be_anywhere_but_gives_only_what_has_the_right_hash(place, tmp_path):
     """A poisoned dataset names its parent, wherever that lies."""
     (place / "shards").rename(tmp_path / "elsewhere")
