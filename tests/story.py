@@ -18,17 +18,11 @@ MARK = "ANTIDOTE_STORY"
 
 
 def environment(mark: str | None = None) -> dict[str, str]:
-    """mark: makes whatever inherits this environment a member of `family(mark)`."""
-    return (
-        os.environ
-        | ({MARK: mark} if mark else {})
-        | {
-            "OMP_NUM_THREADS": "1",
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            "RAY_AUTH_MODE": "disabled",
-            "PYTHONUNBUFFERED": "1",
-        }
-    )
+    """Without what this process told its own Ray cluster. mark: whatever inherits it is a member of `family(mark)`."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    ours = {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled", "PYTHONUNBUFFERED": "1"}
+    ours |= {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"} | ({MARK: mark} if mark else {})
+    return inherited | ours
 
 
 def command(*words: object) -> list[str]:
