@@ -5,6 +5,7 @@ import math
 import os
 import re
 import socket
+import sys
 import time
 
 from infra import log
@@ -21,6 +22,8 @@ def connect(num_cpus: int | None = None) -> None:
     if not _joins():
         # Ray replaces a node address of 127.0.0.1 by the machine's own and listens on all of its interfaces; only this
         # variable, read when ray is imported and meant for other systems, keeps it on loopback.
+        late = "ray" in sys.modules and os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") != "0"
+        assert not late, "ray was imported before connect (img2dataset does it): it would listen on every interface"
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         # Else ray.init waits for workers that were started ahead, and for ever if one of them dies while it starts.
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")

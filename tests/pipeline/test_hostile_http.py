@@ -13,8 +13,6 @@ from pipeline.images import decode
 from pipeline.shards import read_shard
 from pipeline.verification import Verification
 
-pytest.importorskip("img2dataset")
-
 MIB_OVER_IMPORTS = 900  # one picture of MAX_PIXELS takes 560; 32 bodies wait at most, of 20 MB each at worst
 SECONDS = 90
 
