@@ -17,6 +17,7 @@ import ceph
 from ceph import Gateway
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # tests come in any order, and img2dataset imports ray
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,11 @@
 import os
 import signal
+import subprocess
+import sys
 import time
 
-import psutil
 import pytest
+from story import environment
 
 from infra import cluster, spread
 from infra.spread import Lost, Transient
@@ -55,17 +57,30 @@ def test_bad_input_stops_everything(tmp_path):
         run(Work(tmp_path), ["bad", "a"], "local")
 
 
+LISTENING = """
+from infra import cluster
+cluster.connect(num_cpus=1)
+for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+    for connection in process.net_connections():
+        if connection.status == "LISTEN":
+            print(connection.laddr.ip)
+"""
+
+
 @pytest.mark.ray
-def test_a_cluster_of_our_own_listens_on_loopback_alone(ray_cluster):
-    me = psutil.Process()
-    listening = [
-        connection.laddr.ip
-        for process in (me, *me.children(recursive=True))
-        for connection in process.net_connections()
-        if connection.status == "LISTEN"
-    ]
-    assert len(listening) > 4
+def test_a_cluster_of_our_own_listens_on_loopback_alone():
+    done = subprocess.run([sys.executable, "-c", LISTENING], env=environment(), capture_output=True, text=True)
+    listening = done.stdout.split()
+    assert len(listening) > 4, done.stderr
     assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
+
+
+@pytest.mark.ray
+def test_where_ray_was_imported_too_early_no_cluster_is_started():
+    early = [sys.executable, "-c", f"import ray{LISTENING}"]
+    done = subprocess.run(early, env=environment(), capture_output=True, text=True)
+    assert "AssertionError: ray was imported before connect" in done.stderr
+    assert done.stdout == ""
 
 
 @pytest.mark.ray
