@@ -58,6 +58,7 @@ def test_bad_input_stops_everything(tmp_path):
 
 
 LISTENING = """
+import psutil
 from infra import cluster
 cluster.connect(num_cpus=1)
 for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
