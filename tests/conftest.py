@@ -31,7 +31,7 @@ def ray_cluster():
     from infra import spread
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([sys.path[0], str(Path(__file__).parents[1])]))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])]))
         spread.connect(num_cpus=4)
         yield
         import ray

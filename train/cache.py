@@ -211,17 +211,12 @@ def _make_room(home: Path, wanted: dict[str, int], cache_gib: float) -> None:
     """Remove what no run uses, the longest unused first, until `wanted` fits under the bound."""
     with _locked(home / "lock"):
         used = _leased(home)
-        sizes: dict[Path, int] = {}
-        for path in [*(home / "shards").iterdir(), *(home / "index").iterdir()]:
-            if storage.ATTEMPT in path.name and time.time() - path.stat().st_mtime > 24 * 3600:
-                _delete(path)  # left by a killed run
-            else:
-                files = path.iterdir() if path.is_dir() else (path,)
-                sizes[path] = sum(file.stat().st_size for file in files)
+        known = _contents(home)
+        sizes = {path: size for path, (size, _) in known.items()}
         there = {path.name for path in sizes}
         missing = sum(size for name, size in wanted.items() if name not in there)
         total = sum(sizes.values()) + missing
-        for path in sorted(sizes, key=lambda path: path.stat().st_mtime):
+        for path in sorted(known, key=lambda path: known[path][1]):
             if total > cache_gib * 2**30 and path.name not in used:
                 total -= sizes[path]
                 _delete(path)
@@ -236,6 +231,20 @@ def _make_room(home: Path, wanted: dict[str, int], cache_gib: float) -> None:
                 f"the cache at {home} needs {missing / 2**30:.1f} GiB and the disk has {free / 2**30:.1f} GiB free: "
                 "set ANTIDOTE_CACHE to a larger disk"
             )
+
+
+def _contents(home: Path) -> dict[Path, tuple[int, float]]:
+    """Bytes and time of last use of all that is whole. What a killed run left a day ago unfinished is removed."""
+    found: dict[Path, tuple[int, float]] = {}
+    for path in [*(home / "shards").iterdir(), *(home / "index").iterdir()]:
+        with contextlib.suppress(FileNotFoundError):  # what another run writes may just have got its name
+            seen = path.stat().st_mtime
+            if storage.ATTEMPT not in path.name:
+                files = path.iterdir() if path.is_dir() else (path,)
+                found[path] = sum(file.stat().st_size for file in files), seen
+            elif time.time() - seen > 24 * 3600:
+                _delete(path)
+    return found
 
 
 def _leased(home: Path) -> set[str]:

@@ -198,3 +198,26 @@ def test_a_bare_folder_of_foreign_tars_is_filled_too(tmp_path):
         (bare / f"{shard.id:05d}.tar").write_bytes(Path(data.tar_url(shard)).read_bytes())
     with cache.filled(Dataset.open(str(bare)), 1.0) as local:
         assert [Path(tar).parent for tar in local.tars] == [bare, bare]
+
+
+def test_what_another_run_is_writing_is_neither_counted_nor_removed(tmp_path, monkeypatch):
+    """Its file may be gone, under its proper name, between the listing of the folder and the look at it."""
+    data = drawn(str(tmp_path / "data"), 6, 2)
+    with cache.filled(data, 1.0, quiet=True):
+        pass
+    home = dataset.cache_folder()
+    writing = home / "shards" / f"{storage.ATTEMPT}1.tar"
+    writing.write_bytes(bytes(2**20))
+    listed, iterdir = [], type(home).iterdir
+
+    def vanishing(folder: Path):
+        yield from iterdir(folder)
+        if folder.name == "shards":
+            listed.append(1)
+            yield folder / f"{storage.ATTEMPT}2.tar"
+
+    monkeypatch.setattr(type(home), "iterdir", vanishing)
+    cache._make_room(home, {}, 1e-9)
+    assert listed
+    assert writing.exists()
+    assert [path.name for path in iterdir(home / "index")] == [], "what no run uses goes"
