@@ -19,7 +19,7 @@ setup: .venv/ready ## make .venv from requirements.lock, with uv (itself from pi
 	uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
-SERVICES := radosgw ceph-mon ceph-osd chromium poppler-utils slurmctld slurmd slurm-client shellcheck
+SERVICES := radosgw ceph-mon ceph-osd chromium poppler-utils slurmctld slurmd slurm-client shellcheck openssl
 
 services: ## install what the tests drive beside Python: Ceph's S3 gateway, Chromium, Slurm (Debian; needs root)
 	@dpkg-query -W -f '$${db:Status-Abbrev}\n' $(SERVICES) 2>/dev/null | grep -c '^ii' | grep -qx $(words $(SERVICES)) && exit; \
