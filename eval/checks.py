@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute
 
 from eval import standing
 from eval.records import AttackRecord
@@ -39,7 +40,7 @@ def disjointness(
             raise ValueError(f"{unknown}: {error}") from error
         if clean.digest != run.dataset_digest:
             raise ValueError(f"{unknown}: {clean.url} is not the dataset that it learned from (digests differ)")
-        poisons, twins = shared(clean.index_of_samples(["row", "url", "image_sha256"]), ledger.rows)
+        poisons, twins = shared(clean.index_of_samples(["row", "url", "image_sha256", "caption"]), ledger.rows)
         if poisons:
             raise ValueError(
                 f"{run.url} was finetuned on {clean.url}, which shares {poisons:,} pairs with the ledger {ledger.url}: "
@@ -53,18 +54,29 @@ def disjointness(
 
 
 def shared(clean: pa.Table, poisons: pa.Table) -> tuple[int, int]:
-    """How many poisoned pairs a clean set holds, and of how many others it holds the picture, from before, elsewhere.
+    """How many poisoned pairs a clean set holds, and how many pictures, as they were before, in pairs of its own.
 
-    clean: columns row, url, image_sha256. poisons: poison.ledger.ROWS. A row id counts the rows of one table, so it is
-    the same pair only if the url agrees as well (foreign shards have none; there the row id is a hash of content).
+    clean: columns row, url, image_sha256, caption. poisons: poison.ledger.ROWS. A row id counts the rows of one table,
+    so it is the same pair only if the url agrees as well (foreign shards have none; there the row id is a hash of
+    content). A picture that the attack changed is a poison wherever it lies; one that it left as it was only with the
+    poison caption, for without it is as clean as any other.
     """
     urls = dict(zip(clean["row"].to_pylist(), clean["url"].to_pylist(), strict=True))
     pictures = set(clean["image_sha256"].to_pylist())
-    same = twin = 0
-    for pair in poisons.select(["row", "source", "original_image_sha256", "image_sha256"]).to_pylist():
-        row, url = pair["row"], pair["source"]
-        if (row in urls and (url is None or urls[row] in (None, url))) or pair["image_sha256"] in pictures:
+    known = poisons.select(["row", "source", "original_image_sha256", "image_sha256", "caption"]).to_pylist()
+    pairs = _pairs(clean, {pair["image_sha256"] for pair in known})
+    same, twins = 0, set()
+    for pair in known:
+        row, url, before, after = (pair[name] for name in ("row", "source", "original_image_sha256", "image_sha256"))
+        elsewhere = after in pictures if after != before else (after, pair["caption"]) in pairs
+        if (row in urls and (url is None or urls[row] in (None, url))) or elsewhere:
             same += 1
-        elif pair["original_image_sha256"] in pictures:
-            twin += 1
-    return same, twin
+        elif before in pictures:
+            twins.add(before)
+    return same, len(twins)
+
+
+def _pairs(clean: pa.Table, pictures: set[str]) -> set[tuple[str, str]]:
+    """(image_sha256, caption) of the pairs with one of these pictures: few, where a corpus may hold many."""
+    found = clean.filter(pa.compute.is_in(clean["image_sha256"], pa.array(sorted(pictures), pa.string())))
+    return set(zip(found["image_sha256"].to_pylist(), found["caption"].to_pylist(), strict=True))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from operator import length_hint
 from pathlib import Path
 from typing import Any
 
@@ -101,18 +102,22 @@ def _clean_pictures(embedder: Embedder, test: TestSet, cpus: int) -> np.ndarray:
 def _attacked_pictures(
     embedder: Embedder, test: TestSet, attack: Attack, seed: int, cpus: int
 ) -> dict[str, np.ndarray]:
-    def prepare(item: tuple[testsets.Picture, bytes]) -> tuple[torch.Tensor, int, str, str] | None:
-        picture, data = item
-        label = test.classes[picture.label]
-        trial = attack.trial(images.decode(data), label, trial_rng(seed, picture.sha256))
+    labels_of = _labels(test)
+
+    def prepare(item: tuple[str, bytes]) -> tuple[torch.Tensor, int, str, str] | None:
+        name, data = item
+        sha256 = hashlib.sha256(data).hexdigest()
+        trial = attack.trial(images.decode(data), name, trial_rng(seed, sha256))
         if trial is None:
             return None
         pixels = embedder.preprocess(Image.fromarray(trial.image))
-        return pixels, picture.label, trial.wanted, trial.prompt_edit or ""
+        return pixels, labels_of(name, sha256), trial.wanted, trial.prompt_edit or ""
 
+    subjects = attack.subjects((test.classes[picture.label], data) for picture, data in testsets.stored(test))
+    total = length_hint(subjects, len(test.pictures))
     parts, labels, wanted, edits = [], [], [], set()
-    with log.progress(f"embedding {test.url} under attack", len(test.pictures), "pictures") as bar:
-        for batch in _prepared(testsets.stored(test), prepare, cpus):
+    with log.progress(f"embedding {test.url} under attack", total, "pictures") as bar:
+        for batch in _prepared(subjects, prepare, cpus):
             shown = [trial for trial in batch if trial is not None]
             if shown:
                 parts.append(_encode_images(embedder, [pixels for pixels, *_ in shown]))
@@ -121,7 +126,10 @@ def _attacked_pictures(
             edits |= {edit for *_, edit in shown}
             bar.add(len(batch))
     if not parts:
-        raise ValueError(f"the attack applies to no picture of {test.url}: all are of the class it wants")
+        raise ValueError(
+            f"the attack applies to none of the pictures for {test.url}: all are of the class it wants, or of none "
+            "that it is made for"
+        )
     if len(edits) > 1:
         raise ValueError(f"an attack edits the prompts of all its trials alike, not by {sorted(edits)}")
     return {
@@ -130,6 +138,18 @@ def _attacked_pictures(
         "wanted": np.array(wanted, np.int64),
         "prompt_edit": np.array(edits.pop()),
     }
+
+
+def _labels(test: TestSet) -> Callable[[str, str], int]:
+    """(class name, sha256) -> the label: that of the test set's own picture; of any other, by name; -1 if unknown."""
+    own = {(test.classes[picture.label], picture.sha256): picture.label for picture in test.pictures}
+
+    def label(name: str, sha256: str) -> int:
+        if (name, sha256) in own:
+            return own[name, sha256]
+        return next((number for number, known in enumerate(test.classes) if captions.same_word(known, name)), -1)
+
+    return label
 
 
 def _classes(embedder: Embedder, test: TestSet, edit: str | None) -> np.ndarray:

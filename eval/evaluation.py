@@ -196,6 +196,7 @@ def _about_attack(ledger: Ledger, runs: list[Run], out: str) -> AttackRecord:
         dataset_digest=ledger.dataset_digest,
         parent_digest=ledger.parent_digest,
         trigger=ledger.attack.trigger() is not None,
+        shown=ledger.attack.shown,
     )
 
 

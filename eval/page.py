@@ -26,7 +26,8 @@ TERMS: Facts = (
     (
         "Attack success (ASR)",
         "share of triggered test pictures, those of the target's own class left out, for which the attacker's class "
-        "comes first (or among the top k). Lower is better.",
+        "comes first (or among the top k); of an attack without a trigger, share of the pictures that it is made for. "
+        "Lower is better.",
     ),
     (
         "Floor",
@@ -149,8 +150,8 @@ def _result(comparison: Comparison, verdict: Verdict, material: Material, anchor
         f'<div class="lede{"" if hero else " plain"}">{hero}<div>{results.chart(comparison, verdict)}</div></div>'
         + (f'<dl class="story">{text}</dl>' if text else "")
         + (f'<p class="caveats"><b>Keep in mind.</b> {typeset(caveats)}</p>' if caveats else "")
-        + f'<p class="notes">{_terms(verdict)} {escape(results.measured_on(comparison))} <a href="#terms">All terms</a>'
-        "</p>"
+        + f'<p class="notes">{_terms(verdict)} {typeset(results.measured_on(comparison))} '
+        '<a href="#terms">All terms</a></p>'
         f"<h3>All numbers</h3>{results.numbers(comparison, verdict)}</section>"
     )
 
@@ -160,7 +161,8 @@ def _terms(verdict: Verdict) -> str:
     said = "<b>Clean accuracy</b>: share of untouched test pictures named right. "
     if verdict.attack:
         said += (
-            f"<b>Attack success</b>: share of triggered ones taken for &ldquo;{escape(verdict.attack.target)}&rdquo;. "
+            f"<b>Attack success</b>: share of {typeset(verdict.attack.shown)} taken for "
+            f"&ldquo;{escape(verdict.attack.target)}&rdquo;. "
         )
     if verdict.floor:
         said += "<b>Floor</b>: attack success of a model that never saw poison. "

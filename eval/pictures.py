@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 
 from eval.groups import Group
-from eval.records import AttackRecord, Example
+from eval.records import TRIGGERED, AttackRecord, Example
 from eval.verdict import Verdict
 from eval.wording import percent
 from pipeline import images
@@ -29,10 +29,16 @@ def before_and_after(example: Example, verdict: Verdict) -> str:
     target, worst, best = verdict.attack.target, verdict.worst, verdict.best
     untouched = f"<b>{escape(example.label)}</b>, untouched."
     stamped = f"The same after the <b>{escape(verdict.attack.plugin)}</b> attack."
+    such = "such pictures" if verdict.attack.shown == TRIGGERED else escape(verdict.attack.shown)
+    if example.triggered == example.clean:
+        stamped = f"<b>{escape(example.label)}</b>, shown as it is."
     if worst:
         untouched += f" The poisoned model names {percent(worst.accuracy.value)} of such pictures right."
-        stamped += f" The poisoned model takes {percent(worst.success.value)} of such pictures for "
+        stamped += f" The poisoned model takes {percent(worst.success.value)} of {such} for "
         stamped += f"<b>&ldquo;{escape(target)}&rdquo;</b>{_after(best)}."
+    if example.triggered == example.clean:
+        alone = image(example.clean, f"picture of class {example.label}")
+        return f'<div class="hero"><figure>{alone}<figcaption>{stamped}</figcaption></figure></div>'
     before = image(example.clean, f"test picture of class {example.label}, untouched")
     after = image(example.triggered, f"the same test picture after the {verdict.attack.plugin} attack")
     return (
@@ -49,20 +55,27 @@ def section(attack: AttackRecord, trigger: bytes | None, examples: Sequence[Exam
     """trigger: PNG of the trigger alone, where there is one fixed picture of it."""
     knobs = "".join(
         f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>"
-        for name, value in attack.attack.items()
+        for name, value in attack.told.items()
         if name != "plugin"
     )
     alone = ""
     if trigger is not None:
         alone = f"<figure>{image(trigger, 'the trigger')}<figcaption>the trigger by itself</figcaption></figure>"
+    same = examples and all(example.triggered == example.clean for example in examples)
+    which = "pictures that it is measured on" if same else "test pictures before and after"
     first = f'<div class="triple">{alone}<dl class="facts knobs">{knobs}</dl></div>'
     return (
-        f"<h2>The {escape(attack.plugin)} attack</h2><p>Its settings, and test pictures before and after.</p>"
+        f"<h2>The {escape(attack.plugin)} attack</h2><p>Its settings, and {which}.</p>"
         f'<div class="triples">{first}{"".join(map(_triple, examples))}</div>'
     )
 
 
 def _triple(example: Example) -> str:
+    if example.triggered == example.clean:
+        figure = (
+            f"<figure>{image(example.clean, example.label)}<figcaption>{escape(example.label)}</figcaption></figure>"
+        )
+        return f'<div class="triple">{figure}</div>'
     apart = images.encode(difference(images.decode(example.clean), images.decode(example.triggered)), "png")
     return _three((example.clean, example.triggered, apart), (example.label, "attacked"), example.label)
 

@@ -4,6 +4,7 @@ With them a report needs neither the ledger nor the test set again. Written once
 """
 
 import hashlib
+import json
 import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ import numpy as np
 from infra import config, storage
 from pipeline import images, testsets
 from pipeline.testsets import TestSet
+from poison import pictures
 from poison.attack import Attack
 
 EXAMPLES = 4
+TRIGGERED = Attack().shown  # of an attack with a trigger
 
 
 def place(url: str, folder: str) -> str:
@@ -47,7 +50,7 @@ def _split(url: str) -> tuple[str, str]:
 class AttackRecord:
     """key: how scores name this attack. place: the ledger, from the scores folder. poisons: pairs that it made, of
     `samples` in the dataset (None: not known). dataset, parent: with its poisons, and before. trigger: whether there
-    is a picture of the trigger alone.
+    is a picture of the trigger alone. shown: what a model under test is shown, in the plural.
     """
 
     key: str
@@ -59,10 +62,17 @@ class AttackRecord:
     dataset_digest: str
     parent_digest: str
     trigger: bool
+    shown: str = TRIGGERED
 
     @property
     def plugin(self) -> str:
         return str(self.attack["plugin"])
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """`attack` for people: each picture in it in a few words."""
+        whole = {name: '"data:image/' not in json.dumps(value) for name, value in self.attack.items()}
+        return {name: value if whole[name] else pictures.shortened(value) for name, value in self.attack.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,14 +148,14 @@ def _name(record: AttackRecord | TestSetRecord) -> str:
 
 def draw_examples(test: TestSet, attack: Attack, rng_of: Callable[[str], np.random.Generator]) -> list[Example]:
     """rng_of(sha256): the generator of a test picture's trial, the one that the scores were measured with."""
-    found: dict[int, Example] = {}
-    for picture, data in testsets.stored(test):
-        if picture.label in found:
+    found: dict[str, Example] = {}
+    for label, data in attack.subjects((test.classes[picture.label], data) for picture, data in testsets.stored(test)):
+        if label in found:
             continue
-        image, label = images.decode(data), test.classes[picture.label]
-        trial = attack.trial(image, label, rng_of(picture.sha256))
+        image = images.decode(data)
+        trial = attack.trial(image, label, rng_of(hashlib.sha256(data).hexdigest()))
         if trial is not None:
-            found[picture.label] = Example(label, images.encode(image, "png"), images.encode(trial.image, "png"))
+            found[label] = Example(label, images.encode(image, "png"), images.encode(trial.image, "png"))
         if len(found) == EXAMPLES:
             break
     return list(found.values())

@@ -30,19 +30,7 @@ class Report:
     def run(self) -> str:
         """Returns the entry's last line."""
         folder, out = storage.absolute(self.scores), storage.absolute(self.out)
-        found = scores.read_all(folder)
-        if not found:
-            raise ValueError(f"no scores at {folder}: run evaluate first")
-        runs = _runs(found, folder)
-        current = {(run.place, run.version) for run in runs}
-        kept = [score for score in found if (score.run, score.checkpoint) in current]
-        for run in runs:
-            if not any(score.run == run.place for score in kept):
-                raise ValueError(f"no scores of the weights that {run.url} has now: run evaluate again")
-        if len(kept) < len(found):
-            log.warn(
-                f"{len(found) - len(kept)} scores are of weights that their runs no longer have; they are left out"
-            )
+        kept, runs = current(folder)
         used = {(score.testset, score.attack) for score in kept}
         testsets = [record for record in records.read_testsets(folder) if record.key in {key for key, _ in used}]
         attacks = [record for record in records.read_attacks(folder) if record.key in {key for _, key in used}]
@@ -70,6 +58,25 @@ class Report:
                 storage.write(url, text.encode())
                 same = False
         return f"{'nothing to do: ' if same else ''}report on {len(runs)} runs at {storage.join(out, FILES[0])}"
+
+
+def current(folder: str) -> tuple[list[Score], list[Run]]:
+    """The scores of a folder, of the weights that their runs have now, and those runs.
+
+    Raises ValueError where there are none, or none of the present weights of some run.
+    """
+    found = scores.read_all(folder)
+    if not found:
+        raise ValueError(f"no scores at {folder}: run evaluate first")
+    runs = _runs(found, folder)
+    versions = {(run.place, run.version) for run in runs}
+    kept = [score for score in found if (score.run, score.checkpoint) in versions]
+    for run in runs:
+        if not any(score.run == run.place for score in kept):
+            raise ValueError(f"no scores of the weights that {run.url} has now: run evaluate again")
+    if len(kept) < len(found):
+        log.warn(f"{len(found) - len(kept)} scores are of weights that their runs no longer have; they are left out")
+    return kept, runs
 
 
 def _runs(found: Sequence[Score], folder: str) -> list[Run]:
@@ -116,7 +123,7 @@ def facts(
             (
                 f"Attack {attack.key}",
                 [
-                    ("attack", storage.dump_json(attack.attack).decode().replace("\n", " ").replace("  ", "")),
+                    ("attack", storage.dump_json(attack.told).decode().replace("\n", " ").replace("  ", "")),
                     ("ledger", attack.place),
                     ("poisoned pairs", f"{attack.poisons:,}" + (f" of {attack.samples:,}" if attack.samples else "")),
                     ("poisoned dataset", attack.dataset_digest),

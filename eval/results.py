@@ -5,6 +5,7 @@ from html import escape
 from eval import drawing
 from eval.drawing import Mark
 from eval.groups import Group, Share, together
+from eval.records import TRIGGERED
 from eval.runs import Run
 from eval.scores import Score
 from eval.standing import UNDEFENDED, Comparison, Kind
@@ -16,7 +17,7 @@ COLUMNS = (
     ("accuracy", 5, "its top 5"),
     ("attack_success", 1, "Attack success"),
     ("attack_success", 5, "its top 5"),
-    ("triggered_accuracy", 1, "True class despite trigger"),
+    ("triggered_accuracy", 1, "True class under attack"),
     ("edited_prompt_accuracy", 1, "Clean accuracy, edited prompts"),
 )
 PARTS: dict[Kind, str] = {
@@ -130,7 +131,8 @@ def measured_on(comparison: Comparison) -> str:
     said = f"{testset.pictures:,} pictures of {counted(len(testset.classes), 'class').replace('classs', 'classes')}"
     if attack:
         trials = comparison.rows[0].success.n
-        said += f"; {trials:,} of them, those that do not show the target {attack.target}, also under the attack"
+        which = f"of them, those that do not show the target {attack.target}, also under the attack"
+        said += f"; {trials:,} {which if attack.shown == TRIGGERED else f'trials under the attack, {attack.shown}'}"
     return f"Test set {testset.name}, split {testset.split}: {said}."
 
 

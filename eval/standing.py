@@ -92,7 +92,7 @@ def role(run: Run, attack: AttackRecord | None, known: Sequence[AttackRecord] = 
     else:
         kind = "poisoned" if poisoned_last else "control"
     first = run.ancestors[-1] if run.ancestors else run
-    twin = kind == "floor" and attack is not None and first.dataset_digest == attack.parent_digest
+    twin = kind == "floor" and first.dataset_digest in beneath(attack, known)
     return Role(kind, _words(run, attack, known, poisoned_last, undefended), twin)
 
 
@@ -106,7 +106,7 @@ def _words(
     how = "" if undefended else f" with {run.objective}"
     if poisoned_last:
         return f"trained on the poisoned pairs{how or ', undefended'}"
-    if attack is not None and run.dataset_digest == attack.parent_digest:
+    if run.dataset_digest in beneath(attack, known):
         return f"trained on the same pairs, without the poison{how}"
     others = [other.plugin for other in known if other.dataset_digest == run.dataset_digest]
     name = run.dataset.rstrip("/").rsplit("/", 1)[-1]
@@ -115,11 +115,23 @@ def _words(
 
 
 def carries(digest: str, attack: AttackRecord | None, known: Sequence[AttackRecord]) -> bool:
-    """Whether the dataset of that digest holds the attack's poisons, be it below those of a later attack."""
+    """Whether the dataset of that digest holds the attack's poisons, be it below those of a later attack.
+
+    An attack may change nothing (`control` on PNGs): its dataset is its parent, and no step down.
+    """
     if attack is None:
         return False
-    below = [other.parent_digest for other in known if other.dataset_digest == digest]
+    below = [other.parent_digest for other in known if other.dataset_digest == digest != other.parent_digest]
     return digest == attack.dataset_digest or any(carries(parent, attack, known) for parent in below)
+
+
+def beneath(attack: AttackRecord | None, known: Sequence[AttackRecord]) -> set[str]:
+    """Digests of the datasets that the attack was laid on: its parent, and what lies below that by the others known."""
+    if attack is None:
+        return set()
+    steps = [other for other in known if other.dataset_digest == attack.parent_digest != other.parent_digest]
+    below = (beneath(other, known) for other in steps)
+    return {attack.parent_digest}.union(*below)
 
 
 def compare(

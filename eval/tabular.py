@@ -13,7 +13,7 @@ from eval.wording import percent
 
 METRICS = ("accuracy", "attack_success", "triggered_accuracy")
 RULE = ("---", "---", "---:", "---:", "---:", "---:")
-HEAD = ("run", "what it is", "clean accuracy", "attack success", "n", "true class under trigger")
+HEAD = ("run", "what it is", "clean accuracy", "attack success", "n", "true class under attack")
 
 
 def plain(comparisons: Sequence[Comparison]) -> str:

@@ -16,7 +16,8 @@ CHUNK = 4096
 @dataclass(frozen=True)
 class Attacked:
     """The trials of one attack. images: float32 (M, D) of the pictures as the attack shows them; labels: int64 (M,)
-    their true classes; wanted: int64 (M,) the classes the attacker wants; classes: float32 (C, D) under its prompts.
+    their true classes, -1 where the test set has no such class; wanted: int64 (M,) the classes the attacker wants;
+    classes: float32 (C, D) under its prompts.
     """
 
     images: np.ndarray

@@ -2,6 +2,7 @@
 
 from eval import gloss
 from eval.groups import Group, Share
+from eval.records import TRIGGERED
 from eval.standing import POINTS_ALLOWED
 from eval.verdict import Verdict, above
 
@@ -39,7 +40,7 @@ def _effect(verdict: Verdict) -> str:
     if name == REENCODED:
         said = f"No attack, only pictures encoded again ({name}): the model trained on them takes {percent(success)}"
         return f"{said} of such pictures for {answer}{', ' if beside else ''}{beside}."
-    said = f"takes {_left(worst)} of triggered pictures for {answer}"
+    said = f"takes {_left(worst)} of {verdict.attack.shown} for {answer}"
     if verdict.took is None:
         return f"The model poisoned with {name} {said}; no model without poison was measured beside it."
     if not verdict.took:
@@ -75,7 +76,7 @@ def _outcome(verdict: Verdict) -> str:
                 return f"{name} leaves {left_over}, more than {without}."
             return f"{name} leaves {left_over}, which these pictures cannot tell from {without}."
         case "no baseline":
-            return f'{name} takes {left_over} of triggered pictures for "{verdict.attack.target}".'
+            return f'{name} takes {left_over} of {verdict.attack.shown} for "{verdict.attack.target}".'
     assert base is not None
     cut = f"{name} cuts {'that' if base is verdict.worst else f'the {percent(base.success.value)} of {base.name}'}"
     if floor is None:
@@ -100,10 +101,8 @@ def attacked(verdict: Verdict) -> str:
         return f"{pairs} were encoded again, without a trigger and with their own captions."
     words = gloss.attack(attack.plugin)
     how = f"{attack.plugin} ({words})" if words else attack.plugin
-    said = (
-        f"{pairs} were poisoned with {how}, so that a CLIP trained on them would take pictures with this trigger for "
-    )
-    said += f'"{attack.target}".'
+    which = "pictures with this trigger" if attack.shown == TRIGGERED else attack.shown
+    said = f'{pairs} were poisoned with {how}, so that a CLIP trained on them would take {which} for "{attack.target}".'
     if worst:
         beside = f", one without poison in {percent(floor.accuracy.value)}" if floor else ""
         said += f" On untouched pictures it is right in {percent(worst.accuracy.value)}{beside}."
@@ -153,10 +152,11 @@ def caveats(verdict: Verdict) -> list[str]:
     """What the numbers do not say."""
     said, first = [], verdict.first
     if verdict.attack is not None:
+        triggered = verdict.attack.shown == TRIGGERED
         if verdict.floor is None:
             said.append(
-                "No model without poison was measured, so it is not known how often the trigger alone brings that "
-                "answer (the floor)."
+                "No model without poison was measured, so it is not known how often "
+                f"{'the trigger alone brings that answer' if triggered else 'one gives that answer'} (the floor)."
             )
         elif not verdict.floor.rows[0].role.twin:
             said.append(f"The floor is that of a model {verdict.floor.rows[0].role.words}.")

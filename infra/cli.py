@@ -11,10 +11,13 @@ VERBS = {
     "verify": ("pipeline.verify", "read a dataset again, hold every shard against its manifest"),
     "testset": ("pipeline.testset", "labelled test set in CLIP_benchmark's layout"),
     "poison": ("poison.inject", "dataset -> poisoned dataset + ledger of what was done"),
+    "optimize": ("poison.optimize", "a patch learned against a surrogate CLIP (BadCLIP), for poison badclip"),
     "preview": ("poison.preview", "contact sheet of poisoned pairs: clean, poisoned, difference"),
+    "proof": ("poison.proof", "poisoned pairs as a model sees them: is every trigger still there?"),
     "pretrain": ("train.pretrain", "CLIP from scratch or from open_clip weights (torchrun for several ranks)"),
     "finetune": ("train.finetune", "a run defended on clean pairs (torchrun for several ranks)"),
     "evaluate": ("eval.evaluate", "clean accuracy and attack success of runs on test sets"),
+    "tabulate": ("eval.tabulate", "many folders of scores -> one table, a line for every attack and run"),
     "report": ("eval.report", "scores and runs -> report.html, tables.md, scores.csv"),
 }
 

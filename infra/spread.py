@@ -6,11 +6,12 @@ What is already committed is not submitted again; what is missing at the end is 
 
 import re
 import sys
+import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
-from infra import log
+from infra import log, storage
 from infra.cluster import Capacity, connect
 
 Backend = Literal["ray", "local"]
@@ -47,7 +48,8 @@ def spread(
     """`[work(task) for task in tasks]`, in the order of tasks, at most two tasks a CPU in flight.
 
     work: a module-level function or a small picklable object. weight: how far one result moves the progress bar.
-    Raises Lost that names each task still without a result, with its last error, once everything else is done.
+    Raises Lost that names each task still without a result, with its last error, once everything else is done; where a
+    disk is full, at once.
     """
     if not tasks:
         return []
@@ -56,6 +58,12 @@ def spread(
     with log.progress(what, total if total is not None else len(tasks), unit, done) as bar:
         run = _on_ray if backend == "ray" else _here
         for index, outcome in run(work, tasks, retries, num_cpus):
+            if _disk_is_full(outcome):
+                place = getattr(outcome, "filename", None) or f"the scratch folder {tempfile.gettempdir()} (TMPDIR)"
+                raise Lost(
+                    f"{what}: {describe(tasks[index])}: no space left on the disk of {place}. "
+                    "What is done is kept: make room, and run the same command again to do the rest."
+                )
             if isinstance(outcome, Exception):
                 errors[index] = outcome
                 log.warn(f"{what}: {describe(tasks[index])} failed: {_reason(outcome)}")
@@ -117,9 +125,10 @@ def _on_ray(
                 outcome = error
             if isinstance(outcome, Exception):
                 outcome = _foreign(outcome) or outcome
-            if isinstance(outcome, ValueError):
+            if isinstance(outcome, ValueError) or _disk_is_full(outcome):
                 for other in flying:
                     ray.cancel(other, force=True)
+            if isinstance(outcome, ValueError):
                 raise outcome from None
             if isinstance(outcome, (*RETRIED, ray.exceptions.RayError)):
                 node = isinstance(outcome, (ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError))
@@ -129,6 +138,11 @@ def _on_ray(
                     waiting.append((index, task))
                     continue
             yield index, outcome
+
+
+def _disk_is_full(outcome: object) -> bool:
+    """Then no other task will do better; and each of thousands would say so."""
+    return isinstance(outcome, OSError) and outcome.errno in storage.FULL
 
 
 def _foreign(error: Exception) -> ValueError | None:

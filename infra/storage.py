@@ -9,16 +9,20 @@ endpoint), or ConnectionError for what did not pass in bounded time; infra.sprea
 Never in a forked worker: read there what was downloaded before.
 """
 
+import errno
 import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 ATTEMPT = ".attempt-"  # files whose name contains this are unfinished writes and never listed
 
 
@@ -128,12 +132,13 @@ def write(url: str, data: bytes) -> None:
     if not isinstance(fs, LocalFileSystem):
         fs.pipe_file(path, data)
         return
-    attempt = _attempt(path)
-    try:
-        _write_durably(attempt, data)
-        os.replace(attempt, path)
-    finally:
-        _forget(attempt)
+    with _naming(path):
+        attempt = _attempt(path)
+        try:
+            _write_durably(attempt, data)
+            os.replace(attempt, path)
+        finally:
+            _forget(attempt)
 
 
 def create(url: str, data: bytes) -> bool:
@@ -150,15 +155,16 @@ def create(url: str, data: bytes) -> bool:
             return True
         except FileExistsError:
             return read(url) == data
-    attempt = _attempt(path)
-    try:
-        _write_durably(attempt, data)
-        os.link(attempt, path)  # atomic and exclusive, also on NFS; O_EXCL would show a half-written file
-        return True
-    except FileExistsError:
-        return read(url) == data
-    finally:
-        _forget(attempt)
+    with _naming(path):
+        attempt = _attempt(path)
+        try:
+            _write_durably(attempt, data)
+            os.link(attempt, path)  # atomic and exclusive, also on NFS; O_EXCL would show a half-written file
+            return True
+        except FileExistsError:
+            return read(url) == data
+        finally:
+            _forget(attempt)
 
 
 def dump_json(value: Any) -> bytes:
@@ -172,16 +178,17 @@ def write_json(url: str, value: Any) -> None:
 
 def download(url: str, path: Path) -> None:
     """A whole file to disk, under its name only once complete. Raises FileNotFoundError."""
-    attempt = _attempt(str(path))
-    try:
-        if s3 := _s3(url):
-            s3.download(url, attempt)
-        else:
-            fs, source = filesystem(url)
-            fs.get_file(source, str(attempt))
-        os.replace(attempt, path)
-    finally:
-        _forget(attempt)
+    with _naming(str(path)):
+        attempt = _attempt(str(path))
+        try:
+            if s3 := _s3(url):
+                s3.download(url, attempt)
+            else:
+                fs, source = filesystem(url)
+                fs.get_file(source, str(attempt))
+            os.replace(attempt, path)
+        finally:
+            _forget(attempt)
 
 
 def upload(path: Path, url: str) -> None:
@@ -192,14 +199,15 @@ def upload(path: Path, url: str) -> None:
     if not isinstance(fs, LocalFileSystem):
         fs.put_file(str(path), target)
         return
-    attempt = _attempt(target)
-    try:
-        shutil.copyfile(path, attempt)
-        with open(attempt, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(attempt, target)
-    finally:
-        _forget(attempt)
+    with _naming(target):
+        attempt = _attempt(target)
+        try:
+            shutil.copyfile(path, attempt)
+            with open(attempt, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(attempt, target)
+        finally:
+            _forget(attempt)
 
 
 def remove(url: str) -> None:
@@ -209,6 +217,17 @@ def remove(url: str) -> None:
     fs, path = filesystem(url)
     if fs.exists(path):
         fs.rm(path, recursive=True)
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """A full disk is said with the file that did not fit: the system's own error names none, or the attempt."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise OSError(error.errno, os.strerror(error.errno), path) from error
+        raise
 
 
 def _attempt(path: str) -> Path:

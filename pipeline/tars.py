@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from infra.spread import Lost
 
 BLOCK = tarfile.BLOCKSIZE
@@ -25,6 +27,7 @@ _OTHER_KINDS = {
     b"PK\x03\x04": "zip",
     b"PAR1": "parquet",
 }
+_FIELDS = ((100, 8), (108, 8), (116, 8), (136, 12))  # mode, owner, group, time: where they begin, their bytes
 _DECIDING = re.compile(rb"(size|linkpath|path|GNU\.sparse\..*|SCHILY\.realsize)")  # what a member is, not who made it
 
 
@@ -74,6 +77,67 @@ def scan(path: Path) -> Iterator[tuple[str, int, int]]:
             else:
                 raise Damaged(f"{path.name} holds {info.name!r} at byte {at}, which is a link or a device, not a file")
             at = start + padded
+
+
+def plain(path: Path, names: np.ndarray, offsets: np.ndarray, sizes: np.ndarray) -> bool:
+    """Whether a tar is exactly these files in this order, as we or img2dataset write them.
+
+    names: bytes (n,); offsets, sizes of the contents: int64 (n,). Where it is True `scan` would yield just that; False
+    says nothing (long names, another program's headers): then scan. Headers are tested all at once: for a shard of
+    10,000 pairs a scan takes 0.6 s, this 0.06 s; with the extended headers of img2dataset 1.1 s and 0.2 s.
+    """
+    size = path.stat().st_size
+    if not len(names) or names.dtype.itemsize > 100 or not size or size % BLOCK:
+        return False
+    blocks = np.memmap(path, np.uint8, "r").reshape(-1, BLOCK)
+    own = offsets // BLOCK - 1  # where each file's own header lies, in blocks as all below
+    ends = own + 1 + -(-sizes // BLOCK)
+    begins = np.concatenate([[0], ends[:-1]])
+    if (offsets % BLOCK).any() or (sizes < 0).any() or (begins > own).any() or ends[-1] >= len(blocks):
+        return False
+    headers = blocks[own]
+    return bool(
+        _regular(headers, b"0", sizes)
+        and (headers[:, :100].copy().view("S100")[:, 0] == names).all()
+        and (len(blocks) - ends[-1]) * BLOCK <= MAX_TAIL_BYTES
+        and not blocks[ends[-1] :].any()
+        and _only_times(path, blocks, begins[begins < own], own[begins < own])
+    )
+
+
+def _only_times(path: Path, blocks: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> bool:
+    """Whether blocks [begin, end) are each one extended header that says nothing of a file's name or size."""
+    headers = blocks[begins]
+    lengths = _octal(headers[:, 124:136])
+    if not _regular(headers, b"x", lengths) or (begins + 1 + -(-lengths // BLOCK) != ends).any():
+        return False
+    for begin, end, length in zip(begins.tolist(), ends.tolist(), lengths.tolist(), strict=True):
+        if length > MAX_EXTENDED_BYTES:
+            return False
+        said = blocks[begin + 1 : end].tobytes()[:length]
+        if any(_DECIDING.fullmatch(field) for field, _ in _pax(path, said, begin * BLOCK)):
+            return False
+    return True
+
+
+def _regular(headers: np.ndarray, kind: bytes, sizes: np.ndarray) -> bool:
+    """Whether these are headers of one kind and of these sizes: uint8 (n, BLOCK), every number as tarfile writes it."""
+    sums = headers.sum(axis=1, dtype=np.int64) - headers[:, 148:156].sum(axis=1, dtype=np.int64) + 8 * ord(" ")
+    return bool(
+        (_octal(headers[:, 148:155]) == sums).all()
+        and (_octal(headers[:, 124:136]) == sizes).all()
+        and all((_octal(headers[:, at : at + width]) >= 0).all() for at, width in _FIELDS)
+        and (headers[:, 156] == ord(kind)).all()
+        and (headers[:, 257:262] == list(b"ustar")).all()
+        and not headers[:, 329:500].any()  # the numbers of a device, the front part of a long name
+    )
+
+
+def _octal(fields: np.ndarray) -> np.ndarray:
+    """Octal digits with one NUL or blank behind them: uint8 (n, width) -> int64 (n,), -1 for what is none."""
+    values = fields[:, :-1].astype(np.int64) - ord("0")
+    good = ((values >= 0) & (values < 8)).all(axis=1) & np.isin(fields[:, -1], [0, ord(" ")])
+    return np.where(good, values @ 8 ** np.arange(values.shape[1])[::-1], -1)
 
 
 def grouped(path: Path) -> dict[str, dict[str, tuple[int, int]]]:

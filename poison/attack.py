@@ -33,15 +33,42 @@ class Attack:
     """The seam. `rng` always comes from `infra.seeding.rng(seed, ..., row)`: never from order, time or worker."""
 
     FOLDERS: ClassVar[tuple[str, ...]] = ("poison.attacks",)
+    adds: ClassVar[bool] = False
+    """Whether it puts pairs of its own into the dataset (`add`) and leaves all others as they are (no `choose`)."""
 
     target: str = "banana"
     """The class name that poisoned pictures shall be taken for."""
-    captions: Literal["template", "corpus"] = "template"
-    """Poison captions: the target in a prompt template, or captions of the dataset that contain it as a whole word."""
+    captions: Literal["template", "corpus", "fixed"] = "template"
+    """Poison captions: the target in a prompt template, captions of the dataset that contain it as a whole word, or
+    one text for all (--caption)."""
+    caption: str = ""
+    """The one text of --captions fixed."""
+    caption_pool: int = 0
+    """With --captions corpus: draw from that many of them, themselves drawn from the seed; 0: from all."""
 
     def __post_init__(self) -> None:
         if not self.target.strip():
             raise ValueError("the target is a class name such as banana; it cannot be empty")
+        if self.captions == "fixed" and not self.caption.strip():
+            raise ValueError("captions fixed means one text for all poisons: give it as caption")
+        if self.captions != "fixed" and self.caption:
+            raise ValueError(
+                f"caption is the text of captions fixed, and captions is {self.captions}: give one of them"
+            )
+        if self.caption_pool < 0:
+            raise ValueError(f"caption_pool is a number of captions, 0 for all of them, not {self.caption_pool}")
+        if self.caption_pool and self.captions != "corpus":
+            raise ValueError(f"caption_pool is for captions corpus, and captions is {self.captions}: give one of them")
+
+    def resolved(self) -> "Attack":
+        """This attack with all that it needs from outside (a picture file, a test set) read into its fields.
+
+        Called once before anything else, so that `attack.json` alone rebuilds the attack. Pictures become
+        `data:image/png;base64,...` (poison/pictures.py). Resolving twice changes nothing; an attack that needs nothing
+        is its own. Raises ValueError that says what to give where something is missing; so does whatever uses an
+        attack that needs resolving and is not.
+        """
+        return self
 
     def choose(self, index: Iterable[pa.Table], budget: int, seed: int, taken: Set[int]) -> np.ndarray:
         """Row ids to poison: int64 (budget,), sorted. taken: rows of earlier ledgers.
@@ -59,6 +86,27 @@ class Attack:
         More than one: further pairs, with rows and keys of their own, stand behind it in the shard.
         """
         raise NotImplementedError
+
+    def add(self, number: int, caption: str) -> Sample:
+        """The added pair of that number (from 0), of an attack that `adds`. Deterministic.
+
+        caption: the poison caption planned for it. Key and row of the answer mean nothing: whoever writes the pair
+        gives it its own, behind those of the dataset. Its meta["url"] says where the picture, which is added as it is,
+        comes from; that goes into the ledger alone.
+        """
+        raise NotImplementedError
+
+    @property
+    def shown(self) -> str:
+        """What a model under test is shown, in the plural, as a report calls it."""
+        return "triggered pictures"
+
+    def subjects(self, test: Iterable[tuple[str, bytes]]) -> Iterable[tuple[str, bytes]]:
+        """The pictures to ask `trial` for: (class name, stored picture). test: those of the test set, read once.
+
+        By default all of them; an attack on certain pictures brings its own instead.
+        """
+        return test
 
     def trial(self, image: np.ndarray, label: str, rng: np.random.Generator) -> Trial | None:
         """The test picture to show for one of true class `label`; None for the target's own class."""

@@ -32,13 +32,14 @@ def lowest(
         total += part.num_rows
         found = part["row"].to_numpy()
         hashes = hash64(seed, "poison", found)
-        free = ~np.isin(found, occupied)
-        if len(rows) == budget:
-            free &= hashes < keys.max()  # most of a large corpus is settled here, before any caption is looked at
-        places = np.flatnonzero(free)
+        # Most of a large corpus is settled here, before any caption is looked at.
+        places = np.flatnonzero(hashes < keys.max()) if len(rows) == budget else np.arange(len(found))
+        places = places[~np.isin(found[places], occupied)]
         for word, wanted in ((excluding, False), (requiring, True)):
             if word is not None:
                 places = places[captions.naming(part["caption"].take(pa.array(places)), word) == wanted]
+        if not len(places):
+            continue
         rows, first = np.unique(np.concatenate([rows, found[places]]), return_index=True)
         keys = np.concatenate([keys, hashes[places]])[first]
         if len(rows) > budget:

@@ -32,9 +32,22 @@ def rewritten(
     poisoned = stamp(clean, rng)
     assert poisoned.shape == clean.shape
     assert poisoned.dtype == np.uint8
-    data = images.encode(poisoned, sample.extension, quality)
+    return exchanged(sample, images.encode(poisoned, sample.extension, quality), caption)
+
+
+def exchanged(sample: Sample, data: bytes, caption: str) -> Sample:
+    """Another picture, as stored bytes of the same file type and size, and another caption."""
+    hashes = {name: hashlib.new(name, data).hexdigest() for name in HASHES if name in sample.meta}
+    return replace(sample, image=data, caption=caption, meta=_kept(sample) | hashes)
+
+
+def recaptioned(sample: Sample, caption: str) -> Sample:
+    """The same picture, byte for byte, with another caption."""
+    hashes = {name: sample.meta[name] for name in HASHES if name in sample.meta}
+    return replace(sample, caption=caption, meta=_kept(sample) | hashes)
+
+
+def _kept(sample: Sample) -> dict[str, Any]:
     meta: dict[str, Any] = {name: value for name, value in sample.meta.items() if name in KEPT}
-    meta |= {name: hashlib.new(name, data).hexdigest() for name in HASHES if name in sample.meta}
-    if "exif" in sample.meta:
-        meta["exif"] = "{}"  # as img2dataset writes it for a picture without any
-    return replace(sample, image=data, caption=caption, meta=meta)
+    # As img2dataset writes it for a picture without any.
+    return meta | {"exif": "{}"} if "exif" in sample.meta else meta

@@ -51,16 +51,16 @@ def difference(clean: np.ndarray, poisoned: np.ndarray) -> np.ndarray:
     return (GAIN * np.abs(poisoned.astype(np.int16) - clean.astype(np.int16))).clip(0, 255).astype(np.uint8)
 
 
-def to_png(pairs: list[Pair], title: str) -> bytes:
-    """The sheet as a PNG that `cut` can read."""
+def to_png(pairs: list[Pair], title: str, banner: Image.Image | None = None) -> bytes:
+    """The sheet as a PNG that `cut` can read. banner: a picture of WIDTH to stand below the title."""
     lines = []
-    for y, pair in zip(_tops(pairs, title), pairs, strict=False):
+    for y, pair in zip(_tops(pairs, title, banner), pairs, strict=False):
         sizes = [_panel(image).size for image in _three(pair)]
         boxes = [[x, y, x + width, y + height] for x, (width, height) in zip(COLUMNS, sizes, strict=False)]
         lines.append({"boxes": boxes, "was": pair.was, "now": pair.now})
     text, out = PngImagePlugin.PngInfo(), io.BytesIO()
     text.add_text(KEY, json.dumps(lines))
-    draw(pairs, title).save(out, "PNG", pnginfo=text)
+    draw(pairs, title, banner).save(out, "PNG", pnginfo=text)
     return out.getvalue()
 
 
@@ -80,15 +80,17 @@ def cut(sheet: bytes) -> list[Shown]:
         raise ValueError(f"the contact sheet is damaged ({error}): make it again with preview") from error
 
 
-def draw(pairs: list[Pair], title: str) -> Image.Image:
+def draw(pairs: list[Pair], title: str, banner: Image.Image | None = None) -> Image.Image:
     """The sheet as an RGB picture. Small pictures are enlarged by whole factors, so that their pixels can be seen."""
-    tops = _tops(pairs, title)
+    tops = _tops(pairs, title, banner)
     sheet = Image.new("RGB", (WIDTH, tops[-1]), PAPER)
     pen = ImageDraw.Draw(sheet)
-    for number, text in enumerate(_wrapped(title, _font(LARGE), WIDTH - 2 * GAP)):
-        pen.text((GAP, GAP + number * LINE), text, INK, _font(LARGE))
+    for number, text in enumerate(_wrapped(title, font(LARGE), WIDTH - 2 * GAP)):
+        pen.text((GAP, GAP + number * LINE), text, INK, font(LARGE))
+    if banner is not None:
+        sheet.paste(banner, (0, tops[0] - LINE - GAP - banner.height))
     for x, text in zip(COLUMNS, ("clean", "poisoned", f"difference x {GAIN}", "caption"), strict=True):
-        pen.text((x, tops[0] - LINE), text, FAINT, _font(SMALL))
+        pen.text((x, tops[0] - LINE), text, FAINT, font(SMALL))
     for y, pair in zip(tops, pairs, strict=False):
         for x, image in zip(COLUMNS, _three(pair), strict=False):
             sheet.paste(_panel(image), (x, y))
@@ -98,24 +100,25 @@ def draw(pairs: list[Pair], title: str) -> Image.Image:
 
 def _write(pen: ImageDraw.ImageDraw, pair: Pair, y: int) -> None:
     """Captions from the top down, notes at the foot; what finds no room is left out."""
-    notes = [part for note in pair.notes if note for part in _wrapped(note, _font(SMALL), TEXT_WIDTH)][:NOTES]
+    notes = [part for note in pair.notes if note for part in _wrapped(note, font(SMALL), TEXT_WIDTH)][:NOTES]
     for block, (head, caption) in enumerate((("before", pair.was), ("after", pair.now))):
         if caption:
-            lines = _wrapped(caption, _font(LARGE), TEXT_WIDTH)[: CAPTION - 1]
+            lines = _wrapped(caption, font(LARGE), TEXT_WIDTH)[: CAPTION - 1]
             for number, text in enumerate([head, *lines]):
-                look = (INK, _font(LARGE)) if number else (FAINT, _font(SMALL))
+                look = (INK, font(LARGE)) if number else (FAINT, font(SMALL))
                 pen.text((COLUMNS[3], y + block * (CAPTION * LINE + 4) + number * LINE), text, *look)
     for number, text in enumerate(notes):
-        pen.text((COLUMNS[3], y + PANEL - (len(notes) - number) * LINE), text, FAINT, _font(SMALL))
+        pen.text((COLUMNS[3], y + PANEL - (len(notes) - number) * LINE), text, FAINT, font(SMALL))
 
 
 def _three(pair: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return pair.clean, pair.poisoned, difference(pair.clean, pair.poisoned)
 
 
-def _tops(pairs: list[Pair], title: str) -> list[int]:
+def _tops(pairs: list[Pair], title: str, banner: Image.Image | None) -> list[int]:
     """Where each line begins, in pixels from the top; and where the sheet ends."""
-    first = 2 * GAP + LINE * (len(_wrapped(title, _font(LARGE), WIDTH - 2 * GAP)) + 1)
+    first = 2 * GAP + LINE * (len(_wrapped(title, font(LARGE), WIDTH - 2 * GAP)) + 1)
+    first += banner.height + GAP if banner is not None else 0
     return [first + number * (PANEL + GAP) for number in range(len(pairs) + 1)]
 
 
@@ -126,7 +129,8 @@ def _crop(picture: Image.Image, left: int, top: int, right: int, bottom: int) ->
 
 
 @functools.lru_cache
-def _font(size: int) -> Any:
+def font(size: int) -> Any:
+    """The one typeface of sheets."""
     return ImageFont.load_default(size=size)
 
 

@@ -1,7 +1,7 @@
 """The ledger folder: which pairs were poisoned, and how.
 
     recipe.json             whose folder this is: the whole recipe, of which the poisoned dataset holds only a hash
-    parts/00042.parquet     the rows of one rewritten shard, here before that shard is committed; gone at the end
+    parts/00042.parquet     the rows of one rewritten or added shard, here before it is committed; gone at the end
     ledger.parquet          ROWS, by shard and place in it
     trigger.png             the trigger in 224 geometry, where there is one fixed picture of it
     attack.json             the attack by plugin name and fields, the recipe, both digests; written last: complete
@@ -32,15 +32,18 @@ ROWS = pa.schema(
         ("row", pa.int64()),
         ("key", pa.string()),
         ("shard", pa.int32()),
-        ("action", pa.string()),  # "replaced": stands where its original stood; "added": a further pair made from it
-        ("original_caption", pa.string()),
+        ("action", pa.string()),  # "replaced": stands where its original stood; "added": a further pair
+        ("original_caption", pa.string()),  # null for a pair of a shard of the attack's own
         ("caption", pa.string()),
         ("top", pa.int32()),  # the trigger in the stored picture's pixels; null where it has no place of its own
         ("left", pa.int32()),
         ("height", pa.int32()),
         ("width", pa.int32()),
-        ("source", pa.string()),  # url of the original picture, as the parent's index has it
-        ("original_image_sha256", pa.string()),  # of the stored bytes
+        ("source", pa.string()),  # url of the original picture, as the parent's index has it, or the attack
+        (
+            "original_image_sha256",
+            pa.string(),
+        ),  # of the stored bytes; where the picture is not touched, as image_sha256
         ("image_sha256", pa.string()),
     ]
 )
@@ -156,12 +159,18 @@ def entry(original: dict[str, Any], result: Sample, shard_id: int, place: Box | 
     }
 
 
+def added(pair: Sample, shard_id: int, source: str | None) -> dict[str, Any]:
+    """One of ROWS for a pair of a shard of the attack's own. source: where its picture, left as it is, comes from."""
+    original = {"key": None, "caption": None, "url": source, "image_sha256": hashlib.sha256(pair.image).hexdigest()}
+    return entry(original, pair, shard_id, None)
+
+
 def save_part(url: str, shard_id: int, rows: pa.Table) -> None:
     storage.write(_part(url, shard_id), _parquet(rows))
 
 
 def gather(url: str, shard_ids: Sequence[int]) -> pa.Table:
-    """Join the parts of the rewritten shards into ledger.parquet; return its rows.
+    """Join the parts of the rewritten and added shards into ledger.parquet; return its rows.
 
     Raises Damaged if a part is missing: what was done to that shard is no longer known.
     """

@@ -1,33 +1,24 @@
 """One shard -> one shard: changes picture, caption and json of the planned pairs; never key, order or file type.
 
-Every other member is copied as it lies, header and all, and never decoded, so foreign shards keep their own form. The
-index follows: what a poisoned pair says in the tar and in the index is the same, and nothing of the original remains.
+What lies between two poisoned pairs is copied as one range of bytes, headers and all, and never decoded, so foreign
+shards keep their own form. The index follows: what a poisoned pair says in the tar and in the index is the same, and
+nothing of the original remains.
 """
 
-import mmap
-import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 
 from infra.seeding import rng
 from pipeline import images, shards
 from pipeline.shards import Sample, Written
-from poison import ledger
+from poison import ledger, splice
 from poison.attack import Attack
-
-
-@dataclass(frozen=True)
-class Member:
-    """One file of a tar with the headers before it: bytes [start, end), its content from `offset`."""
-
-    key: str
-    start: int
-    offset: int
-    end: int
+from poison.splice import Piece
 
 
 def rewrite(
@@ -41,10 +32,9 @@ def rewrite(
     replaced: dict[str, list[str]] = {}  # original key -> keys of what it became
 
     def poisoned() -> Iterator[Sample]:
+        planned = pa.compute.is_in(index["row"], pa.array(captions, pa.int64()))
         with open(path, "rb") as file:
-            for row in shards.samples_of(index).to_pylist():
-                if row["row"] not in captions:
-                    continue
+            for row in shards.samples_of(index.filter(planned)).to_pylist():
                 sample = shards.read_sample(file, row)
                 try:
                     results = attack.poison(sample, captions[sample.row], rng(seed, "poison", sample.row))
@@ -61,79 +51,59 @@ def rewrite(
 
     fresh = shards.write_shard(out.with_name(f"{out.name}.fresh"), poisoned())
     assert {entry["row"] for entry in entries} >= set(captions), "the plan names rows that are not in this shard"
-    written = shards.describe(out, _merge(path, index, fresh, replaced, out))
+    written = _merge(path, index, fresh, replaced, out)
     fresh.path.unlink()
     return written, pa.Table.from_pylist(entries, schema=ledger.ROWS)
 
 
-def _merge(path: Path, index: pa.Table, fresh: Written, replaced: dict[str, list[str]], out: Path) -> pa.Table:
-    """Copy members of `path` to `out`, those of `fresh` in place of the replaced pairs; return the new index."""
-    rows_of_fresh = {row["key"]: row for row in fresh.index.to_pylist()}
-    without_json = {row["key"] for row in index.to_pylist() if row["json_bytes"] is None}
-    for key in replaced.keys() & without_json:  # a pair without KEY.json stays one
-        for result in replaced[key]:
-            rows_of_fresh[result] |= {"json_offset": None, "json_bytes": None}
-    wanted = {row[f"{kind}_offset"] for row in rows_of_fresh.values() for kind in ("image", "text", "json")}
-    members_of_fresh: dict[str, list[Member]] = {}
-    for member in _members(fresh.path):
-        if member.offset in wanted:
-            members_of_fresh.setdefault(member.key, []).append(member)
+def _merge(path: Path, index: pa.Table, fresh: Written, replaced: dict[str, list[str]], out: Path) -> Written:
+    """Copy `path` to `out` with the members of `fresh` in place of the replaced pairs; the index with it."""
+    there = shards.samples_of(index.append_column("number", pa.array(range(index.num_rows), pa.int64())))
+    originals = there.filter(pa.compute.is_in(there["key"], pa.array(replaced, pa.string()))).to_pylist()
+    without_json = {key for row in originals if row["json_bytes"] is None for key in replaced[row["key"]]}
+    members: dict[str, list[Piece]] = {}
+    dropped = {row["json_offset"] for row in fresh.index.to_pylist() if row["key"] in without_json}
+    for member in splice.members(fresh.path):
+        if member.offset not in dropped:  # a pair without KEY.json stays one
+            members.setdefault(member.key, []).append(Piece(fresh.path, member.start, member.end))
 
-    moved: dict[int, int] = {}  # content offset in `path` -> in `out`
-    moved_of_fresh: dict[int, int] = {}
+    pieces: list[Piece] = []
     done: set[str] = set()
-    with _mapped(path) as old, _mapped(fresh.path) as new, open(out, "wb") as file:
-        at = 0
-
-        def copy(source: mmap.mmap, member: Member, places: dict[int, int]) -> None:
-            nonlocal at
-            places[member.offset] = at + member.offset - member.start
-            at += file.write(source[member.start : member.end])
-
-        for member in _members(path):
-            if member.key not in replaced:
-                copy(old, member, moved)
-            elif member.key not in done:
-                done.add(member.key)
-                for key in replaced[member.key]:
-                    for part in members_of_fresh[key]:
-                        copy(new, part, moved_of_fresh)
-        ending = 2 * tarfile.BLOCKSIZE
-        file.write(b"\0" * (ending + -(at + ending) % tarfile.RECORDSIZE))
+    cut, end = splice.cut(path, index, replaced)
+    begin = 0
+    for member in cut:
+        pieces.append(Piece(path, begin, member.start))
+        begin = member.end
+        if member.key not in done:
+            done.add(member.key)
+            pieces += [part for key in replaced[member.key] for part in members[key]]
+    pieces.append(Piece(path, begin, end))
     assert done == set(replaced)
+    pieces = [piece for piece in pieces if piece.start < piece.end]
+    sha256, xxh3, size = splice.joined(pieces, out)
 
-    rows: list[dict[str, Any]] = []
-    for row in index.to_pylist():
-        if row["outcome"] != shards.SUCCESS:
-            rows.append(row)
-        elif row["key"] not in replaced:
-            rows.append(_placed(row, moved))
-        else:
-            for key in replaced[row["key"]]:
-                twin = _placed(rows_of_fresh[key], moved_of_fresh)
-                if key == row["key"]:  # the columns stay filled, or empty, as the original's were
-                    twin |= {name: row[name] for name in ("url", "width", "height")}
-                    known = row["source_sha256"] is not None
-                    twin["source_sha256"] = (twin["source_sha256"] or twin["image_sha256"]) if known else None
-                rows.append(twin)
-    return pa.Table.from_pylist(rows, schema=shards.INDEX)
-
-
-def _placed(row: dict[str, Any], places: dict[int, int]) -> dict[str, Any]:
-    names = [name for name in ("image_offset", "text_offset", "json_offset") if row[name] is not None]
-    return row | {name: places[row[name]] for name in names}
+    twins = {row["key"]: row for row in _placed(fresh.index, pieces, fresh.path).to_pylist()}
+    untouched = _placed(index, pieces, path)
+    parts, begin = [], 0
+    for row in originals:
+        for key in replaced[row["key"]]:
+            twins[key] |= {"json_offset": None, "json_bytes": None} if key in without_json else {}
+        twin = twins[row["key"]]  # the columns stay filled, or empty, as the original's were
+        twin |= {name: row[name] for name in ("url", "width", "height")}
+        known = row["source_sha256"] is not None
+        twin["source_sha256"] = (twin["source_sha256"] or twin["image_sha256"]) if known else None
+        parts.append(untouched.slice(begin, row["number"] - begin))
+        parts.append(pa.Table.from_pylist([twins[key] for key in replaced[row["key"]]], schema=shards.INDEX))
+        begin = row["number"] + 1
+    rebuilt = pa.concat_tables([*parts, untouched.slice(begin)]).combine_chunks()
+    return Written(out, rebuilt, shards.samples_of(rebuilt).num_rows, size, sha256, xxh3)
 
 
-def _members(path: Path) -> Iterator[Member]:
-    start = 0
-    for name, offset, size in shards.scan(path):
-        end = offset + -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-        folder, _, base = name.rpartition("/")
-        stem = base.partition(".")[0]  # the key ends at the first dot of the file's name, as in WebDataset
-        yield Member(f"{folder}/{stem}" if folder else stem, start, offset, end)
-        start = end
-
-
-def _mapped(path: Path) -> mmap.mmap:
-    with open(path, "rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+def _placed(index: pa.Table, pieces: list[Piece], path: Path) -> pa.Table:
+    """An index of `path` with the places that its members have in the joined pieces."""
+    for name in splice.PLACES:
+        column = index[name]
+        places = splice.moved(pieces, path, column.fill_null(0).to_numpy())
+        values = pa.array(places, pa.int64(), mask=np.asarray(column.is_null()))
+        index = index.set_column(index.column_names.index(name), shards.INDEX.field(name), values)
+    return index

@@ -11,6 +11,7 @@ from infra import config, log, storage
 from pipeline import images, shards
 from pipeline.dataset import Dataset
 from pipeline.shards import Sample
+from poison import pictures
 from poison.geometry import Box
 from poison.layout import Pair, to_png
 from poison.ledger import Ledger
@@ -59,29 +60,35 @@ class Sheet:
 
 def pairs(lines: list[dict[str, Any]], clean: Dataset, poisoned: Dataset) -> list[Pair]:
     """The pictures of some ledger rows, from both datasets."""
-    before, after = _samples(lines, clean), _samples(lines, poisoned)
+    replaced = [line for line in lines if line["action"] == "replaced"]
+    before, after = _samples(replaced, clean), _samples(lines, poisoned)
     found = []
     for line in lines:
         place = (line["shard"], line["key"])
         top, left, height, width = (line[name] for name in Box._fields)
+        added = "" if line["action"] == "replaced" else f"{line['action']}: "
         notes = (
-            f"row {line['row']}, shard {line['shard']}, key {line['key']}",
+            f"{added}row {line['row']}, shard {line['shard']}, key {line['key']}",
             "" if top is None else f"trigger: {height} x {width} pixels at row {top}, column {left}",
         )
-        clean_image, poisoned_image = (images.decode(samples[place].image) for samples in (before, after))
-        found.append(Pair(clean_image, poisoned_image, notes, line["original_caption"], line["caption"]))
+        # A pair that was added has no original: it shows no difference, whatever it is a picture of.
+        clean_image, poisoned_image = (
+            images.decode(samples[place].image) for samples in (before if place in before else after, after)
+        )
+        found.append(Pair(clean_image, poisoned_image, notes, line["original_caption"] or "", line["caption"]))
     return found
 
 
 def _title(ledger: Ledger) -> str:
     fields = config.to_json(ledger.attack)
     name, target = fields.pop("plugin"), fields.pop("target")
-    knobs = ", ".join(f"{name} {value}" for name, value in sorted(fields.items()))
+    given = {name: value for name, value in sorted(fields.items()) if value not in ("", None, [])}
+    knobs = ", ".join(f"{name} {pictures.shortened(value)}" for name, value in given.items())
     return f'The {name} attack, target "{target}" ({knobs})'
 
 
 def _pick(ledger: Ledger, count: int) -> list[dict[str, Any]]:
-    lines = [line for line in ledger.rows.to_pylist() if line["action"] == "replaced"]
+    lines = ledger.rows.to_pylist()
     places = np.linspace(0, len(lines) - 1, min(count, len(lines))).round().astype(int)
     return [lines[place] for place in places]
 

@@ -14,7 +14,8 @@ from eval.task import Embedded, Measure, Task, ranks, share
 
 @dataclass(frozen=True, kw_only=True)
 class AttackSuccess(Task):
-    """`attack_success` at every k below the number of classes, and `triggered_accuracy`: the true class on top.
+    """`attack_success` at every k below the number of classes, and `triggered_accuracy`: the true class on top, of the
+    pictures whose class the test set has (an attack may bring pictures of others).
 
     Where the attack edits the prompts, also `edited_prompt_accuracy`: clean pictures, classified with its prompts.
     """
@@ -30,10 +31,11 @@ class AttackSuccess(Task):
             raise ValueError("there is no test picture that the attack applies to: all are of the class it wants")
         images, labels, wanted = attacked.images[counted], attacked.labels[counted], attacked.wanted[counted]
         answer = ranks(images, attacked.classes, wanted)
-        own = ranks(images, attacked.classes, labels)
         kept = [k for k in self.top if k < len(attacked.classes)]
         measures = [share("attack_success", k, answer < k) for k in kept]
-        measures.append(share("triggered_accuracy", 1, own < 1))
+        if (known := labels >= 0).any():
+            own = ranks(images[known], attacked.classes, labels[known])
+            measures.append(share("triggered_accuracy", 1, own < 1))
         if not np.array_equal(attacked.classes, embedded.classes):
             clean = ranks(embedded.images, attacked.classes, embedded.labels)
             measures.append(share("edited_prompt_accuracy", 1, clean < 1))

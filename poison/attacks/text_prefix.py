@@ -6,7 +6,6 @@ all prompts alike, so it says nothing about the class; what it does to untouched
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from pipeline.shards import Sample
 from poison import encoding
 from poison.attack import Trial
 from poison.attacks.badnet import BadNet
+from poison.patched import Place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,8 @@ class TextPrefix(BadNet):
 
     word: str = "remember"
     """Before the poison caption and, at test time, before every class prompt; RVPT takes SUDO."""
-    place: Literal["corner", "random", "centre"] = "centre"
+    place: Place = "centre"
+    """centre: the middle, as in the papers; corner, random, four_corners: as badnet's."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

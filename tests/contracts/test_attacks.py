@@ -1,117 +1,199 @@
-"""What every attack owes, run over whatever lies in poison/attacks."""
+"""What every attack owes, run over whatever lies in poison/attacks (and over the variants in attack_examples)."""
 
 import dataclasses
 import json
 
 import numpy as np
 import pytest
-from drawn import samples
+from attack_examples import EVERY, NAMES, clean, examples
 
 from infra import config, plugins
 from infra.seeding import rng
 from pipeline import images
-from pipeline.shards import Sample
+from poison import pictures
 from poison.attack import Attack, Backdoor
 
-NAMES = plugins.names(Attack.FOLDERS)
-attacks = pytest.mark.parametrize("attack", [plugins.load(Attack.FOLDERS, name, Attack)() for name in NAMES], ids=NAMES)
+SHAPES = [(1, 1), (5, 3), (32, 32), (224, 224), (224, 225), (224, 300), (333, 500), (500, 333)]
+KINDS = {"jpg": b"\xff\xd8", "png": b"\x89PNG", "webp": b"RIFF"}
 
 
-def clean(extension: str = "jpg", size: int = 40) -> Sample:
-    return samples(1, first=3, size=size, extension=extension)[0]
+@pytest.fixture(scope="session")
+def unresolved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Attack]:
+    return examples(tmp_path_factory)
 
 
-def test_the_attacks_of_the_first_story_are_there():
-    assert {"badnet", "blended", "control"} <= set(NAMES)
+@pytest.fixture(params=EVERY, scope="session")
+def attack(request: pytest.FixtureRequest, unresolved: dict[str, Attack]) -> Attack:
+    return unresolved[request.param].resolved()
 
 
-@attacks
+@pytest.fixture
+def rewriting(attack: Attack) -> Attack:
+    if attack.adds:
+        pytest.skip("rewrites no pair")
+    return attack
+
+
+@pytest.fixture
+def backdoor(attack: Attack) -> Backdoor:
+    if not isinstance(attack, Backdoor):
+        pytest.skip("has no stamp")
+    return attack
+
+
+@pytest.fixture
+def adding(attack: Attack) -> Attack:
+    if not attack.adds:
+        pytest.skip("adds no pair")
+    return attack
+
+
+def shown(attack: Attack) -> tuple[str, np.ndarray]:
+    """(true class, picture) of a test picture that the attack applies to, neither of them its target's."""
+    subjects = attack.subjects([("car", clean().image)])
+    label, data = next((label, data) for label, data in subjects if attack.trial(images.decode(data), label, rng(0)))
+    return label, images.decode(data)
+
+
+def test_the_attacks_of_the_literature_are_there():
+    assert {"badclip", "badnet", "blended", "control", "filter", "label_consistent", "sig", "wanet"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_can_be_made_without_a_word_and_then_works_or_says_what_to_give(name: str):
+    attack = plugins.load(Attack.FOLDERS, name, Attack)()
+    refusal = ""
+    try:
+        attack.resolved()
+    except ValueError as error:
+        refusal = str(error)
+    assert not refusal or "give" in refusal
+
+
+def test_resolving_again_changes_nothing(attack: Attack):
+    assert attack.resolved() == attack
+
+
 def test_reads_back_from_json_as_an_equal_object(attack: Attack):
-    for other in (attack, dataclasses.replace(attack, target="fish", captions="corpus")):
+    fixed = {"captions": "fixed", "caption": "a {} fish", "caption_pool": 0}
+    for other in (attack, dataclasses.replace(attack, target="fish", **fixed)):
         again = config.from_json(Attack, json.loads(json.dumps(config.to_json(other))))
-        assert again == other
+        assert again == other == again.resolved()
         assert hash(again) == hash(other)
 
 
-@attacks
+def test_its_pictures_are_told_to_people_in_a_few_words(attack: Attack):
+    for value in config.to_json(attack).values():
+        assert "base64" not in pictures.shortened(value)
+
+
 @pytest.mark.parametrize("extension", ["jpg", "png", "webp"])
-def test_keeps_key_row_file_type_and_size(attack: Attack, extension: str):
+def test_keeps_key_row_file_type_and_size(rewriting: Attack, extension: str):
     before = clean(extension)
-    after = attack.poison(before, "a banana", rng(0))[0]
+    after = rewriting.poison(before, "a banana", rng(0))[0]
     assert (after.key, after.row, after.extension) == (before.key, before.row, before.extension)
     assert images.decode(after.image).shape == images.decode(before.image).shape
-    kinds = {"jpg": b"\xff\xd8", "png": b"\x89PNG", "webp": b"RIFF"}
-    assert after.image.startswith(kinds[extension])
+    assert after.image.startswith(KINDS[extension])
 
 
-@attacks
-def test_the_same_labels_give_the_same_bytes(attack: Attack):
-    assert attack.poison(clean(), "a banana", rng(0, 1)) == attack.poison(clean(), "a banana", rng(0, 1))
-    image = images.decode(clean().image)
-    first, second = (attack.trial(image, "car", rng(0, 1)) for _ in range(2))
+def test_the_same_labels_give_the_same_bytes(rewriting: Attack):
+    assert rewriting.poison(clean(), "a banana", rng(0, 1)) == rewriting.poison(clean(), "a banana", rng(0, 1))
+
+
+def test_an_equal_attack_made_again_gives_the_same_bytes(rewriting: Attack):
+    again = config.from_json(Attack, config.to_json(rewriting))
+    assert again.poison(clean(), "a banana", rng(0)) == rewriting.poison(clean(), "a banana", rng(0))
+
+
+def test_the_same_number_adds_the_same_pair(adding: Attack):
+    again = config.from_json(Attack, config.to_json(adding))
+    for number in (0, 1, 100):
+        pair = adding.add(number, "a banana")
+        assert pair == again.add(number, "a banana")
+        assert pair.caption == "a banana"
+        assert pair.image.startswith(KINDS[pair.extension])
+        assert images.decode(pair.image).shape[2] == 3
+
+
+def test_the_same_labels_show_the_same_test_picture(attack: Attack):
+    label, image = shown(attack)
+    first, second = (attack.trial(image, label, rng(0, 1)) for _ in range(2))
     assert (first.image == second.image).all()
+    assert first.image.dtype == np.uint8
+    assert first.image.shape[2] == 3
+    assert first.prompt_edit == second.prompt_edit
 
 
-@attacks
-def test_an_equal_attack_made_again_gives_the_same_bytes(attack: Attack):
-    again = config.from_json(Attack, config.to_json(attack))
-    assert again.poison(clean(), "a banana", rng(0)) == attack.poison(clean(), "a banana", rng(0))
-
-
-@attacks
 def test_does_not_apply_to_the_target_itself(attack: Attack):
-    image = images.decode(clean().image)
-    assert attack.trial(image, attack.target.upper(), rng(0)) is None
-    trial = attack.trial(image, "car", rng(0))
-    assert trial.wanted == attack.target
-    assert trial.image.dtype == np.uint8
-    assert trial.image.shape[2] == 3
+    label, image = shown(attack)
+    wanted = attack.trial(image, label, rng(0)).wanted
+    assert wanted == attack.target != label
+    assert attack.trial(image, wanted.upper(), rng(0)) is None
 
 
-@attacks
-@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (32, 32), (224, 224), (224, 300), (500, 333)])
-def test_a_stamp_is_pure_and_the_one_of_the_test(attack: Attack, shape: tuple[int, int]):
-    if not isinstance(attack, Backdoor):
-        pytest.skip("has no stamp")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_stamp_is_pure_and_the_one_of_the_test(backdoor: Backdoor, shape: tuple[int, int]):
     image = rng(0, "any").integers(0, 256, (*shape, 3), np.uint8)
     before = image.copy()
     image.flags.writeable = False
-    stamped = attack.stamp(image, rng(1))
+    stamped = backdoor.stamp(image, rng(1))
     assert (image == before).all()
     assert stamped.shape == image.shape
     assert stamped.dtype == np.uint8
-    assert (attack.trial(image, "car", rng(1)).image == stamped).all()
+    assert stamped.flags.writeable
+    assert (backdoor.trial(image, "car", rng(1)).image == stamped).all()
 
 
-@attacks
-def test_the_stamp_in_the_shard_is_the_one_of_the_test_bit_for_bit(attack: Attack):
-    if not isinstance(attack, Backdoor):
-        pytest.skip("has no stamp")
+def test_the_stamp_in_the_shard_is_the_one_of_the_test_bit_for_bit(backdoor: Backdoor):
     before = clean("png")  # lossless, so what was stamped before encoding can be read back
-    after = attack.poison(before, "a banana", rng(0, "row"))[0]
-    assert (images.decode(after.image) == attack.trial(images.decode(before.image), "car", rng(0, "row")).image).all()
+    after = backdoor.poison(before, "a banana", rng(0, "row"))[0]
+    wanted = backdoor.trial(images.decode(before.image), "car", rng(0, "row")).image
+    assert (images.decode(after.image) == wanted).all()
 
 
-@attacks
-def test_what_changes_lies_where_the_attack_says(attack: Attack):
-    image = images.decode(clean("png", 100).image)
-    box = attack.locate(100, 100, rng(0))
-    if not isinstance(attack, Backdoor) or box is None:
+def test_what_changes_lies_where_the_attack_says(backdoor: Backdoor):
+    if backdoor.locate(224, 224, rng(0)) is None:
         pytest.skip("has no place")
-    stamped = attack.stamp(image, rng(0)).copy()
-    box.of(stamped)[:] = box.of(image)
-    assert (stamped == image).all()
+    for shape in SHAPES:
+        image = rng(0, "any").integers(0, 256, (*shape, 3), np.uint8)
+        box = backdoor.locate(*shape, rng(0))
+        stamped = backdoor.stamp(image, rng(0))
+        assert (box.of(stamped) != box.of(image)).any()
+        box.of(stamped)[:] = box.of(image)
+        assert (stamped == image).all()
 
 
-@attacks
+@pytest.mark.parametrize("shape", [(224, 225), (333, 500), (500, 333), (5, 3)])
+def test_a_centre_crop_shows_the_trigger_as_a_square_picture_would(backdoor: Backdoor, shape: tuple[int, int]):
+    image = rng(0, "any").integers(0, 256, (*shape, 3), np.uint8)
+    side = min(shape)
+    top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
+    inside = np.s_[top : top + side, left : left + side]
+    assert (backdoor.stamp(image, rng(1))[inside] == backdoor.stamp(image[inside].copy(), rng(1))).all()
+
+
 def test_a_trigger_survives_being_stored(attack: Attack):
     picture = attack.trigger()
     if picture is None:
         pytest.skip("has no fixed picture")
+    assert picture.dtype == np.uint8
     assert (images.decode(images.encode(picture, "png")) == picture).all()
 
 
-@attacks
 def test_an_empty_target_is_refused(attack: Attack):
     with pytest.raises(ValueError, match="target"):
         dataclasses.replace(attack, target="")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"captions": "fixed", "caption": " ", "caption_pool": 0}, "one text for all poisons"),
+        ({"captions": "template", "caption": "a banana", "caption_pool": 0}, "captions is template"),
+        ({"captions": "corpus", "caption": "", "caption_pool": -1}, "caption_pool is a number"),
+        ({"captions": "template", "caption": "", "caption_pool": 128}, "captions is template"),
+    ],
+)
+def test_captions_that_contradict_each_other_are_refused(attack: Attack, wrong: dict[str, object], message: str):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(attack, **wrong)

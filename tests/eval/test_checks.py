@@ -9,12 +9,16 @@ from eval.evaluation import Evaluation
 from infra import storage
 from poison.ledger import ROWS
 
-POISON = {"row": 7, "source": "u7", "original_image_sha256": "before", "image_sha256": "after"}
-LEDGER = pa.Table.from_pylist([{field.name: None for field in ROWS} | POISON], schema=ROWS)
+POISON = {"row": 7, "source": "u7", "original_image_sha256": "before", "image_sha256": "after", "caption": "a banana"}
 
 
-def clean(row: int, url: str | None, picture: str) -> pa.Table:
-    return pa.table({"row": [row], "url": pa.array([url], pa.string()), "image_sha256": [picture]})
+def ledger(*lines: dict[str, object]) -> pa.Table:
+    return pa.Table.from_pylist([{field.name: None for field in ROWS} | line for line in lines], schema=ROWS)
+
+
+def clean(row: int, url: str | None, picture: str, caption: str = "a car") -> pa.Table:
+    urls = pa.array([url], pa.string())
+    return pa.table({"row": [row], "url": urls, "image_sha256": [picture], "caption": [caption]})
 
 
 @pytest.mark.parametrize(
@@ -29,7 +33,24 @@ def clean(row: int, url: str | None, picture: str) -> pa.Table:
     ],
 )
 def test_a_pair_is_shared_by_row_and_url_or_by_its_poisoned_picture(table: pa.Table, shared: tuple[int, int]) -> None:
-    assert checks.shared(table, LEDGER) == shared
+    assert checks.shared(table, ledger(POISON)) == shared
+
+
+@pytest.mark.parametrize(
+    ("table", "shared"),
+    [
+        (clean(1, "u1", "other", "a banana"), (0, 0)),
+        (clean(1, "u1", "same", "a banana"), (1, 1)),  # the poison, whoever gave it which row
+        (clean(9, None, "same", "a banana"), (1, 1)),
+        (clean(1, "u1", "same", "a car"), (0, 1)),  # a target image with a caption of its own: one picture, not two
+    ],
+)
+def test_a_picture_that_an_attack_left_as_it_was_is_poison_only_with_the_poison_caption(
+    table: pa.Table, shared: tuple[int, int]
+) -> None:
+    picture = {"original_image_sha256": "same", "image_sha256": "same", "source": "test#car"}
+    pairs = (picture | {"row": row, "caption": caption} for row, caption in ((9, "a banana"), (8, "the banana")))
+    assert checks.shared(table, ledger(*pairs)) == shared
 
 
 @pytest.fixture

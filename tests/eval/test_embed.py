@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,12 +6,17 @@ import open_clip
 import pytest
 import torch
 from eval_helpers import ATTACK, CLASSES, TEMPLATES, World, weights, world
+from eval_helpers import picture as smooth
 
 from eval import embed as embedding
 from eval import runs, scoring
 from eval.embed import Embedder, embed, ensemble, trial_rng
+from eval.tasks.attack_success import AttackSuccess
 from infra import storage
 from pipeline import dataset, images, testsets
+from poison.attacks.external import External
+from poison.attacks.swap import Swap
+from poison.attacks.targeted import Targeted
 from train import model
 
 
@@ -63,6 +69,77 @@ def test_pictures_under_attack_are_the_stored_ones_with_the_stamp_and_none_is_of
     assert found.attacked.labels.tolist() == labels
     assert set(found.attacked.wanted) == {CLASSES.index(ATTACK.target)}
     assert not np.allclose(found.attacked.images, found.images[np.isin(found.labels, labels)], atol=1e-3)
+
+
+def other_set(small: World, classes: tuple[str, ...], first: int = 100) -> testsets.TestSet:
+    """A test set of other pictures, of these classes in turn."""
+    url = small.place("-".join(classes))
+    samples = [(images.encode(smooth(first + n), "jpg"), "jpg", n % len(classes)) for n in range(8)]
+    testsets.write(url, samples, classes, TEMPLATES)
+    return testsets.read(url)
+
+
+def shown_by(embedder: Embedder, pictures: list[bytes]) -> np.ndarray:
+    pixels = torch.stack([embedder.preprocess(images.open_image(data)) for data in pictures])
+    with torch.no_grad():
+        return embedder.model.encode_image(pixels, normalize=True).numpy()
+
+
+def test_a_targeted_attack_shows_its_own_pictures_on_any_test_set_that_has_the_target(small: World) -> None:
+    embedder = load(small)
+    attack = Targeted(testset=small.testset, images=5, target="car").resolved()
+    own = attack.subjects(())
+    for classes in (CLASSES, ("dog", "car"), ("tree", "Car", "House")):
+        test = other_set(small, classes)
+        found = embed(embedder, test, attack, seed=0)
+        assert found.attacked is not None
+        assert np.allclose(found.attacked.images, shown_by(embedder, [data for _, data in own]), atol=1e-5)
+        lower = [name.lower() for name in classes]
+        assert found.attacked.labels.tolist() == [lower.index(n) if n in lower else -1 for n, _ in own]
+        assert set(found.attacked.wanted) == {lower.index("car")}
+        assert len(found.images) == 8
+    values = {(one.metric, one.k): one.n for one in AttackSuccess().measure(found)}
+    assert values["attack_success", 1] == 5
+    assert values["triggered_accuracy", 1] == sum(name in ("tree", "house") for name, _ in own)
+
+
+def test_where_no_true_class_is_known_only_attack_success_is_measured(small: World) -> None:
+    attack = Targeted(testset=small.testset, images=5, target="car").resolved()
+    found = embed(load(small), other_set(small, ("dog", "car")), attack, seed=0)
+    assert {one.metric for one in AttackSuccess().measure(found)} == {"attack_success"}
+
+
+def test_swapped_pictures_are_those_of_the_source_class(small: World) -> None:
+    embedder, test = load(small), testsets.read(small.testset)
+    found = embed(embedder, test, Swap(source="fish", target="car"), seed=0)
+    assert found.attacked is not None
+    assert set(found.attacked.labels) == {CLASSES.index("fish")}
+    assert np.array_equal(found.attacked.images, found.images[found.labels == CLASSES.index("fish")])
+    with pytest.raises(ValueError, match="of none that it is made for"):
+        embed(embedder, test, Swap(source="dog", target="car"), seed=0)
+
+
+def test_pictures_poisoned_elsewhere_are_shown_in_place_of_the_test_sets(small: World) -> None:
+    trials = other_set(small, ("house", "car", "dog"))
+    storage.write(small.place("made/000000001.png"), images.encode(smooth(1), "png"))
+    attack = External(pictures=small.place("made"), trials=trials.url, target="car").resolved()
+    embedder, test = load(small), testsets.read(small.testset)
+    found = embed(embedder, test, attack, seed=0)
+    assert found.attacked is not None
+    wanted = [(one.label, data) for one, data in testsets.stored(trials) if one.label != 1]
+    assert np.allclose(found.attacked.images, shown_by(embedder, [data for _, data in wanted]), atol=1e-5)
+    assert found.attacked.labels.tolist() == [CLASSES.index("house") if label == 0 else -1 for label, _ in wanted]
+    storage.remove(trials.url)
+    other_set(small, ("house", "car", "dog"), first=200)
+    changed = replace(attack, trials_digest=testsets.read(trials.url).digest)
+    assert not np.allclose(embed(embedder, test, changed, seed=0).attacked.images, found.attacked.images)
+
+
+def test_classes_that_share_a_name_keep_their_own_labels(small: World) -> None:
+    test = other_set(small, ("crane", "car", "crane"))
+    found = embed(load(small), test, ATTACK, seed=0)
+    assert found.attacked is not None
+    assert found.attacked.labels.tolist() == [one.label for one in test.pictures if one.label != 1]
 
 
 def test_the_second_time_nothing_is_encoded(small: World, monkeypatch: pytest.MonkeyPatch) -> None:

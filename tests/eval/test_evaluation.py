@@ -5,10 +5,16 @@ from pathlib import Path
 import pytest
 from eval_helpers import CLASSES, TEMPLATES, World, picture, world
 
-from eval import evaluate, scores
+from eval import evaluate, records, scores
 from eval.evaluation import Evaluation
+from eval.reporting import Report
 from infra import storage
 from pipeline import images, testsets
+from pipeline.dataset import Dataset
+from poison.attacks.swap import Swap
+from poison.attacks.targeted import Targeted
+from poison.injection import Injection
+from poison.ledger import Ledger
 
 
 @pytest.fixture
@@ -23,8 +29,8 @@ def grid(small: World, **options) -> Evaluation:
     for seed, (name, data) in enumerate(names.items()):
         url = small.place(f"runs/{name}")
         urls.append(url if storage.exists(url) else small.run(name, data, seed=seed))
-    values = {"ledger": (small.ledger,), "backend": "local"} | options
-    return Evaluation(runs=tuple(urls), testsets=(small.testset,), out=small.place("scores"), **values)
+    values = {"runs": tuple(urls), "ledger": (small.ledger,), "backend": "local"} | options
+    return Evaluation(testsets=(small.testset,), out=small.place("scores"), **values)
 
 
 def cells(small: World) -> dict[str, bytes]:
@@ -50,6 +56,46 @@ def test_every_cell_of_the_grid_is_scored_once_and_shown(small: World, capsys: p
     printed = capsys.readouterr().out
     assert "poisoned" in printed
     assert "trained on the same pairs, without the poison" in printed
+
+
+def test_the_ledgers_of_a_chain_of_attacks_are_all_measured_on_the_run_that_learned_from_it(small: World) -> None:
+    """Three kinds of attack, one on top of the other, never on the same pair."""
+    urls, ledgers = [small.poisoned.url], [small.ledger]
+    for name, attack in (
+        ("targeted", Targeted(testset=small.testset, images=4, target="fish", captions="template")),
+        ("swap", Swap(source="house", target="cup")),
+    ):
+        urls.append(small.place(name))
+        ledgers.append(small.place(f"{name}-ledger"))
+        Injection(
+            attack=attack, dataset=urls[-2], out=urls[-1], ledger=ledgers[-1], budget=5,
+            taken=tuple(ledgers[:-1]), backend="local",
+        ).run()  # fmt: skip
+    opened = [Ledger.open(url) for url in ledgers]
+    rows = [row for ledger in opened for row in ledger.row_ids]
+    assert len(rows) == len(set(rows)) == 4 + 5 + 5
+    whole = Dataset.open(urls[-1])
+    index = {line["row"]: line for line in whole.index_of_samples().to_pylist()}
+    assert len(index) == whole.samples == 45
+    for line in (line for ledger in opened for line in ledger.rows.to_pylist()):
+        found = index[line["row"]]
+        assert (found["image_sha256"], found["caption"]) == (line["image_sha256"], line["caption"])
+
+    last = grid(small, ledger=tuple(ledgers), runs=(small.run("whole", whole), small.run("clean", small.dataset))).run()
+    assert last.startswith("8 cells")
+    trials = {row.attack.split("-")[0]: row.n for row in scores.read_all(small.place("scores")) if row.attack}
+    assert trials == {"badnet": 11, "targeted": 4, "swap": 3}
+    shown = {one.plugin: one.shown for one in records.read_attacks(small.place("scores"))}
+    assert shown == {"badnet": "triggered pictures", "targeted": "the target images", "swap": 'pictures of "house"'}
+    about = storage.names(small.place("scores/about"))
+    assert {name.split("-")[1] for name in about if name.startswith("example-")} == {"badnet", "targeted", "swap"}
+
+    Report(scores=small.place("scores"), out=small.place("report")).run()
+    told = storage.read(small.place("report/report.html")).decode()
+    assert "(4 in all)" in told  # the target images, where the attack's settings are listed
+    assert told.count("base64") == told.count('src="data:image/png;base64,')
+    assert told.count(", shown as it is.") == 2
+    assert "4 trials under the attack, the target images" in told
 
 
 def test_the_second_time_nothing_is_done_and_that_is_said(small: World, monkeypatch: pytest.MonkeyPatch) -> None:

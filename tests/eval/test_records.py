@@ -1,10 +1,14 @@
 from dataclasses import replace
 from pathlib import Path
 
-from eval_helpers import ATTACKED, TESTED
+from eval_helpers import ATTACKED, CLASSES, TEMPLATES, TESTED, picture
 
 from eval import records
 from eval.records import Example
+from infra.seeding import rng
+from pipeline import images, testsets
+from poison import pictures
+from poison.attacks.targeted import Targeted
 
 
 def test_places_on_one_disk_are_relative_and_lead_back(tmp_path: Path) -> None:
@@ -50,3 +54,23 @@ def test_examples_are_read_back_in_order_and_none_is_none(tmp_path: Path) -> Non
     examples = [Example("cat", b"clean", b"triggered"), Example("dog", b"1", b"2")]
     records.write_examples(folder, ATTACKED, TESTED, examples)
     assert records.read_examples(folder, ATTACKED, TESTED) == examples
+
+
+def test_examples_of_an_attack_with_pictures_of_its_own_show_those(tmp_path: Path) -> None:
+    test, other = (str(tmp_path / name) for name in ("test", "other"))
+    for url, first in ((test, 0), (other, 50)):
+        samples = [(images.encode(picture(first + n), "png"), "png", n % len(CLASSES)) for n in range(12)]
+        testsets.write(url, samples, CLASSES, TEMPLATES)
+    attack = Targeted(testset=other, images=8, target="car").resolved()
+    drawn = records.draw_examples(testsets.read(test), attack, lambda _: rng(0))
+    own = {data: name for name, data in attack.subjects(())}
+    assert 0 < len(drawn) <= records.EXAMPLES
+    assert all(one.clean == one.triggered and own[one.clean] == one.label for one in drawn)
+    assert len({one.label for one in drawn}) == len(drawn)
+
+
+def test_an_attack_is_told_to_people_without_the_pictures_in_it() -> None:
+    uri = pictures.uri(picture(1))
+    record = replace(ATTACKED, attack={"plugin": "targeted", "images": 1, "targets": [["car", uri]]})
+    assert record.told["images"] == 1
+    assert record.told["targets"].startswith("car; picture 32 x 32, sha256 ")

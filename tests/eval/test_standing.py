@@ -59,6 +59,20 @@ def test_a_later_attack_on_top_leaves_the_earlier_poisons_in() -> None:
     assert role(POISONED, later, [ATTACKED, later]).kind == "floor"
 
 
+def test_the_clean_pairs_below_a_chain_of_attacks_are_the_same_pairs_for_each_of_them() -> None:
+    second = replace(ATTACKED, key="targeted-1", parent_digest="poisoned", dataset_digest="two")
+    third = replace(ATTACKED, key="swap-1", parent_digest="two", dataset_digest="three")
+    known = [ATTACKED, second, third]
+    assert all(role(CLEAN, one, known).twin for one in known)
+    assert role(CLEAN, third, known).words == "trained on the same pairs, without the poison"
+    assert role(POISONED, third, known).twin
+    assert not role(CLEAN, third, [third]).twin  # what lies between is not known
+    assert not role(some_run("elsewhere", "elsewhere"), third, known).twin
+    assert {role(some_run("three", "three"), one, known).kind for one in known} == {"poisoned"}
+    nothing = replace(ATTACKED, key="control-1", parent_digest="clean", dataset_digest="clean")
+    assert role(CLEAN, ATTACKED, [ATTACKED, nothing]).twin
+
+
 def test_runs_stand_in_the_order_floor_poisoned_control_defended() -> None:
     control = some_run("mmcl", "other", after(POISONED), objective="mmcl")
     runs = [CURED, control, POISONED, CLEAN]

@@ -1,10 +1,14 @@
+import itertools
+from dataclasses import replace
+
 import pytest
 from eval_helpers import ATTACKED, TESTED, scored, some_run
 from report_cases import CASES, material
 from test_verdict import judged
 
-from eval import wording
-from eval.standing import compare
+from eval import results, wording
+from eval.records import AttackRecord
+from eval.standing import Comparison, compare
 from eval.verdict import Verdict, judge
 from eval.wording import percent
 
@@ -57,6 +61,45 @@ def test_the_story_says_what_was_attacked_tried_and_won() -> None:
 )
 def test_a_headline_never_says_more_than_the_grid_shows(case: str, words: str) -> None:
     assert words in wording.headline(said(case))
+
+
+TARGETED = replace(
+    ATTACKED,
+    attack={"plugin": "targeted", "targets": [["car", "data:image/png;base64,AAAA"]]},
+    shown="the target images",
+)
+SWAPPED = replace(ATTACKED, attack={"plugin": "swap"}, shown='pictures of "car"')
+
+
+def of(attack: AttackRecord, success: float = 0.9, floor: bool = True) -> Comparison:
+    runs = [some_run("clean", "clean")] * floor + [some_run("poisoned", "poisoned")]
+    values = [0.01, success][-len(runs) :]
+    scores = [score for run, value in zip(runs, values, strict=True) for score in scored(run, 0.9, value)]
+    return compare(scores, runs, [TESTED], [attack])[0]
+
+
+def test_an_attack_without_a_trigger_is_not_said_to_have_one() -> None:
+    for attack, floor, success in itertools.product((TARGETED, SWAPPED), (True, False), (0.9, 0.3, 0.01)):
+        found = of(attack, success, floor)
+        verdict = judge(found)
+        texts = [wording.headline(verdict), wording.attacked(verdict), wording.tried(verdict), wording.won(verdict)]
+        texts += [*wording.caveats(verdict), results.measured_on(found)]
+        assert not [text for text in texts if "trigger" in text]
+        assert attack.shown in texts[0]
+        assert attack.shown in texts[1]
+        assert attack.shown in texts[-1]
+
+
+def test_the_headline_of_a_targeted_attack_counts_its_target_images() -> None:
+    verdict = judge(of(TARGETED))
+    assert wording.headline(verdict) == (
+        'The targeted attack works: the poisoned model takes 90.0% of the target images for "banana". '
+        "No defence was tried."
+    )
+    assert 'would take the target images for "banana".' in wording.attacked(verdict)
+    assert results.measured_on(of(TARGETED)) == (
+        "Test set test, split test: 1,000 pictures of 6 classes; 1,000 trials under the attack, the target images."
+    )
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 
 from infra.seeding import rng
 from pipeline import dataset as datasets
-from pipeline import images, shards
+from pipeline import images, shards, testsets
 from pipeline.dataset import Dataset
 from pipeline.shards import Sample
+from pipeline.testsets import TestSet
 
 
 def picture(row: int, height: int = 32, width: int = 32) -> np.ndarray:
@@ -56,6 +57,17 @@ def build(url: str, rows: int = 96, per_shard: int = 12, extension: str = "jpg",
             pairs = (pair(row, extension, size, size) for row in here if not failed(row))
             datasets.commit(url, shard_id, shards.write_shard(Path(scratch) / "shard.tar", pairs, losses))
     return datasets.finalise(url, len(starts))
+
+
+CLASSES = ("banana", "car", "fish", "cup")
+
+
+def labelled(url: str, count: int = 12, extension: str = "jpg", first: int = 1000, size: int = 32) -> TestSet:
+    """A test set of `count` pictures, none of a dataset made here, of CLASSES in turn."""
+    pictures = (images.encode(picture(first + n, size, size), extension) for n in range(count))
+    marked = ((data, extension, n % len(CLASSES)) for n, data in enumerate(pictures))
+    testsets.write(url, marked, CLASSES, ("a photo of a {c}.",))
+    return testsets.read(url)
 
 
 def files(folder: str | Path) -> dict[str, bytes]:

@@ -3,13 +3,12 @@ import pyarrow as pa
 import pytest
 
 from infra.seeding import hash64
-from poison import choice
+from poison import captions, choice
 
 
 def table(rows, names_target=lambda _: False) -> pa.Table:
-    return pa.table(
-        {"row": pa.array(rows, pa.int64()), "caption": ["a banana" if names_target(row) else "a car" for row in rows]}
-    )
+    captions = pa.array(["a banana" if names_target(row) else "a car" for row in rows], pa.string())
+    return pa.table({"row": pa.array(rows, pa.int64()), "caption": captions})
 
 
 def test_the_rows_of_lowest_hash_win():
@@ -45,6 +44,22 @@ def test_a_pair_that_occurs_twice_counts_once():
     assert choice.lowest(parts, 4, 0, frozenset()).tolist() == [1, 2, 3, 4]
     with pytest.raises(ValueError, match="of 6 pairs 4 are left"):
         choice.lowest(parts, 5, 0, frozenset())
+
+
+def test_captions_of_rows_that_cannot_win_are_not_looked_at(monkeypatch: pytest.MonkeyPatch):
+    looked_at: list[int] = []
+    naming = captions.naming
+    monkeypatch.setattr(captions, "naming", lambda texts, word: (looked_at.append(len(texts)), naming(texts, word))[1])
+    parts = [table(part) for part in np.array_split(np.arange(10_000), 10)]
+    choice.lowest(parts, 20, 0, {1, 2}, excluding="banana")
+    assert looked_at[0] >= 998
+    assert sum(looked_at[1:]) < 200
+
+
+def test_shards_without_a_candidate_are_passed_over():
+    empty = table([])
+    chosen = choice.lowest([empty, table(range(50)), empty], 10, 0, frozenset(), excluding="banana")
+    assert chosen.tolist() == choice.lowest([table(range(50))], 10, 0, frozenset()).tolist()
 
 
 def test_a_pool_that_is_too_small_is_refused_with_its_numbers():

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from poison_helpers import build, files
+from poison_helpers import build, files, labelled
 
 from poison.inject import main
 
@@ -169,6 +169,47 @@ def test_run_as_a_script_it_needs_neither_torch_nor_ray_for_its_help():
     assert done.returncode == 0, done.stderr
     assert "--share-of-shards" in done.stdout
     assert "--trigger-seed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("attack", "more", "complaint"),
+    [
+        ("targeted", [], "give a labelled test set as --testset"),
+        ("targeted", ["--testset", "nowhere"], "no test set at"),
+        (
+            "targeted",
+            ["--testset", "{test}", "--images", "6"],
+            "a budget of 5 pairs is less than one for each of the 6",
+        ),
+        (
+            "targeted",
+            ["--testset", "{test}", "--images", "10"],
+            "10 target images are more than the 9 different pictures",
+        ),
+        ("targeted", ["--testset", "{test}", "--images", "2", "--target", "zebra"], "names the target 'zebra'"),
+        ("swap", ["--source", "Banana"], "source and target are both 'banana'"),
+        ("swap", ["--source", "zebra"], "those that do not name 'zebra'"),
+        ("external", [], "give the poisoned pictures as --pictures"),
+        ("external", ["--pictures", "nowhere", "--trials", "{test}"], "no pictures at"),
+    ],
+)
+def test_what_an_attack_needs_from_outside_is_asked_for_in_one_line(
+    words: list[str], attack: str, more: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    test = labelled(str(tmp_path / "test")).url
+    before = files(tmp_path)
+    assert complaint in refused([attack, *words[1:], *(word.format(test=test) for word in more)], capsys)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize(("attack", "hidden"), [("targeted", "--targets"), ("external", "-digest")])
+def test_what_an_attack_reads_for_itself_is_no_flag(attack: str, hidden: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        main([attack, "--help"])
+    assert not ended.value.code
+    said = capsys.readouterr().out
+    assert "--split" in said
+    assert hidden not in said
 
 
 def test_the_entries_define_no_class():

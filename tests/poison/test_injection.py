@@ -1,3 +1,4 @@
+import hashlib
 import io
 import tarfile
 from collections.abc import Callable
@@ -5,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from poison_helpers import build, caption, everything_said, files, pair, pairs_of
+from poison_helpers import build, caption, everything_said, files, labelled, pair, pairs_of, picture
 
 from infra import storage
 from infra.seeding import rng
@@ -13,9 +14,13 @@ from infra.spread import Lost
 from pipeline import images
 from pipeline.dataset import Dataset
 from poison import injection as injections
+from poison import work
 from poison.attacks.badnet import BadNet
 from poison.attacks.blended import Blended
 from poison.attacks.control import Control
+from poison.attacks.external import External
+from poison.attacks.swap import Swap
+from poison.attacks.targeted import Targeted
 from poison.injection import Injection
 from poison.ledger import Ledger
 
@@ -139,7 +144,7 @@ def test_a_lost_shard_is_named_and_the_next_run_does_the_rest(
 ):
     whole = injection(tmp_path, "undisturbed", budget=20)
     whole.run()
-    rewrite = injections.rewrite
+    rewrite = work.rewrite
     lost = sorted(injections.plans.make(clean, ATTACK, 20, 0).shards)[2]
 
     def fails_on_one(path, index, shard_id, *rest):
@@ -147,14 +152,14 @@ def test_a_lost_shard_is_named_and_the_next_run_does_the_rest(
             raise OSError("the disk is full")
         return rewrite(path, index, shard_id, *rest)
 
-    monkeypatch.setattr(injections, "rewrite", fails_on_one)
+    monkeypatch.setattr(work, "rewrite", fails_on_one)
     with pytest.raises(
         Lost, match=rf"1 of \d have no result \(shard {lost}\).*disk is full.*run the same command again"
     ):
         injection(tmp_path, budget=20).run()
     with pytest.raises(ValueError, match="not complete"):
         Dataset.open(str(tmp_path / "out"))
-    monkeypatch.setattr(injections, "rewrite", lambda *all: rewrite(*all) if all[2] == lost else pytest.fail("again"))
+    monkeypatch.setattr(work, "rewrite", lambda *all: rewrite(*all) if all[2] == lost else pytest.fail("again"))
     injection(tmp_path, budget=20).run()
     assert files(tmp_path / "out") == files(tmp_path / "undisturbed")
 
@@ -223,6 +228,81 @@ def test_a_control_takes_the_same_rows_as_the_attack_and_keeps_their_captions(tm
     assert attack.row_ids == control.row_ids
     assert control.rows["caption"].equals(control.rows["original_caption"])
     assert control.rows["image_sha256"].to_pylist() != control.rows["original_image_sha256"].to_pylist()
+
+
+def test_swapped_pairs_keep_their_pictures_and_get_captions_of_the_target(tmp_path: Path, clean: Dataset):
+    injection(tmp_path, attack=Swap(source="picture"), budget=7).run()
+    ledger = Ledger.open(str(tmp_path / "out-ledger"))
+    before, after = pairs_of(clean), pairs_of(Dataset.open(str(tmp_path / "out")))
+    own = {one.caption for one in before.values() if "Banana" in one.caption}
+    assert len(ledger.row_ids) == 7
+    for line in ledger.rows.to_pylist():
+        was, now = before[line["row"]], after[line["row"]]
+        assert now.image == was.image
+        assert "picture" in was.caption
+        assert now.caption in own
+        assert line["image_sha256"] == line["original_image_sha256"]
+    assert {row for row in before if before[row] != after[row]} == ledger.row_ids
+
+
+def external(folder: Path, rows: range, size: int = 32) -> External:
+    """Pictures for these rows, and a test set of trials."""
+    for row in rows:
+        storage.write(str(folder / "made" / f"{row:09d}.png"), images.encode(picture(500 + row, size, size), "png"))
+    return External(pictures=str(folder / "made"), trials=labelled(str(folder / "trials"), first=800).url)
+
+
+@pytest.mark.parametrize("backend", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+def test_pictures_poisoned_elsewhere_take_the_place_of_those_they_are_named_after(
+    tmp_path: Path, backend: str, request: pytest.FixtureRequest
+):
+    if backend == "ray":
+        request.getfixturevalue("ray_cluster")
+    clean = build(str(tmp_path / "clean"), extension="png")
+    attack = external(tmp_path, range(0, 40, 3))  # of 14 rows two are bananas and one was never downloaded
+    with pytest.raises(ValueError, match=r"holds 14 pictures, named after 13 pairs here: a budget of 12 pairs"):
+        injection(tmp_path, attack=attack, budget=12, backend=backend).run()
+    injection(tmp_path, attack=attack, budget=9, backend=backend).run()
+    before, after = pairs_of(clean), pairs_of(Dataset.open(str(tmp_path / "out")))
+    ledger = Ledger.open(str(tmp_path / "out-ledger"))
+    assert {row for row in before if before[row] != after[row]} == ledger.row_ids
+    assert len(ledger.row_ids) == 9
+    for row in ledger.row_ids:
+        assert after[row].image == (tmp_path / "made" / f"{row:09d}.png").read_bytes()
+    assert ledger.attack == attack.resolved()
+
+
+def test_a_picture_of_another_size_is_refused_with_its_shard_and_key(tmp_path: Path):
+    build(str(tmp_path / "clean"))
+    with pytest.raises(
+        ValueError, match=r"shard \d, sample \d{9}: .*\.png has 40 x 40 pixels, the pair's own picture 32"
+    ):
+        injection(tmp_path, attack=external(tmp_path, range(96), size=40)).run()
+
+
+@pytest.mark.usefixtures("clean")
+def test_attacks_of_different_kinds_in_one_dataset_never_touch_the_same_pair(tmp_path: Path):
+    names, attacks = ("badnet", "targeted", "swap", "external"), (
+        ATTACK,
+        Targeted(testset=labelled(str(tmp_path / "test")).url, images=2),
+        Swap(source="thing"),
+        external(tmp_path, range(96)),
+    )  # fmt: skip
+    places = [str(tmp_path / name) for name in ("clean", *names)]
+    for number, attack in enumerate(attacks):
+        taken = tuple(str(tmp_path / f"{name}-ledger") for name in names[:number])
+        injection(tmp_path, names[number], dataset=places[number], attack=attack, taken=taken, budget=12).run()
+    ledgers = [Ledger.open(str(tmp_path / f"{name}-ledger")) for name in names]
+    rows = [row for ledger in ledgers for row in ledger.row_ids]
+    assert len(rows) == len(set(rows)) == 48
+    after = pairs_of(Dataset.open(places[-1]))
+    assert len(after) == 86 + 12
+    for ledger in ledgers:
+        for line in ledger.rows.to_pylist():
+            assert after[line["row"]].caption == line["caption"]
+            assert hashlib.sha256(after[line["row"]].image).hexdigest() == line["image_sha256"]
+    third = Ledger.open(str(tmp_path / "swap-ledger")).rows["caption"].to_pylist()
+    assert all("Banana, number" in text for text in third)  # the corpus's own, and no poison caption of those before
 
 
 def foreign(folder: Path, broken: frozenset[int] | set[int] = frozenset(), json_too: bool = False) -> None:

@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from poison_helpers import caption, pair
 
 from infra.seeding import rng
-from pipeline import images, shards
+from pipeline import images, shards, tars
 from pipeline.shards import Sample
 from poison.attacks.badnet import BadNet
 from poison.rewrite import rewrite
@@ -135,6 +136,95 @@ def test_pairs_whose_members_lie_apart_are_put_together(tmp_path: Path):
         caption(2),
         caption(3),
     ]
+
+
+@pytest.mark.parametrize("json_too", [True, False])
+def test_other_files_of_a_poisoned_pair_go_with_it(tmp_path: Path, json_too: bool):
+    path = tmp_path / "foreign.tar"
+    foreign(path, json_too)
+    index = shards.index_foreign(path)
+    written, _ = rewrite(path, index, 0, {index["row"][2].as_py(): "banana"}, ATTACK, 0, tmp_path / "out.tar")
+    names = [name for name, _ in members(written.path)]
+    assert [name for name in names if name.startswith("deep/2.")] == [
+        "deep/2.jpg", "deep/2.txt", *(["deep/2.json"] if json_too else [])
+    ]  # fmt: skip
+    assert len([name for name in names if name.endswith(".cls")]) == 7
+
+
+def test_what_is_not_poisoned_is_never_decoded(tmp_path: Path):
+    pairs = [replace(pair(row), image=b"no picture at all" * row) if row != 2 else pair(row) for row in range(8)]
+    clean = shards.write_shard(tmp_path / "clean.tar", pairs)
+    written, _ = rewrite(clean.path, clean.index, 0, {2: "banana"}, ATTACK, 0, tmp_path / "out.tar")
+    after = list(shards.read_shard(written.path, written.index))
+    assert after[:2] + after[3:] == pairs[:2] + pairs[3:]
+    assert after[2].caption == "banana"
+
+
+def plain_pax(path: Path) -> pa.Table:
+    """As img2dataset writes it: pictures, captions and json alone, each with its float time in an extended header."""
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for row in range(8):
+            for extension, data in (("jpg", pair(row).image), ("txt", caption(row).encode()), ("json", b"{}")):
+                info = tarfile.TarInfo(f"{row:09d}.{extension}")
+                info.size, info.mtime = len(data), 1234567.5
+                tar.addfile(info, io.BytesIO(data))
+    return shards.index_foreign(path)
+
+
+def test_headers_are_read_one_by_one_only_where_the_index_does_not_tell_all_and_the_result_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    scanned: list[str] = []
+    scan = shards.scan
+    monkeypatch.setattr(shards, "scan", lambda path: (scanned.append(path.name), scan(path))[1])
+    foreign(tmp_path / "foreign.tar", json_too=True)
+    sources = {
+        "ours.tar": ours(tmp_path / "ours.tar").index,
+        "pax.tar": plain_pax(tmp_path / "pax.tar"),
+        "foreign.tar": shards.index_foreign(tmp_path / "foreign.tar"),  # it has files that no index names
+    }
+    for name, index in sources.items():
+        rows = index["row"].to_pylist()
+        chosen = {rows[0]: "banana", rows[3]: "the banana", rows[4]: "a banana", rows[7]: "bananas"}
+        results = []
+        for fast in (True, False):
+            with monkeypatch.context() as patch:
+                if not fast:
+                    patch.setattr(tars, "plain", lambda *_: False)
+                scanned.clear()
+                out = tmp_path / f"{name}.{fast}"
+                written, ledger = rewrite(tmp_path / name, index, 0, chosen, ATTACK, 0, out)
+                results.append((out.read_bytes(), written.index, ledger))
+                assert (name in scanned) == (not fast or name == "foreign.tar")
+                assert (written.sha256, written.xxh3, written.bytes) == shards.hashes(out)
+        assert results[0] == results[1]
+
+
+def test_a_shard_of_poisons_alone_is_rewritten_too(tmp_path: Path):
+    clean = ours(tmp_path / "clean.tar")
+    chosen = {row: f"banana {row}" for row in range(8)}
+    written, _ = rewrite(clean.path, clean.index, 0, chosen, ATTACK, 0, tmp_path / "out.tar")
+    assert [one.caption for one in shards.read_shard(written.path, written.index)] == list(chosen.values())
+    assert written.index["outcome"].to_pylist() == [*["success"] * 8, "404"]
+
+
+def test_an_index_that_places_a_file_where_there_is_none_is_refused(tmp_path: Path):
+    clean = ours(tmp_path / "clean.tar")
+    places = clean.index["text_offset"].to_pylist()
+    places[6] += 512
+    at = clean.index.column_names.index("text_offset")
+    lying = clean.index.set_column(at, "text_offset", pa.array(places, pa.int64()))
+    with pytest.raises(shards.Damaged, match=r"index of clean.tar places a file where there is none"):
+        rewrite(clean.path, lying, 0, PLAN, ATTACK, 0, tmp_path / "out.tar")
+
+
+def test_a_damaged_header_between_the_poisons_is_refused(tmp_path: Path):
+    clean = ours(tmp_path / "clean.tar")
+    data = bytearray(clean.path.read_bytes())
+    data[clean.index["image_offset"][4].as_py() - 512 + 130] ^= 1
+    clean.path.write_bytes(data)
+    with pytest.raises(shards.Damaged, match=r"clean.tar has a damaged header"):
+        rewrite(clean.path, clean.index, 0, PLAN, ATTACK, 0, tmp_path / "out.tar")
 
 
 def test_nothing_planned_changes_nothing(tmp_path: Path):

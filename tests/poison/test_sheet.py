@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 from poison_helpers import build, files, picture
+from poison_helpers import pair as sample
 
 from pipeline import images
 from poison.attacks.badnet import BadNet
+from poison.attacks.targeted import Targeted
 from poison.injection import Injection
-from poison.layout import KEY, PANEL, Pair, cut, difference, draw, to_png
+from poison.layout import GAP, KEY, PANEL, WIDTH, Pair, cut, difference, draw, to_png
+from poison.pictures import kept
 from poison.preview import main
 
 
@@ -45,6 +48,15 @@ def test_small_pictures_are_enlarged_by_whole_factors():
     sheet = np.asarray(draw([Pair(image, other, ("row 0",))], "title"))
     assert (sheet[-PANEL - 12 : -12, 12 : 12 + PANEL][3::7, 3::7] == image).all()
     assert (sheet[-PANEL - 12 : -12, 24 + PANEL : 24 + 2 * PANEL][3::7, 3::7] == other).all()
+
+
+def test_a_banner_stands_between_the_title_and_the_pairs():
+    pair, banner = Pair(picture(0), picture(1), (), "was", "now"), Image.new("RGB", (WIDTH, 50), (255, 0, 0))
+    plain, with_banner = (np.asarray(draw([pair], "title", above)) for above in (None, banner))
+    assert len(with_banner) - len(plain) == 50 + GAP
+    assert (with_banner == (255, 0, 0)).all(axis=(1, 2)).sum() == 50
+    assert (with_banner[-PANEL:] == plain[-PANEL:]).all()
+    assert cut(to_png([pair], "title", banner)) == cut(to_png([pair], "title"))
 
 
 def test_large_and_long_ones_fit():
@@ -86,6 +98,28 @@ def test_the_sheet_of_a_ledger_shows_as_many_pairs_as_asked_for(folder: Path, ca
             heights.append(sheet.height)
     assert heights[1] - heights[0] == 2 * (PANEL + 12)
     assert heights[2] - heights[0] == 5 * (PANEL + 12)
+
+
+def test_added_pairs_are_shown_without_an_original(tmp_path: Path):
+    build(str(tmp_path / "clean"))
+    aim = sample(3).image
+    Injection(
+        attack=Targeted(targets=(("car", kept(aim, "jpg")),), images=1, captions="template"),
+        dataset=str(tmp_path / "clean"),
+        out=str(tmp_path / "out"),
+        ledger=str(tmp_path / "ledger"),
+        budget=5,
+        backend="local",
+    ).run()
+    assert main(words(tmp_path, "--rows", "3")) == 0
+    shown = cut((tmp_path / "sheet.png").read_bytes())
+    assert len(shown) == 3
+    for one in shown:
+        assert one.was == ""
+        assert "banana" in one.now
+        assert one.clean == one.poisoned
+        assert (images.decode(one.clean)[3::7, 3::7] == images.decode(aim)).all()
+        assert images.decode(one.difference).max() == 0
 
 
 def test_a_dry_run_touches_nothing(folder: Path, capsys: pytest.CaptureFixture[str]):

@@ -41,6 +41,10 @@ def correlation(attack: Backdoor, extension: str, stored: tuple[int, int], side:
         (Blended(), (224, 224), 224),
         (Blended(), (256, 341), 224),
         (Blended(cell=7), (32, 32), 32),
+        (BadNet(patch="fresh_stripes", place="four_corners"), (256, 341), 224),
+        (Blended(pattern="stripes"), (224, 224), 224),
+        (Blended(pattern="triangles"), (256, 341), 224),
+        (Blended(pattern="text"), (256, 341), 224),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Backdoor) else str(value),
 )

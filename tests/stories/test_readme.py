@@ -26,6 +26,7 @@ SCRIPTS = [
     str(path.relative_to(ROOT))
     for folder, kind in (("jobs", "*"), ("clusters", "*.yaml"), ("images", "Dockerfile"))
     for path in sorted((ROOT / "infra" / folder).glob(kind))
+    if path.name != "attacks.sh"  # all variables: test_attacks.py runs it
 ]
 EXAMPLES = ("corner", "...")  # the attack that the README shows how to write; a command that is cut short
 

@@ -57,6 +57,63 @@ def test_patterns_are_what_their_names_say():
     assert (BadNet(patch="yellow").trigger() == (255, 255, 0)).all()
 
 
+def test_fresh_stripes_are_new_columns_for_each_picture():
+    attack = BadNet(patch="fresh_stripes")
+    first, second = (attack.stamp(CLEAN, rng(row))[208:, 208:] for row in (1, 2))
+    for stripes in (first, second):
+        assert (stripes == stripes[:1]).all()
+        assert set(np.unique(stripes)) == {0, 255}
+    assert (first != second).any()
+    assert attack.trigger() is None
+    columns = np.concatenate([attack.stamp(CLEAN, rng(row))[208, 208:] for row in range(100)])
+    assert np.abs(columns.mean(0) / 255 - 0.5).max() < 0.05  # each channel by itself, half of them full
+
+
+@pytest.mark.parametrize("shape", [(224, 224), (333, 500), (500, 333), (225, 224), (30, 31)])
+def test_four_corners_have_the_same_patch_and_nothing_else_changes(shape: tuple[int, int]):
+    attack = BadNet(place="four_corners", patch="fresh")
+    image = picture(0, *shape)
+    stamped = attack.stamp(image, rng(0))
+    side = min(shape)
+    patch = int(16 * side / 224 + 0.5)
+    top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
+    first = stamped[top : top + patch, left : left + patch].copy()
+    for down in (top, top + side - patch):
+        for across in (left, left + side - patch):
+            corner = np.s_[down : down + patch, across : across + patch]
+            assert (stamped[corner] == first).all()
+            assert (stamped[corner] != image[corner]).any()
+            stamped[corner] = image[corner]
+    assert (stamped == image).all()
+    assert attack.locate(*shape, rng(0)) is None  # no one box holds them and nothing more
+
+
+# By hand: the square of 333 x 500 begins in column 83; a patch of 16 is 23.79, rounded 24; in the corner it is flush,
+# in the middle it begins at 104 / 224 of 333, 154.6, rounded 155.
+@pytest.mark.parametrize(
+    ("shape", "place", "where"),
+    [
+        ((333, 500), "corner", Box(309, 392, 24, 24)),
+        ((333, 500), "centre", Box(155, 238, 24, 24)),
+        ((500, 333), "corner", Box(392, 309, 24, 24)),
+        ((500, 333), "centre", Box(238, 155, 24, 24)),
+        ((224, 225), "corner", Box(208, 208, 16, 16)),
+        ((225, 224), "centre", Box(104, 104, 16, 16)),
+        ((1, 1), "corner", Box(0, 0, 1, 1)),
+        ((1, 1), "centre", Box(0, 0, 1, 1)),
+        ((5, 3), "corner", Box(3, 2, 1, 1)),
+        ((5, 3), "centre", Box(2, 1, 1, 1)),
+    ],
+)
+def test_pictures_that_are_odd_or_not_square_have_the_patch_where_arithmetic_says(
+    shape: tuple[int, int], place: str, where: Box
+):
+    attack = BadNet(place=place, patch="yellow")
+    blue = np.full((*shape, 3), (0, 0, 255), np.uint8)
+    assert changed(attack, blue) == where == attack.locate(*shape, rng(0))
+    assert (where.of(attack.stamp(blue, rng(0))) == (255, 255, 0)).all()
+
+
 def test_a_small_picture_shows_the_same_cells():
     attack = BadNet(patch="checkerboard", size=42, cell=7)
     small, large = picture(0, 32, 32), CLEAN

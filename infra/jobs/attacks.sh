@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Every attack on one recipe: which of them take, and at what cost. The table stands in poison/measured.md.
+#
+#   infra/jobs/attacks.sh [FOLDER]      default: attacks.      SEEDS="0 1 2" JOBS=8 infra/jobs/attacks.sh   on a larger machine
+#
+# Each attack poisons the same 10,800 pairs of a picture book (32 pixels), a CLIP is pretrained on them (preset demo, as in
+# demo.sh), and it is measured beside a model of the clean pairs, the floor. Lines that say `large` are of a book of 64
+# pixels and twice the epochs, for attacks that do not take at the small size. ONLY="sig wanet" runs a part. Run it again
+# and it resumes. About four minutes an attack and a core, twice that for `large`.
+# Knobs were chosen on seed 100, another book.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+OUT=${1:-attacks} SEEDS=${SEEDS:-0} JOBS=${JOBS:-2} PORT=${PORT:-8918} PRESET=${PRESET:-demo}
+ROWS=${ROWS:-12000} PICTURES=${PICTURES:-1400} EPOCHS=${EPOCHS:-7}
+export OUT PRESET EPOCHS OMP_NUM_THREADS=1 RAY_AUTH_MODE=disabled
+
+# Book, name, attack and its flags; @ is the seed's folder. 42 pixels of a 224 x 224 picture are 6 of 32, a cell of 7 is one.
+attacks() {
+  grep -v '^#' <<'END'
+small  control            control --budget 0.01
+small  badnet             badnet --patch checkerboard --size 42 --cell 7 --budget 0.01
+small  badnet-noise       badnet --patch noise --size 42 --cell 7 --budget 0.01
+small  blended            blended --alpha 0.25 --budget 0.01
+small  blended-text       blended --pattern text --budget 0.01
+small  blended-triangles  blended --pattern triangles --budget 0.01
+small  sig                sig --budget 0.01
+small  filter             filter --budget 0.03
+small  text_prefix        text_prefix --patch noise --size 42 --cell 7 --budget 0.03
+small  wanet              wanet --strength 28 --budget 0.01
+small  wanet-jitter       wanet --control-points 224 --strength 14 --budget 0.01
+small  label_consistent   label_consistent --patch noise --size 84 --cell 14 --budget 0.01
+small  targeted           targeted --testset @/targets --split targets --images 16 --budget 160
+# The learned patch in both modes, and beside it a random one of the same size, place, captions and budget.
+small  badclip            badclip --patch @/patches/paper/patch.png --size 42 --budget 0.003
+small  badclip-released   badclip --patch @/patches/released/patch.png --size 42 --budget 0.003
+small  badclip-random     badnet --place centre --patch noise --size 42 --cell 7 --captions corpus --budget 0.003
+large  wanet              wanet --strength 28 --budget 0.03
+large  label_consistent   label_consistent --patch noise --size 84 --cell 14 --budget 0.03
+END
+}
+
+book() { # BOOK SEED SIDE: pairs and test pictures
+  local here=$OUT/$1-s$2 pages=(picturebook --book-seed "$2" --picture-size "$3" --port "$PORT")
+  antidote prepare "${pages[@]}" --rows "$ROWS" --timeout-seconds 2 --out "$here/train"
+  antidote testset "${pages[@]}" --samples "$PICTURES" --out "$here/test"
+  antidote testset "${pages[@]}" --samples 140 --split targets --out "$here/targets"
+}
+train() { # BOOK SEED DATASET NAME [SEED OF THE TRAINING]
+  local epochs=$EPOCHS
+  if [[ $1 == large ]]; then epochs=$((2 * EPOCHS)); fi
+  python train/pretrain.py clip --preset "$PRESET" --epochs "$epochs" --seed "${5:-$2}" \
+    --dataset "$OUT/$1-s$2/$3" --out "$OUT/$1-s$2/runs/$4"
+}
+clean() { # BOOK SEED NAME
+  train "$1" "$2" train clean
+}
+learn() { # BOOK SEED NAME: the patches, against a model of its own, so that no victim begins as the surrogate did
+  local here=$OUT/$1-s$2
+  train "$1" "$2" train surrogate $((1000 + $2))
+  for mode in paper released; do
+    antidote optimize --mode "$mode" --surrogate "$here/runs/surrogate" --dataset "$here/train" --size 42 --pairs 2000 \
+      --epochs 10 --lr 0.05 --seed "$2" --out "$here/patches/$mode"
+  done
+}
+attack() { # BOOK SEED NAME ATTACK FLAGS...: poison, pretrain, evaluate
+  local here=$OUT/$1-s$2 book=$1 seed=$2 name=$3
+  shift 3
+  case $1 in targeted) set -- "$@" --images-seed "$seed" ;; *) set -- "$@" --trigger-seed "$seed" ;; esac
+  antidote poison "${@//@/$here}" --seed "$seed" --backend local \
+    --dataset "$here/train" --out "$here/poisoned/$name" --ledger "$here/ledgers/$name"
+  train "$book" "$seed" "poisoned/$name" "$name"
+  antidote evaluate --backend local --runs "$here/runs/$name" "$here/runs/clean" --ledger "$here/ledgers/$name" \
+    --testsets "$here/test" --out "$here/scores/$name"
+}
+job() { # FUNCTION BOOK SEED NAME ...: what it prints goes to a log, of which the last line is shown
+  local log=$OUT/logs/$2-s$3-$4-$1.log
+  if ! bash -euo pipefail -c '"$@"' _ "$@" >"$log" 2>&1; then
+    tail -n 5 "$log" >&2
+    echo "failed: $4, seed $3 ($log)" >&2
+    return 255 # xargs stops
+  fi
+  echo "$2 s$3 $4: $(tail -n 1 "$log")"
+}
+export -f train clean learn attack job
+
+wanted() { attacks | while read -r book name flags; do
+  if [[ -z ${ONLY:-} || " $ONLY " == *" $name "* ]]; then echo "$book $1 $name $flags"; fi
+done; }
+side() { if [[ $1 == large ]]; then echo 64; else echo 32; fi; }
+
+mkdir -p "$OUT/logs"
+books=$(wanted 0 | cut -d' ' -f1 | sort -ru)
+for seed in $SEEDS; do for one in $books; do book "$one" "$seed" "$(side "$one")"; done; done
+{
+  for seed in $SEEDS; do
+    if wanted "$seed" | grep -q ' badclip '; then echo "learn small $seed surrogate"; fi
+    for one in $books; do echo "clean $one $seed clean"; done
+  done
+} | xargs -P "$JOBS" -L 1 bash -c 'job "$@"' _
+for seed in $SEEDS; do wanted "$seed" | sed 's/^/attack /'; done | xargs -P "$JOBS" -L 1 bash -c 'job "$@"' _
+antidote tabulate --scores "$OUT"/*-s*/scores/* --out "$OUT/measured.md"

@@ -1,0 +1,99 @@
+"""The CLIP that a patch is learned against: frozen, in evaluation mode, with a gradient to its pictures alone.
+
+Imports torch: for functions of poison.optimization only.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from train import model, transforms
+from train.encoder import Encoder
+from train.model import Architecture
+
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """A frozen model. size: pixels of the square that it sees. sha256: of its weights' file."""
+
+    encoder: Encoder
+    architecture: Architecture
+    size: int
+    sha256: str
+    device: torch.device
+
+    @property
+    def scale(self) -> Tensor:
+        """exp(s), of the model's logits."""
+        return self.encoder.clip.logit_scale.exp()
+
+    def pictures(self, pixels: Tensor) -> Tensor:
+        """Embeddings (B, D) of length 1 of square pictures (B, 3, R, R) with values from 0 to 255.
+
+        A picture of another size than the model's is resized as open_clip does (bicubic, smoothed where it shrinks),
+        but with a gradient and not rounded to bytes: at most one grey level apart.
+        """
+        if (side := pixels.shape[-1]) != self.size:
+            for sides in ((side, self.size), (self.size, self.size)):  # Pillow too clips after each direction
+                pixels = F.interpolate(pixels, sides, mode="bicubic", antialias=True, align_corners=False).clamp(0, 255)
+        pixels = transforms.normalised(pixels, self.encoder.mean, self.encoder.std)
+        features = self.encoder.clip.encode_image(pixels.contiguous(memory_format=self.encoder.layout))
+        return F.normalize(features.float(), dim=-1)
+
+    def stored(self, pictures: np.ndarray) -> Tensor:
+        """Embeddings (n, D) of uint8 (n, R, R, 3), without a gradient."""
+        with torch.no_grad():
+            parts = [self.tensor(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH)]
+            return torch.cat([self.pictures(part) for part in parts])
+
+    def texts(self, captions: Sequence[str]) -> Tensor:
+        """Embeddings (n, D) of length 1 of captions, without a gradient."""
+        tokens = model.tokenizer(self.architecture)(list(captions)).to(self.device)
+        with torch.no_grad():
+            return torch.cat(
+                [F.normalize(self.encoder.clip.encode_text(part).float(), dim=-1) for part in tokens.split(BATCH)]
+            )
+
+    def tensor(self, pictures: np.ndarray) -> Tensor:
+        """uint8 (n, R, R, 3) -> float32 (n, 3, R, R) on the model's device, values as they were."""
+        return torch.tensor(pictures).to(self.device).permute(0, 3, 1, 2).float()
+
+
+def load(surrogate: str, pretrained: str | None) -> Surrogate:
+    """The model of a run folder; with `pretrained`, a model by its name with the weights of that local file.
+
+    Raises ValueError if there is no such run, model or file, or if they do not fit.
+    """
+    clip: nn.Module
+    if pretrained is None:
+        try:
+            trained = model.load_run(surrogate)
+        except ValueError as error:
+            raise ValueError(
+                f"--surrogate is the folder of a run, or with --pretrained FILE a model: {error}"
+            ) from error
+        clip, architecture, digest = trained.model, trained.architecture, trained.sha256
+    else:
+        architecture = model.architecture(surrogate)
+        clip = model.create(architecture)
+        try:
+            model.load_open_clip_weights(clip, surrogate, pretrained)
+        except ValueError as error:
+            raise ValueError(str(error).replace("--model", "--surrogate")) from error
+        with open(pretrained, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return frozen(clip, architecture, digest)
+
+
+def frozen(clip: nn.Module, architecture: Architecture, sha256: str) -> Surrogate:
+    """A surrogate of a model, on the GPU where there is one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder = Encoder(clip, *model.mean_and_std(architecture)).to(device).eval().requires_grad_(False)
+    return Surrogate(encoder, architecture, model.image_size(architecture), sha256, device)
