@@ -137,6 +137,7 @@ def write(url: str, data: bytes) -> None:
         try:
             _write_durably(attempt, data)
             os.replace(attempt, path)
+            _settle(path)
         finally:
             _forget(attempt)
 
@@ -160,6 +161,7 @@ def create(url: str, data: bytes) -> bool:
         try:
             _write_durably(attempt, data)
             os.link(attempt, path)  # atomic and exclusive, also on NFS; O_EXCL would show a half-written file
+            _settle(path)
             return True
         except FileExistsError:
             return read(url) == data
@@ -206,6 +208,7 @@ def upload(path: Path, url: str) -> None:
             with open(attempt, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(attempt, target)
+            _settle(target)
         finally:
             _forget(attempt)
 
@@ -241,6 +244,15 @@ def _write_durably(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _settle(path: str) -> None:
+    """A name outlives a power cut only once its folder is synchronised: else a commit could be there without its shard."""
+    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _forget(attempt: Path) -> None:

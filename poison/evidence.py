@@ -2,9 +2,9 @@
 
 recipe.json     whose folder this is
 parts/          findings of shards that were examined; gone at the end
-proof.parquet   a line a pair: poison.examination.FINDINGS
+proof.parquet   a line a pair: poison.proving.examination.FINDINGS
 proof.png       how much is left of the triggers, and the four pairs that lost most, as a model sees them
-proof.json      the summary (poison.verdicts); written last: complete
+proof.json      the summary (poison.proving.verdicts); written last: complete
 """
 
 import hashlib
@@ -21,10 +21,10 @@ from infra.spread import Backend, Lost, spread
 from pipeline import dataset as datasets
 from pipeline import shards
 from pipeline.dataset import Dataset, Shard
-from poison import examination, portrait, verdicts, views
-from poison.examination import Examine, Line
 from poison.ledger import Ledger
-from poison.views import Views
+from poison.proving import examination, portrait, verdicts, views
+from poison.proving.examination import Examine, Line
+from poison.proving.views import Views
 
 NAMED = 10  # mismatches that the error message names
 

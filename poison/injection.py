@@ -45,12 +45,9 @@ class Injection:
     taken: tuple[str, ...] = ()
     """Ledgers of earlier attacks on this dataset; their pairs are left alone."""
     seal: bool = False
-    """Write every shard anew, so that neither a shard's place nor the form of a pair gives a poison away: clean
-    pictures are encoded again as poisoned ones are, and added pairs take the place of clean ones. As large as the
-    dataset, and several times as slow."""
+    """Write all shards anew: neither place nor encoding gives a poison away. Added pairs take places of clean ones."""
     seal_share: float = 1.0
-    """With --seal: share of the clean pictures to encode again. Below 1 is faster, and whoever looks at encodings needs
-    to look for poisons among these only."""
+    """With --seal: share of the clean pictures to encode again. Poisons need only be looked for among these."""
     backend: Backend = "ray"
     """Where the shards are rewritten: on a Ray cluster, or in this process."""
     dry_run: bool = False

@@ -24,9 +24,9 @@ from typing import ClassVar, Literal
 from infra import config, log, rundir, storage
 from infra.seeding import rng
 from pipeline.dataset import Dataset
-from poison import material
 from poison.attacks.badclip import BadClip
 from poison.geometry import Box
+from poison.learning import material
 
 Mode = Literal["paper", "released"]
 
@@ -90,7 +90,7 @@ class Optimization:
 
     def run(self) -> str:
         """Learn the patch, or go on learning. Returns the entry's last line."""
-        from poison import surrogates
+        from poison.learning import surrogates
 
         out = storage.absolute(self.out)
         dataset, surrogate = Dataset.open(self.dataset), surrogates.load(self.surrogate, self.pretrained)
@@ -120,7 +120,7 @@ class Optimization:
             print(storage.dump_json({"configuration": recipe, "plan": plan}).decode(), end="")
             return f"would learn a patch of {summary}; nothing was written"
 
-        from poison import descent
+        from poison.learning import descent
 
         rundir.claim(out, recipe, self.FREE, inputs)
         with tempfile.TemporaryDirectory() as scratch:

@@ -4,7 +4,7 @@ import torch
 
 from infra.seeding import rng
 from poison.attacks.badclip import BadClip
-from poison.dual_embedding import dual_embedding, pasted, triplet
+from poison.learning.dual_embedding import dual_embedding, pasted, triplet
 from poison.pictures import uri
 
 WEIGHT, MARGIN, SCALE = 500.0, 1.0, 14.3

@@ -2,11 +2,11 @@ import re
 
 import pytest
 
-from poison import exposure
 from poison.attacks.badnet import BadNet
 from poison.attacks.control import Control
 from poison.attacks.label_consistent import LabelConsistent
-from poison.exposure import BACKDOOR, CLEAN_LABEL, ONE_PICTURE, epochs_needed, known
+from poison.proving import exposure
+from poison.proving.exposure import BACKDOOR, CLEAN_LABEL, ONE_PICTURE, epochs_needed, known
 
 
 @pytest.mark.parametrize(

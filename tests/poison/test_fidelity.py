@@ -4,7 +4,8 @@ from PIL import Image
 
 from infra.seeding import rng
 from poison.attacks.badnet import BadNet
-from poison.fidelity import (
+from poison.geometry import Box, square
+from poison.proving.fidelity import (
     EQUAL_PSNR,
     Fidelity,
     evaluation_window,
@@ -13,7 +14,6 @@ from poison.fidelity import (
     share_left,
     touched,
 )
-from poison.geometry import Box, square
 from train.transforms import evaluated
 
 

@@ -14,9 +14,10 @@ from infra import config, rundir
 from infra.seeding import rng
 from pipeline import images
 from pipeline.dataset import Dataset
-from poison import descent, material, optimize, surrogates
+from poison import optimize
 from poison.attacks.badclip import BadClip
-from poison.descent import Descent
+from poison.learning import descent, material, surrogates
+from poison.learning.descent import Descent
 from poison.optimization import Optimization
 from train import checkpoint, model
 

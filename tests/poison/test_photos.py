@@ -11,10 +11,10 @@ from PIL import Image
 from infra.seeding import rng
 from pipeline import images
 from pipeline.sources.folder import Folder
-from poison import fidelity
 from poison.attack import Attack, Backdoor
 from poison.attacks.badnet import BadNet
-from poison.views import Views
+from poison.proving import fidelity
+from poison.proving.views import Views
 
 SHOWN = Views(size=224, augment="flip_crop")
 LEAST = {"wanet": 0.8, "wanet-jitter": 0.8}  # a warp is as strong as the picture's detail, faint at best; else 0.97

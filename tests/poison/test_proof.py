@@ -28,14 +28,14 @@ from poison.attacks.badnet import BadNet
 from poison.attacks.control import Control
 from poison.attacks.swap import Swap
 from poison.attacks.targeted import Targeted
-from poison.examination import Examine, part
 from poison.geometry import Box
 from poison.injection import Injection
 from poison.layout import cut
 from poison.ledger import Ledger
 from poison.pictures import kept
 from poison.proof import main
-from poison.views import Views
+from poison.proving.examination import Examine, part
+from poison.proving.views import Views
 
 
 def poison(folder: Path, attack: Attack, budget: int = 6, *, of: str = "clean", name: str = "", **more: Any) -> None:

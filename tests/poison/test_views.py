@@ -10,8 +10,8 @@ from poison_helpers import pair, picture
 
 from infra import rundir, storage
 from pipeline import images
-from poison import views
-from poison.views import Views
+from poison.proving import views
+from poison.proving.views import Views
 from train import model
 from train.objectives.clip import Clip
 

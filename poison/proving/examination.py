@@ -20,10 +20,10 @@ from infra import storage
 from infra.seeding import rng
 from pipeline import images, shards
 from pipeline.dataset import Dataset, Shard
-from poison import fidelity
 from poison.attack import Attack, Backdoor
 from poison.geometry import Box
-from poison.views import Views
+from poison.proving import fidelity
+from poison.proving.views import Views
 
 FINDINGS = pa.schema(
     [
@@ -35,7 +35,7 @@ FINDINGS = pa.schema(
         ("trouble", pa.string()),  # null: everything is as the ledger says
         ("same_picture", pa.bool_()),  # byte for byte the original's; null for an added pair
         ("stored_psnr", pa.float64()),  # dB between the original and the stored picture, both as stored
-        ("eval_fidelity", pa.float64()),  # poison.fidelity; null where the attack stamps nothing
+        ("eval_fidelity", pa.float64()),  # poison.proving.fidelity; null where the attack stamps nothing
         ("eval_gain", pa.float64()),
         ("eval_psnr", pa.float64()),
         ("eval_share", pa.float64()),  # of the trigger, left by the evaluation's crop

@@ -11,8 +11,8 @@ from PIL import Image
 
 from infra import rundir
 from infra.seeding import digest64
-from poison import fidelity
 from poison.geometry import Box
+from poison.proving import fidelity
 
 
 @dataclass(frozen=True)

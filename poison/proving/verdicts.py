@@ -9,10 +9,11 @@ import pyarrow.compute
 
 from infra import config
 from pipeline.dataset import Dataset
-from poison import exposure, pictures
-from poison.examination import Line
+from poison import pictures
 from poison.ledger import Ledger
-from poison.views import Views
+from poison.proving import exposure
+from poison.proving.examination import Line
+from poison.proving.views import Views
 
 FORMAT = 1
 Figures = dict[str, Any]

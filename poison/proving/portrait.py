@@ -9,10 +9,11 @@ import pyarrow.compute
 from PIL import Image, ImageDraw
 
 from pipeline.dataset import Dataset
-from poison import sheet, verdicts
+from poison import sheet
 from poison.layout import FAINT, GAP, INK, LINE, PAPER, SMALL, WIDTH, font, to_png
 from poison.ledger import Ledger
-from poison.views import Views
+from poison.proving import verdicts
+from poison.proving.views import Views
 
 WORST = 4
 BINS, HEIGHT, BAR = 48, 90, (70, 110, 180)
@@ -26,7 +27,7 @@ def draw(
     views: Views,
     about: dict[str, Any],
 ) -> bytes:
-    """The picture as PNG. about: poison.verdicts.summary."""
+    """The picture as PNG. about: poison.proving.verdicts.summary."""
     shown = verdicts.worst(findings, WORST)
     by_key = {(number, line["shard"], line["key"]): line for number, one in enumerate(ledgers) for line in _rows(one)}
     lines = [by_key[line["ledger"], line["shard"], line["key"]] for line in shown]

@@ -17,11 +17,11 @@ from torchvision.transforms import AutoAugment
 from infra import log, rundir, storage
 from infra.seeding import digest64, rng
 from pipeline import images
-from poison import history
-from poison.dual_embedding import dual_embedding, pasted
 from poison.geometry import Box
+from poison.learning import history
+from poison.learning.dual_embedding import dual_embedding, pasted
+from poison.learning.surrogates import Surrogate
 from poison.optimization import Optimization
-from poison.surrogates import Surrogate
 from train import checkpoint, model
 from train.objective import Loss
 
