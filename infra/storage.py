@@ -247,7 +247,7 @@ def _write_durably(path: Path, data: bytes) -> None:
 
 
 def _settle(path: str) -> None:
-    """A name outlives a power cut only once its folder is synchronised: else a commit could be there without its shard."""
+    """A name outlives a power cut only with its folder synchronised: else a commit might be there without its shard."""
     folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
     try:
         os.fsync(folder)
