@@ -1,0 +1,30 @@
+"""What a rank does to a pool, for tests/defense/test_pool.py: ranks are other processes and import it by name."""
+
+from typing import Any
+
+import torch
+
+from defense.pool import Pool
+from infra.seeding import rng
+from train import ranks
+
+
+def batch(step: int, size: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A global batch of a step: embeddings of random length, and row ids."""
+    drawn = rng(0, "batch", step).standard_normal((size, width))
+    return torch.from_numpy(drawn), torch.arange(step * 1000, step * 1000 + size)
+
+
+def pushed(pushes: int, capacity: int, width: int, sizes: list[int]) -> dict[str, Any]:
+    """A pool after `pushes` steps of global batches of `sizes` in turn, of which each rank brought its part."""
+    place = ranks.here()
+    torch.manual_seed(place.rank)  # ranks agree for a better reason than equal seeds
+    pool, matched = Pool(capacity, width), []
+    for step in range(pushes):
+        embeddings, rows = batch(step, sizes[step % len(sizes)], width)
+        mine = slice(place.rank * len(rows) // place.ranks, (place.rank + 1) * len(rows) // place.ranks)
+        embeddings, rows = ranks.gather(embeddings[mine].requires_grad_()), ranks.gather(rows[mine])
+        if step:
+            matched.append(pool.search(embeddings).rows)
+        pool.push(embeddings, rows)
+    return {**pool.state_dict(), "matched": torch.cat(matched)}
