@@ -1,7 +1,7 @@
 """Many grids in one table: what a report shows in depth for a few runs, here a line for each attack and run.
 
-Lines of different folders are taken together where ledger folder, attack, objective and run folder have the same names
-and fields, and only seeds differ (that of the book too: every seed may have pairs and test pictures of its own).
+Lines of different folders are taken together where the ledger folder's name, attack and training are the same, and only
+seeds differ (that of the book too: every seed may have pairs and test pictures of its own).
 """
 
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval import records
-from eval.groups import together
+from eval.groups import APART, together
 from eval.records import AttackRecord
 from eval.reporting import current
 from eval.scores import Score
@@ -35,8 +35,16 @@ class Line:
     @property
     def key(self) -> tuple[str, ...]:
         """What seeds share: the attack, and what was done against it."""
-        done = "" if self.row.role.kind == "poisoned" else self.row.run.name
-        return (self.name, self.how, str(ORDER.index(self.row.role.kind)), self.row.run.objective, done)
+        run, kind = self.row.run, self.row.role.kind
+        kept = {name: value for name, value in run.config.items() if name not in APART}
+        return (
+            self.name,
+            self.how,
+            str(ORDER.index(kind)),
+            run.objective,
+            "" if kind == "poisoned" else run.name,
+            storage.dump_json(kept).decode(),
+        )
 
     @property
     def name(self) -> str:
@@ -82,10 +90,20 @@ class Tabulation:
 
 
 def markdown(lines: Sequence[Line]) -> str:
-    """The table. In the order of the attacks' names; what has not been measured is a dash."""
+    """The table. In the order of the attacks' names; what has not been measured is a dash.
+
+    Raises ValueError for two lines of one experiment and one seed.
+    """
     groups: dict[tuple[str, ...], list[Line]] = {}
     for line in sorted(lines, key=lambda line: (line.key, line.row.run.seed)):
         groups.setdefault(line.key, []).append(line)
+    for group in groups.values():
+        seeds = [line.row.run.seed for line in group]
+        if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
+            raise ValueError(
+                f"the attack {group[0].name} was measured more than once with seed {twice[0]}: give each folder of "
+                "scores once, and ledgers of different experiments different names"
+            )
     rows = [HEAD, RULE, *(_cells(group) for group in groups.values())]
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
 

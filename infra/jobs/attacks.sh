@@ -35,8 +35,8 @@ small  targeted           targeted --testset @/targets --split targets --images 
 small  badclip            badclip --patch @/patches/paper/patch.png --size 42 --budget 0.003
 small  badclip-released   badclip --patch @/patches/released/patch.png --size 42 --budget 0.003
 small  badclip-random     badnet --place centre --patch noise --size 42 --cell 7 --captions corpus --budget 0.003
-large  wanet              wanet --strength 28 --budget 0.03
-large  label_consistent   label_consistent --patch noise --size 84 --cell 14 --budget 0.03
+large  wanet-large        wanet --strength 28 --budget 0.03
+large  label_consistent-large label_consistent --patch noise --size 84 --cell 14 --budget 0.03
 END
 }
 

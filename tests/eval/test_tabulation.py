@@ -64,6 +64,16 @@ def test_attacks_of_other_knobs_or_another_name_have_lines_of_their_own():
     assert len(cells(markdown([*lines(0), *lines(1, attack=smaller), *lines(2, attack=elsewhere)]))) == 6
 
 
+def test_what_is_no_other_seed_is_not_averaged():
+    longer = [
+        replace(line, row=replace(line.row, run=replace(line.row.run, config={"recipe": {"epochs": 14}})))
+        for line in lines(1)
+    ]
+    assert len(cells(markdown([*lines(0), *longer]))) == 4
+    with pytest.raises(ValueError, match="more than once with seed 0"):
+        markdown([*lines(0), *lines(0)])
+
+
 def test_what_was_not_measured_is_a_dash_and_not_left_out():
     undefended, _ = cells(markdown(lines(0, floor=None)))
     assert undefended[6] == "-"
