@@ -28,7 +28,7 @@ small  sig                sig --budget 0.01
 small  filter             filter --budget 0.03
 small  text_prefix        text_prefix --patch noise --size 42 --cell 7 --budget 0.03
 small  wanet              wanet --strength 28 --budget 0.01
-small  wanet-jitter       wanet --control-points 224 --strength 14 --budget 0.01
+small  wanet-jitter       wanet --control-points 224 --strength 14 --budget 0.03
 small  label_consistent   label_consistent --patch noise --size 84 --cell 14 --budget 0.01
 small  targeted           targeted --testset @/targets --split targets --images 16 --budget 160
 # The learned patch in both modes, and beside it a random one of the same size, place, captions and budget.
