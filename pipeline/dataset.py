@@ -100,6 +100,12 @@ class Dataset:
 
     def index(self, shard: Shard) -> pa.Table:
         """Every row this shard was made from, failed ones too (pipeline.shards.INDEX). Raises Damaged."""
+        index = shards.read_parquet(self.index_file(shard))
+        sanity.index(self.index_url(shard), index, shard.bytes)
+        return index
+
+    def index_file(self, shard: Shard) -> bytes:
+        """That index as it is stored, its hash checked. Raises Damaged."""
         url = self.index_url(shard)
         try:
             data = storage.read(url)
@@ -107,9 +113,7 @@ class Dataset:
             raise Damaged(f"{url} is missing") from error
         if hashlib.sha256(data).hexdigest() != shard.index_sha256:
             raise Damaged(f"{url} is not the index that the manifest names (sha256 differs)")
-        index = shards.read_parquet(data)
-        sanity.index(url, index, shard.bytes)
-        return index
+        return data
 
     def index_of_samples(self, columns: list[str] | None = None) -> pa.Table:
         """One row a sample over all shards, in order; `columns` of INDEX, plus `shard` (id, int32)."""
