@@ -59,6 +59,12 @@ def local(url: str) -> Path | None:
     return Path(path) if isinstance(fs, LocalFileSystem) else None
 
 
+def place(url: str) -> str:
+    """Where a url leads, links followed: two urls of one place are equal, and what lies inside begins with it."""
+    path = local(url)
+    return os.path.realpath(path) if path is not None else absolute(url)
+
+
 def join(url: str, *parts: str) -> str:
     return "/".join([url.rstrip("/") if url.rstrip("/") else url, *(part.strip("/") for part in parts)])
 

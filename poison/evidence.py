@@ -8,7 +8,6 @@ proof.json      the summary (poison.proving.verdicts); written last: complete
 """
 
 import hashlib
-import os
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -21,7 +20,7 @@ from infra.spread import Backend, Lost, spread
 from pipeline import dataset as datasets
 from pipeline import shards
 from pipeline.dataset import Dataset, Shard
-from poison.ledger import Ledger
+from poison.ledger import Ledger, is_sealed
 from poison.proving import examination, portrait, verdicts, views
 from poison.proving.examination import Examine, Line
 from poison.proving.views import Views
@@ -67,7 +66,7 @@ class Evidence:
         if self.trained is not None and (self.model is not None or self.preset is not None):
             raise ValueError("--run brings its own model and epochs: leave out --model and --preset")
         for name in ("dataset", "poisoned"):
-            if f"{_place(self.out)}/".startswith(f"{_place(getattr(self, name))}/"):
+            if f"{storage.place(self.out)}/".startswith(f"{storage.place(getattr(self, name))}/"):
                 raise ValueError(f"--out names poisoned pairs and must not lie in --{name}, {getattr(self, name)}")
 
     def run(self) -> str:
@@ -117,7 +116,7 @@ class Evidence:
                 poisoned=poisoned,
                 attacks=tuple(ledger.attack for ledger in ledgers),
                 seeds=tuple(ledger.seed for ledger in ledgers),
-                sealed=frozenset(number for number, ledger in enumerate(ledgers) if _seals(ledger)),
+                sealed=frozenset(number for number, ledger in enumerate(ledgers) if is_sealed(ledger.url)),
                 views=view,
                 epochs=crops,
                 out=out,
@@ -186,10 +185,6 @@ def _said(out: str, prefix: str) -> str:
     return f"{prefix}{about['headline']}: {out}"
 
 
-def _seals(ledger: Ledger) -> bool:
-    return "seal" in storage.read_json(storage.join(ledger.url, "recipe.json"))
-
-
 def _lines(ledgers: list[Ledger], clean: Dataset, poisoned: Dataset) -> dict[int, list[Line]]:
     """Lines of the ledgers by shard, [] for a shard that differs from the clean dataset's all the same."""
     before = {shard.id: shard.content_sha256 for shard in clean.shards}
@@ -199,8 +194,3 @@ def _lines(ledgers: list[Ledger], clean: Dataset, poisoned: Dataset) -> dict[int
         for line in ledger.rows.to_pylist():
             found[line["shard"]].append(line | {"ledger": number})
     return dict(found)
-
-
-def _place(url: str) -> str:
-    path = storage.local(url)
-    return os.path.realpath(path) if path is not None else storage.absolute(url)

@@ -5,7 +5,6 @@ which pairs were poisoned goes to the ledger alone; the dataset's own recipe.jso
 """
 
 import hashlib
-import os
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -61,7 +60,7 @@ class Injection:
             raise ValueError(f"--seal-share is above 0 and at most 1, not {self.seal_share:g}")
         if self.seal_share < 1 and not self.seal:
             raise ValueError("--seal-share is for --seal: give both, or neither")
-        places = {f"--{name}": _place(getattr(self, name)) for name in ("dataset", "out", "ledger")}
+        places = {f"--{name}": storage.place(getattr(self, name)) for name in ("dataset", "out", "ledger")}
         for (first, one), (second, other) in combinations(places.items(), 2):
             if f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/"):
                 raise ValueError(
@@ -157,11 +156,6 @@ class Injection:
             contains_poison=True,
             outcomes=parent.outcomes | {SUCCESS: parent.samples + rows.num_rows - replaced},
         )
-
-
-def _place(url: str) -> str:
-    path = storage.local(url)
-    return os.path.realpath(path) if path is not None else storage.absolute(url)
 
 
 def _numbers(plan: plans.Plan, extras: list[Extra]) -> dict[int, int]:

@@ -120,6 +120,11 @@ def taken(ledgers: Sequence[Ledger], dataset: Dataset) -> Set[int]:
     return frozenset().union(*(ledger.row_ids for ledger in ledgers))
 
 
+def is_sealed(url: str) -> bool:
+    """Whether its dataset was sealed (poison.sealing)."""
+    return "seal" in storage.read_json(storage.join(url, "recipe.json"))
+
+
 def is_complete(url: str) -> bool:
     return storage.exists(storage.join(url, "attack.json"))
 

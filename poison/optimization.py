@@ -15,7 +15,6 @@ brought to the surrogate's size. What is not: the file type of the poisoned pict
 leaves of the patch.
 """
 
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +83,7 @@ class Optimization:
         if self.cells is not None and not 1 <= self.cells <= self.size:
             raise ValueError(f"--cells are at least 1 and at most the patch's size of {self.size}, not {self.cells}")
         for name in ("dataset", "surrogate"):
-            place, out = _place(getattr(self, name)), _place(self.out)
+            place, out = storage.place(getattr(self, name)), storage.place(self.out)
             if f"{place}/".startswith(f"{out}/") or f"{out}/".startswith(f"{place}/"):
                 raise ValueError(f"--{name} and --out must be separate folders, neither inside the other: {out}")
 
@@ -138,8 +137,3 @@ class Optimization:
         where = BadClip(size=self.size).locate(side, side, rng(0))
         assert where is not None
         return where
-
-
-def _place(url: str) -> str:
-    path = storage.local(url)
-    return os.path.realpath(path) if path is not None else storage.absolute(url)

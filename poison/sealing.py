@@ -119,7 +119,7 @@ def encoded_alike(earlier: Sequence[Ledger], parent: Dataset, attack: Attack) ->
     alike = frozenset[int]()
     made_by, digest = {ledger.dataset_digest: ledger for ledger in earlier}, parent.digest
     while (ledger := made_by.get(digest)) is not None:
-        if "seal" in storage.read_json(storage.join(ledger.url, "recipe.json")):
+        if ledgers.is_sealed(ledger.url):
             break
         if isinstance(ledger.attack, Backdoor) and ledger.attack.quality == quality(attack):
             alike |= ledger.row_ids

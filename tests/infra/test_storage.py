@@ -1,3 +1,4 @@
+import os
 import threading
 
 import pytest
@@ -82,3 +83,15 @@ def test_an_unknown_scheme_is_refused_with_what_is_allowed():
     assert "hunter2" not in str(refused.value)
     with pytest.raises(ValueError, match="empty path"):
         storage.exists("")
+
+
+@pytest.mark.parametrize("how", ["write", "create", "upload"])
+def test_a_name_is_synchronised_with_its_folder(how: str, tmp_path, monkeypatch):
+    synchronised = []
+    monkeypatch.setattr(os, "fsync", lambda number: synchronised.append(os.fstat(number).st_ino))
+    url, source = str(tmp_path / "a" / "b"), tmp_path / "source"
+    source.write_bytes(b"x")
+    {"write": storage.write, "create": storage.create, "upload": lambda url, _: storage.upload(source, url)}[how](
+        url, b"x"
+    )
+    assert synchronised == [os.stat(url).st_ino, os.stat(tmp_path / "a").st_ino], "first the bytes, then their name"
