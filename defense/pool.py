@@ -28,6 +28,12 @@ class Matches:
     similarities: Tensor
     places: Tensor
 
+    @classmethod
+    def joined(cls, parts: "list[Matches]") -> "Matches":
+        """One after another."""
+        each = zip(*((part.embeddings, part.rows, part.similarities, part.places) for part in parts), strict=True)
+        return cls(*(torch.cat(tensors) for tensors in each))
+
 
 class Pool(nn.Module):
     """The newest `capacity` embeddings that were pushed, first in first out; nothing in it was ever made up.

@@ -12,7 +12,7 @@ from pipeline.dataset import Dataset
 from pipeline.shards import Damaged
 from train import cache, loop, model, ranks, scoring
 from train.encoder import Encoder
-from train.objective import Clock, Objective
+from train.objective import EVERYTHING, Clock, Objective, Setting
 from train.objectives.clip import Clip
 from train.stream import Pairs, Stream
 from train.training import Training
@@ -37,7 +37,7 @@ def gradients(url: str, what: Objective, batch: int, steps: int = 1) -> dict[str
     place, architecture = ranks.here(), model.architecture(ARCHITECTURE)
     torch.manual_seed(place.rank)  # ranks agree for a better reason than equal seeds
     encoder = Encoder(model.create(architecture, seed=0).double(), *model.mean_and_std(architecture))
-    state = what.state(encoder.clip)
+    state = what.state(Setting(16, 64))
     learner = loop._distributed(encoder, what, place)
     found: dict[str, Any] = {"loss": [], "rows": [], "gradients": []}
     for step, one in enumerate(stream(url, what, batch=batch).epoch(0)):
@@ -74,7 +74,7 @@ class FrozenText(Clip):
     """As RoCLIP's matched epochs: the image tower learns alone."""
 
     def trainable(self, clock: Clock) -> frozenset[str]:
-        return frozenset({"image"})
+        return EVERYTHING - {"text"}
 
 
 def frozen_text(url: str) -> dict[str, Any]:

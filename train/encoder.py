@@ -4,10 +4,10 @@ from collections.abc import Callable, Set
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train import transforms
+from train.objective import EVERYTHING
 
 
 class Encoder(nn.Module):
@@ -30,30 +30,40 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=dtype), persistent=False)
 
     def forward(
-        self, images: dict[str, Tensor], texts: dict[str, Tensor], learn: Set[str] = frozenset({"image", "text"})
+        self, images: dict[str, Tensor], texts: dict[str, Tensor], learn: Set[str] = EVERYTHING
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """images: uint8 (B, 3, H, W) by view; texts: int64 (B, L) by view. learn: the towers that get a gradient.
+        """images: uint8 (B, 3, H, W) by view; texts: int64 (B, L) by view, a row of -1 where a pair has none.
 
-        Returns L2-normalised embeddings (B, D) by view, and exp(logit_scale). The views of a tower share one forward
-        pass, so that batch statistics mix them, as CleanCLIP's do. A tower that does not learn has no gradient at all,
-        and its batch statistics rest.
+        Returns embeddings (B, D) by view, not normalised, zero for a text that is not there, and exp(logit_scale).
+        The views of a tower share one forward pass, so that batch statistics mix them, as CleanCLIP's do. What is not
+        in `learn` has no gradient at all, and its batch statistics rest.
         """
         pixels = torch.cat(list(images.values())).contiguous(memory_format=self.layout)
         pixels = transforms.normalised(pixels, self.mean, self.std)
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.autocast):
             image_features = self._tower(self.clip.visual, "image" in learn, self.clip.encode_image, pixels)
-            text_towers = self.clip.text if hasattr(self.clip, "text") else self.clip.transformer
-            tokens = torch.cat(list(texts.values()))
-            text_features = self._tower(text_towers, "text" in learn, self.clip.encode_text, tokens)
-        scale = self.clip.logit_scale.exp()
+            text_features = self._texts(texts, "text" in learn)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and "scale" in learn):
+            scale = self.clip.logit_scale.exp()
         return _split(image_features, images), _split(text_features, texts), scale
+
+    def _texts(self, texts: dict[str, Tensor], learns: bool) -> Tensor:
+        if not texts:
+            return self.mean.new_zeros(0)
+        tower = self.clip.text if hasattr(self.clip, "text") else self.clip.transformer
+        tokens = torch.cat(list(texts.values()))
+        there = (tokens[:, 0] >= 0).nonzero()[:, 0]
+        if len(there) == len(tokens):
+            return self._tower(tower, learns, self.clip.encode_text, tokens)
+        found = self._tower(tower, learns, self.clip.encode_text, tokens[there])
+        return found.new_zeros(len(tokens), found.shape[1]).index_copy(0, there, found)
 
     def _tower(self, tower: nn.Module, learns: bool, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         tower.train(self.training and learns)
         with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
             features = encode(inputs)
-        return F.normalize(features.to(self.mean.dtype), dim=-1)
+        return features.to(self.mean.dtype)
 
 
 def _split(features: Tensor, views: dict[str, Tensor]) -> dict[str, Tensor]:
-    return dict(zip(views, features.split([len(view) for view in views.values()]), strict=True))
+    return dict(zip(views, features.split([len(view) for view in views.values()]), strict=True)) if views else {}

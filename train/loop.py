@@ -13,18 +13,21 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from infra import rundir
-from infra.seeding import digest64
+from infra.seeding import digest64, rng
 from infra.spread import Lost
 from train import cache, checkpoint, journal, model, notice, optim, ranks, scoring
 from train.encoder import Encoder
 from train.job import Job, check
-from train.objective import Clock, Features, Loss, Objective
+from train.objective import Clock, Features, Loss, Objective, Setting
 from train.ranks import Place
 from train.stream import Batch, Pairs, Stream
+
+ABOUT = ("rows", "roles", "labels")  # of a batch, beside its views
 
 
 def train(job: Job, place: Place) -> str:
@@ -36,6 +39,7 @@ def train(job: Job, place: Place) -> str:
         return rundir.done(job.out)
 
     check(job, place.ranks)
+    ranks.together(job.objective.ready)
     if (done := ranks.first(before)) is not None:
         return f"nothing to do: {job.out} is finished ({done['checkpoint']})"
 
@@ -69,7 +73,7 @@ def train(job: Job, place: Place) -> str:
 
         # -------------------------------------------------------------- model, optimiser
         encoder = ranks.together(lambda: _encoder(job, place.device))
-        state = _state(job, encoder).to(place.device)
+        state = _state(job, place.device).to(place.device)
         optimizer = optim.adamw(
             [encoder, state],
             lr=job.recipe.lr,
@@ -102,6 +106,7 @@ def train(job: Job, place: Place) -> str:
                 rate = optim.learning_rate(
                     step, lr=job.recipe.lr, warmup_steps=job.recipe.warmup_steps, total_steps=job.total_steps
                 )
+                rate *= job.objective.rate(clock)
                 optim.set_learning_rate(optimizer, rate)
                 _seed_model(job.seed, step, place)
                 loss = forward(learner, job.objective, state, _on(place.device, batch), clock)
@@ -141,15 +146,19 @@ def train(job: Job, place: Place) -> str:
 def forward(learner: nn.Module, objective: Objective, state: nn.Module, batch: Batch, clock: Clock) -> Loss:
     """Encode this rank's part, gather the global batch, and take its loss: the same value on every rank."""
     images, texts, scale = learner(batch["images"], batch["texts"], objective.trainable(clock))
-    views = ranks.gather(torch.stack([*images.values(), *texts.values()], dim=1)).unbind(dim=1)
-    rows, roles = ranks.gather(torch.stack([batch["rows"], batch["roles"]], dim=1)).unbind(dim=1)
+    raw = ranks.gather(torch.stack([*images.values(), *texts.values()], dim=1))
+    views, raw_views = F.normalize(raw, dim=-1).unbind(dim=1), raw.unbind(dim=1)
+    about = ranks.gather(torch.stack([batch[name] for name in ABOUT], dim=1)).unbind(dim=1)
     features = Features(
         images=dict(zip(images, views[: len(images)], strict=True)),
         texts=dict(zip(texts, views[len(images) :], strict=True)),
-        rows=rows,
-        roles=roles,
+        raw=dict(zip(images, raw_views[: len(images)], strict=True)),
+        **dict(zip(ABOUT, about, strict=True)),  # type: ignore[arg-type]
     )
-    return objective.loss(features, scale, clock, state)
+    loss = objective.loss(features, scale, clock, state)
+    with torch.no_grad():
+        objective.remember(features, clock, state)
+    return loss
 
 
 def _check_finite(loss: float, step: int) -> None:
@@ -170,9 +179,10 @@ def _encoder(job: Job, device: torch.device) -> Encoder:
     return Encoder(clip, *model.mean_and_std(job.architecture), autocast=low).to(device)
 
 
-def _state(job: Job, encoder: Encoder) -> nn.Module:
+def _state(job: Job, device: torch.device) -> nn.Module:
     torch.default_generator.manual_seed(digest64(job.seed, "objective"))  # a head is initialised alike on every rank
-    return job.objective.state(encoder.clip)
+    width = job.architecture["model_cfg"]["embed_dim"]
+    return job.objective.state(Setting(width, job.dataset.samples, device=device))
 
 
 def _distributed(encoder: Encoder, objective: Objective, place: Place) -> nn.Module:
@@ -222,7 +232,8 @@ def _roles(job: Job, encoder: Encoder, stream: Stream, place: Place, clock: Cloc
     if type(job.objective).epoch is Objective.epoch:
         return None
     rows = np.asarray(stream.pairs.columns["rows"])
-    return job.objective.epoch(clock, rows, lambda ids: scoring.cosines(encoder, stream, place, ids))
+    drawn = rng(job.seed, "roles", clock.epoch)
+    return job.objective.epoch(clock, rows, lambda ids: scoring.cosines(encoder, stream, place, ids), drawn)
 
 
 # ---------------------------------------------------------------------- checkpoints

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+EVERYTHING = frozenset({"image", "text", "scale"})  # both towers and the logit scale
+
 
 @dataclass(frozen=True)
 class Clock:
@@ -25,44 +27,75 @@ class Clock:
     steps_per_epoch: int
     samples: int
 
+    @property
+    def step_of_epoch(self) -> int:
+        return self.step % self.steps_per_epoch
+
 
 @dataclass(frozen=True)
 class Pair:
-    """What a loader worker knows of a sample: decoded picture, caption, row id, and its role this epoch (0: none)."""
+    """What a loader worker knows of a sample: decoded picture, caption, row id, and its role this epoch (0: none).
+
+    label: its class, -1 where it has none. seed: of the run, for what shall be the same in every epoch.
+    """
 
     row: int
     image: Image.Image
     caption: str
     role: int = 0
+    label: int = -1
+    seed: int = 0
 
 
 @dataclass(frozen=True)
 class Views:
-    """Named views of one pair, before the model's own transform and tokenizer."""
+    """Named views of one pair, before the model's own transform and tokenizer. A text may be None: there is none."""
 
     images: dict[str, Image.Image]
-    texts: dict[str, str]
+    texts: dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an objective may need to know of a run: the width of its embeddings, how many samples and classes its
+    dataset has (0 classes: its pictures have no labels), and where tensors lie."""
+
+    width: int
+    samples: int
+    classes: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
 @dataclass(frozen=True)
 class Features:
     """Embeddings of the global batch, L2-normalised, with gradient: float (N, D) by view name.
 
-    rows: int64 (N,). roles: int64 (N,).
+    rows, roles, labels: int64 (N,); no label is -1. raw: the images before normalisation, which linear heads read.
+    The embedding of a text that a pair does not have is zero; `there` tells it from others.
     """
 
     images: dict[str, Tensor]
     texts: dict[str, Tensor]
     rows: Tensor
     roles: Tensor
+    labels: Tensor
+    raw: dict[str, Tensor] = field(default_factory=dict)
+
+    def there(self, text: str) -> Tensor:
+        """Which pairs have this text view: bool (N,)."""
+        return self.texts[text].detach().abs().amax(dim=1) > 0
 
 
 @dataclass(frozen=True)
 class Loss:
-    """total: the scalar to descend; parts: scalars to log, by name."""
+    """total: the scalar to descend; parts: scalars to log, by name.
+
+    matches: row ids that the batch's pairs were matched with, int64 (N,) by what was matched; a run keeps them.
+    """
 
     total: Tensor
     parts: dict[str, Tensor] = field(default_factory=dict)
+    matches: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,32 +104,47 @@ class Objective:
 
     FOLDERS: ClassVar[tuple[str, ...]] = ("train.objectives", "defense.objectives")
 
+    def ready(self) -> None:
+        """Called once, before loader workers are forked: what they share is loaded here. Raises ValueError."""
+
     def views(self, pair: Pair, rng: np.random.Generator) -> Views:
         """Runs in a loader worker, with all global generators set from the same labels as `rng`.
 
-        The names of the views are the same for every pair, at least one of each kind.
+        The names of the views are the same for every pair, at least one of the images.
         """
         return Views({"image": pair.image}, {"text": pair.caption})
 
-    def state(self, model: nn.Module) -> nn.Module:
-        """What must be checkpointed with the model: a pool, a head with parameters of its own. Default: nothing."""
+    def state(self, setting: Setting) -> nn.Module:
+        """What must be checkpointed with the model: a pool, a head with parameters of its own. Default: nothing.
+
+        Raises ValueError if the dataset will not do.
+        """
         return nn.Module()
 
     def trainable(self, clock: Clock) -> frozenset[str]:
-        """The towers that learn at this step: a subset of {"image", "text"}. The others do not move at all."""
-        return frozenset({"image", "text"})
+        """What learns at this step: a subset of EVERYTHING. The rest does not move at all, not by momentum either."""
+        return EVERYTHING
 
-    def epoch(self, clock: Clock, rows: np.ndarray, score: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | None:
+    def rate(self, clock: Clock) -> float:
+        """Factor on the learning rate of this step."""
+        return 1.0
+
+    def epoch(
+        self, clock: Clock, rows: np.ndarray, score: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator
+    ) -> np.ndarray | None:
         """Roles for an epoch, at its start: int64 (n,) beside `rows`, or None.
 
         rows: the row id of every sample, int64 (n,). score(ids): an evaluation pass over samples by their position in
-        `rows`, int64 (m,); returns the cosine of each one's picture and caption, float64 (m,).
+        `rows`, int64 (m,); returns the cosine of each one's picture and caption, float64 (m,). rng: of this epoch.
         """
         return None
 
     def loss(self, features: Features, scale: Tensor, clock: Clock, state: nn.Module) -> Loss:
         """Pure. scale: exp(logit_scale), a scalar tensor with gradient."""
         raise NotImplementedError
+
+    def remember(self, features: Features, clock: Clock, state: nn.Module) -> None:
+        """What the state keeps of a batch, once its loss is known and before the step; without gradient."""
 
 
 def cross_entropy(queries: Tensor, keys: Tensor, scale: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 
 from train.encoder import Encoder
 from train.ranks import Place
@@ -22,12 +23,12 @@ def cosines(encoder: Encoder, stream: Stream, place: Place, ids: np.ndarray) -> 
         images = {name: view.to(place.device) for name, view in batch["images"].items()}
         texts = {name: view.to(place.device) for name, view in batch["texts"].items()}
         image_features, text_features, _ = encoder(images, texts)
-        found.append((image_features["image"] * text_features["text"]).sum(dim=1).double())
+        found.append(F.cosine_similarity(image_features["image"], text_features["text"]).double())
     encoder.train()
     scores = torch.cat(found) if found else torch.zeros(0, dtype=torch.float64, device=place.device)
     if not dist.is_initialized():
         return scores.cpu().numpy()
     longest = max(len(part) for part in parts)
     whole = [scores.new_empty(longest) for _ in parts]
-    dist.all_gather(whole, torch.nn.functional.pad(scores, (0, longest - len(scores))))
+    dist.all_gather(whole, F.pad(scores, (0, longest - len(scores))))
     return torch.cat([part[: len(mine)] for part, mine in zip(whole, parts, strict=True)]).cpu().numpy()

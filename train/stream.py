@@ -3,7 +3,7 @@
 A worker is asked for whole batches by their sample ids (train.order) and knows nothing else of the run: which pictures
 and captions it makes of a pair depends on (seed, epoch, row) alone. A batch is
 
-    {"images": {view: uint8 (B, 3, H, W)}, "texts": {view: int64 (B, L)}, "rows": int64 (B,), "roles": int64 (B,)}
+    {"images": {view: uint8 (B, 3, H, W)}, "texts": {view: int64 (B, L)}, "rows", "roles", "labels": int64 (B,)}
 """
 
 import functools
@@ -92,10 +92,10 @@ class Pairs(Dataset[Batch]):
     def _batch(self, request: Request) -> Batch:
         images: dict[str, np.ndarray] = {}
         texts: dict[str, np.ndarray] = {}
-        rows = np.empty(len(request.ids), np.int64)
+        rows, labels = np.empty(len(request.ids), np.int64), np.empty(len(request.ids), np.int64)
         for i, (sample, role) in enumerate(zip(request.ids.tolist(), request.roles.tolist(), strict=True)):
             pair = self.pair(sample, role)
-            rows[i] = pair.row
+            rows[i], labels[i] = pair.row, pair.label
             if request.epoch is None:
                 views = Views({"image": pair.image}, {"text": pair.caption})
             else:
@@ -108,15 +108,15 @@ class Pairs(Dataset[Batch]):
                     images[name] = np.empty((len(rows), *pixels.shape), np.uint8)
                 images[name][i] = pixels
             for name, text in views.texts.items():
-                tokens = self.tokens(text)
                 if i == 0:
-                    texts[name] = np.empty((len(rows), len(tokens)), np.int64)
-                texts[name][i] = tokens
+                    texts[name] = np.empty((len(rows), len(self.tokens(""))), np.int64)
+                texts[name][i] = -1 if text is None else self.tokens(text)
         return {
             "images": {name: torch.from_numpy(array) for name, array in images.items()},
             "texts": {name: torch.from_numpy(array) for name, array in texts.items()},
             "rows": torch.from_numpy(rows),
             "roles": torch.from_numpy(request.roles),
+            "labels": torch.from_numpy(labels),
         }
 
     def pair(self, sample: int, role: int = 0) -> Pair:
@@ -129,7 +129,7 @@ class Pairs(Dataset[Batch]):
             image = open_image(self.tar(shard)[at : at + int(columns["lengths"][sample])])
         except ValueError as error:
             raise Damaged(f"row {row} of {self.local.tars[shard]}: {error}") from error
-        return Pair(row, image, caption, role)
+        return Pair(row, image, caption, role, seed=self.seed)
 
     def _tokens(self, text: str) -> np.ndarray:
         return self.tokenize([text])[0].numpy()

@@ -2,12 +2,14 @@
 
 import functools
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from torch import Tensor, nn
 from torchvision.transforms import AutoAugment
 
 from defense.captions import eda
+from infra.seeding import rng as seeded
 from train.objective import Clock, Features, Loss, Objective, Pair, Views, clip_loss, cross_entropy
 
 
@@ -17,13 +19,16 @@ class CleanClip(Objective):
 
     In-modal: each original, picture or caption, shall find its own augmented view among those of the batch. One
     direction only, the same scale as in the CLIP loss, gradient to both views. Augmented views never meet the other
-    modality. Views are fresh in every epoch; the authors' code draws its captions' once and keeps them.
+    modality. Original and augmented view share one forward pass of 2N.
     """
 
     inmodal_weight: float = 1.0
     """lambda_2 of the paper; ablated there over 0.5, 1, 2, 4, 8."""
     clip_weight: float = 1.0
     """lambda_1 of the paper; 0 is self-supervision alone."""
+
+    caption_views: Literal["fresh", "frozen"] = "fresh"
+    """fresh: drawn in every epoch. frozen: once for the whole run, as in the authors' code."""
 
     def __post_init__(self) -> None:
         if self.inmodal_weight < 0 or self.clip_weight < 0:
@@ -33,9 +38,10 @@ class CleanClip(Objective):
 
     def views(self, pair: Pair, rng: np.random.Generator) -> Views:
         """AutoAugment's ImageNet policy (it draws from torch's generator) on the stored picture; EDA on the caption."""
+        drawn = rng if self.caption_views == "fresh" else seeded(pair.seed, "frozen caption", pair.row)
         return Views(
             {"image": pair.image, "augmented": _policy()(pair.image)},
-            {"text": pair.caption, "augmented": eda(pair.caption, rng)},
+            {"text": pair.caption, "augmented": eda(pair.caption, drawn)},
         )
 
     def loss(self, features: Features, scale: Tensor, clock: Clock, state: nn.Module) -> Loss:

@@ -47,6 +47,7 @@ def ours(what: CleanClip, given: dict[str, np.ndarray], scale: float) -> tuple[f
         texts={"text": leaves["text"], "augmented": leaves["augmented text"]},
         rows=torch.arange(len(given["image"])),
         roles=torch.zeros(len(given["image"]), dtype=torch.int64),
+        labels=torch.full((len(given["image"]),), -1),
     )
     loss = what.loss(features, temperature, CLOCK, nn.Module())
     loss.total.backward()
@@ -96,6 +97,7 @@ def test_mmcl_is_cleanclip_without_its_inmodal_term():
         texts={"text": torch.tensor(given["text"])},
         rows=torch.arange(5),
         roles=torch.zeros(5, dtype=torch.int64),
+        labels=torch.full((5,), -1),
     )
     scale = torch.tensor(7.5, dtype=torch.float64)
     alone = float(Mmcl().loss(features, scale, CLOCK, nn.Module()).total)
@@ -111,6 +113,7 @@ def test_parts_add_up_to_the_total():
         texts={"text": torch.tensor(given["text"]), "augmented": torch.tensor(given["augmented text"])},
         rows=torch.arange(5),
         roles=torch.zeros(5, dtype=torch.int64),
+        labels=torch.full((5,), -1),
     )
     loss = what.loss(features, torch.tensor(3.0, dtype=torch.float64), CLOCK, nn.Module())
     assert float(loss.total) == pytest.approx(0.5 * float(loss.parts["clip"]) + 2 * float(loss.parts["inmodal"]))

@@ -14,7 +14,7 @@ from defense.objectives.cleanclip import CleanClip
 from infra import rundir, storage
 from infra.spread import Lost
 from train import checkpoint, loop, model, optim
-from train.objective import Clock, Features, Loss
+from train.objective import EVERYTHING, Clock, Features, Loss, Setting
 from train.objectives.clip import Clip
 from train.presets import Recipe
 from train.training import Pretraining
@@ -246,16 +246,16 @@ def test_a_run_goes_on_with_another_number_of_ranks(data, tmp_path, stopping):
 class Demanding(Clip):
     """Uses all of the seam: a state with parameters and a buffer, roles by score, epochs in which one tower rests."""
 
-    def state(self, model: nn.Module) -> nn.Module:
+    def state(self, setting: Setting) -> nn.Module:
         head = nn.Linear(16, 16)
         head.register_buffer("pool", torch.zeros(8, 16))
         return head
 
-    def epoch(self, clock: Clock, rows: np.ndarray, score) -> np.ndarray:  # type: ignore[no-untyped-def]
+    def epoch(self, clock: Clock, rows: np.ndarray, score, rng) -> np.ndarray:  # type: ignore[no-untyped-def]
         return (score(np.arange(len(rows))) > np.median(score(np.arange(0, len(rows), 7)))).astype(np.int64)
 
     def trainable(self, clock: Clock) -> frozenset[str]:
-        return frozenset({"image"} if clock.epoch == 1 else {"image", "text"})
+        return EVERYTHING - {"text"} if clock.epoch == 1 else EVERYTHING
 
     def loss(self, features: Features, scale: Tensor, clock: Clock, state: nn.Module) -> Loss:
         texts = state(features.texts["text"])

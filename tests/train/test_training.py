@@ -146,7 +146,7 @@ def test_an_output_that_exists_and_differs_is_refused(data):
     before = storage.read(f"{run.out}/config.json")
     for changed, message in (
         ({"seed": 1}, "its seed is 0, not 1"),
-        ({"objective": CleanClip()}, "its objective.clip_weight is None, not 1.0"),
+        ({"objective": CleanClip()}, "its objective.caption_views is None, not 'fresh'"),
         ({"recipe": replace(TINY, lr=1.0)}, "its recipe.lr is 0.001, not 1.0"),
     ):
         with pytest.raises(ValueError, match=f"exists and differs: {message}"):
