@@ -1,4 +1,4 @@
-"""The pictures' augmentation of RoCLIP and SafeCLIP (section 3.3 of RoCLIP's appendix, values of its released code)."""
+"""The pictures' augmentation of RoCLIP and SafeCLIP, with the order and the values of their released code."""
 
 import functools
 
@@ -6,29 +6,30 @@ import torch
 from PIL import Image, ImageFilter
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 
-LARGEST = 224  # pixels of the view's side; the values below are for this one
+LARGEST = 224  # pixels of a view's side, for which SIGMA is meant
 SIGMA = (0.1, 2.0)
-JITTER_SHARE, GREY_SHARE = 0.8, 0.2
+MIRRORED, JITTERED, GREYED = 0.5, 0.8, 0.2  # shares of the views
 
 
 def strong(image: Image.Image, smallest_crop: float = 0.08) -> Image.Image:
-    """RGB picture -> a square view of min(224, its short side) pixels; draws from torch's global generator.
+    """RGB picture -> a new, square view of min(224, its short side) pixels; draws from torch's global generator.
 
-    In order: mirrored (1/2), a random crop of `smallest_crop` to all of the picture's area, jitter of brightness,
-    contrast, saturation (0.5) and hue (0.1) for 8 in 10, grey for 2 in 10, Gaussian blur always. Its sigma (0.1 to 2
-    pixels) is meant for 224 pixels, and scales with the view: what is a touch of blur there would wipe out a small
-    picture. The blur is Pillow's, at 224 pixels 35 times as fast as torchvision's with a kernel of 21 and on average
-    less than a grey level from it.
+    In order: mirrored (1 in 2), a random crop of `smallest_crop` to all of the picture's area, jitter of brightness,
+    contrast, saturation (0.5) and hue (0.1) for 8 in 10, grey for 2 in 10, Gaussian blur always.
+
+    Ours: a view is not made larger than its picture, and the blur's sigma (0.1 to 2 pixels, for 224) shrinks with it:
+    what is a touch of blur there would wipe out a small picture. The blur is Pillow's, at 224 pixels 35 times as fast
+    as torchvision's with a kernel of 21 and on average less than a grey level from it.
     """
     side = min(LARGEST, *image.size)
-    if torch.rand(()) < 0.5:
+    if torch.rand(()) < MIRRORED:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     top, left, height, width = RandomResizedCrop.get_params(image, [smallest_crop, 1.0], [3 / 4, 4 / 3])
     box = (left, top, left + width, top + height)
     image = image.resize((side, side), Image.Resampling.BILINEAR, box=box)
-    if torch.rand(()) < JITTER_SHARE:
+    if torch.rand(()) < JITTERED:
         image = _jitter()(image)
-    if torch.rand(()) < GREY_SHARE:
+    if torch.rand(()) < GREYED:
         image = image.convert("L").convert("RGB")
     sigma = float(torch.empty(()).uniform_(*SIGMA)) * side / LARGEST
     return image.filter(ImageFilter.GaussianBlur(sigma))

@@ -35,6 +35,11 @@ class Matches:
         return cls(*(torch.cat(tensors) for tensors in each))
 
 
+def entries(size: int, share: float, samples: int) -> int:
+    """How many a pool holds: `size`, or where that is 0 a share of the dataset's samples, at least one."""
+    return size or max(1, round(share * samples))
+
+
 class Pool(nn.Module):
     """The newest `capacity` embeddings that were pushed, first in first out; nothing in it was ever made up.
 

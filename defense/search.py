@@ -21,6 +21,7 @@ TIE = 1e-11  # similarities that differ by less are equal; float64 sums of 16,38
 QUERIES = 2048  # at a time
 SCORES = 2**22  # at a time: 16 MiB of float32, or 32 of float64
 BLOCK = 32
+UNUSABLE = (ImportError, RuntimeError)  # faiss-gpu without the NVIDIA packages it needs raises the second
 GPU_SCRATCH_BYTES = 256 * 2**20  # FAISS would take 1.5 GiB of the GPU for itself
 
 
@@ -67,7 +68,7 @@ def choose(search: Search, device: torch.device) -> tuple[Way, str]:
         raise ValueError(f"faiss-cpu would copy the pool from {device} in every step: set faiss-gpu or torch")
     try:
         import faiss  # noqa: F401
-    except ImportError as error:
+    except UNUSABLE as error:
         raise ValueError(
             f"faiss cannot be imported ({error}): install clip-antidote[faiss-cpu], or set torch"
         ) from error
@@ -192,7 +193,7 @@ def _no_gpu_search() -> str:
     """Why FAISS cannot search on a GPU here; empty if it can."""
     try:
         import faiss
-    except ImportError as error:
+    except UNUSABLE as error:
         return f"faiss cannot be imported ({error})"
     if not hasattr(faiss, "StandardGpuResources"):
         return "this build of faiss has no GPU code"

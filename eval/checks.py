@@ -35,16 +35,19 @@ def disjointness(
             continue
         unknown = f"whether {run.url} was finetuned on poisoned pairs cannot be checked"
         try:
-            clean = Dataset.open(run.dataset)
+            clean = Dataset.open(run.dataset, labelled=bool(run.classes))
         except ValueError as error:
             raise ValueError(f"{unknown}: {error}") from error
         if clean.digest != run.dataset_digest:
             raise ValueError(f"{unknown}: {clean.url} is not the dataset that it learned from (digests differ)")
         poisons, twins = shared(clean.index_of_samples(["row", "url", "image_sha256", "caption"]), ledger.rows)
         if poisons:
+            other = (
+                "draw other pictures with testset" if run.classes else "make a clean set with prepare --disjoint-from"
+            )
             raise ValueError(
                 f"{run.url} was finetuned on {clean.url}, which shares {poisons:,} pairs with the ledger {ledger.url}: "
-                "make a clean set with prepare --disjoint-from"
+                f"{other}"
             )
         if twins > twins_allowed:
             raise ValueError(

@@ -36,7 +36,8 @@ BATCH = 128
 class Embedder:
     """A model ready to embed. preprocess: PIL picture -> float32 (3, S, S); tokenizer: texts -> int64 (n, L).
 
-    identity: what its embeddings depend on, as text: hash of the weights, architecture, transform.
+    identity: what its embeddings depend on, as text: hash of the weights, architecture, transform, head.
+    head: of a classifier, which answers by it and not by prompts: float32 (C, D + 1), weights and bias of a class.
     """
 
     model: Any
@@ -44,12 +45,14 @@ class Embedder:
     tokenizer: Callable[[list[str]], torch.Tensor]
     identity: str
     device: torch.device
+    head: np.ndarray | None = None
 
 
 def embed(embedder: Embedder, test: TestSet, attack: Attack | None, seed: int, cpus: int = 1) -> Embedded:
     """Everything a task may ask for. cpus: threads that decode and transform; the numbers do not depend on it.
 
-    Raises ValueError for embeddings that are not finite, and where the attack's class is not one of the test set's.
+    Raises ValueError for embeddings that are not finite, where the attack's class is not one of the test set's, and
+    for a classifier of another number of classes, or under an attack that edits prompts.
     """
     base = {"embedder": embedder.identity, "testset": test.digest}
     clean = _cached(base | {"kind": "images"}, lambda: {"images": _clean_pictures(embedder, test, cpus)})
@@ -153,7 +156,16 @@ def _labels(test: TestSet) -> Callable[[str, str], int]:
 
 
 def _classes(embedder: Embedder, test: TestSet, edit: str | None) -> np.ndarray:
-    """float32 (C, D): the prompt ensemble, class after class, so that C x T prompts are never held at once."""
+    """float32 (C, D): the prompt ensemble, class after class, so that C x T prompts are never held at once.
+
+    Of a classifier, its head.
+    """
+    if embedder.head is not None:
+        if len(embedder.head) != len(test.classes):
+            raise ValueError(f"a classifier of {len(embedder.head)} classes has no answer for {len(test.classes)}")
+        if edit is not None:
+            raise ValueError(f"the attack edits the prompts (by {edit!r}), and a classifier reads none")
+        return _finite(embedder.head)
 
     def make() -> dict[str, np.ndarray]:
         rows = []
@@ -171,8 +183,10 @@ def _classes(embedder: Embedder, test: TestSet, edit: str | None) -> np.ndarray:
 
 def _encode_images(embedder: Embedder, pixels: list[torch.Tensor]) -> np.ndarray:
     with torch.inference_mode():
-        found = embedder.model.encode_image(torch.stack(pixels).to(embedder.device))
-    return _finite(normalised(found.float().cpu().numpy()))
+        found = embedder.model.encode_image(torch.stack(pixels).to(embedder.device)).float().cpu().numpy()
+    if embedder.head is not None:
+        return _finite(np.concatenate([found, np.ones_like(found[:, :1])], axis=1))
+    return _finite(normalised(found))
 
 
 def _finite(rows: np.ndarray) -> np.ndarray:

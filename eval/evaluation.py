@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from eval import checks, embed, records, scores, standing, tabular
+from eval import checks, classifiers, embed, matches, records, scores, standing, tabular
 from eval import runs as run_folders
 from eval.records import AttackRecord, TestSetRecord
 from eval.runs import Ancestor, Run
@@ -97,6 +97,9 @@ class Evaluation:
             records.write(out, about_test)
             for ledger, about_attack in grid.attacks:
                 self._illustrate(test, about_test, ledger, about_attack, out)
+        for ledger, about_attack in grid.attacks:
+            for run in grid.runs:
+                matches.tell(out, run, ledger, about_attack)
         if missing:
             log.say(f"measuring {plan}")
             spread(
@@ -130,6 +133,7 @@ class Evaluation:
         for test in tests:
             for ledger in ledgers:
                 embed.class_number(test, ledger.attack.target)
+        classifiers.check(runs, tests, ledgers)
         return Grid(
             runs=tuple(runs),
             tests=tuple((test, _about_testset(test, out)) for test in tests),

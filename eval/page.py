@@ -21,7 +21,8 @@ TERMS: Facts = (
     (
         "Clean accuracy (CA)",
         "share of untouched test pictures whose own class comes first, zero-shot: a class is the mean of its prompts' "
-        "embeddings, and the nearest class is the answer. Higher is better.",
+        "embeddings, and the nearest class is the answer. What was finetuned as a classifier answers by its head, "
+        "which reads no prompts; so it does under attack. Higher is better.",
     ),
     (
         "Attack success (ASR)",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eval import page, records, scores, tabular
+from eval import matches, page, records, scores, tabular
 from eval import runs as run_folders
 from eval.records import AttackRecord, TestSetRecord
 from eval.runs import Run
@@ -45,7 +45,7 @@ class Report:
             },
             triggers={attack.key: data for attack in attacks if (data := records.read_trigger(folder, attack))},
             sheet=_sheet(self.preview),
-            facts=facts(kept, runs, testsets, attacks),
+            facts=facts(folder, kept, runs, testsets, attacks),
         )
         made = (page.render(material), tabular.markdown(comparisons), tabular.as_csv(kept, comparisons))
         if self.dry_run:
@@ -114,10 +114,14 @@ def _sheet(place: str | None) -> bytes | None:
 
 
 def facts(
-    found: Sequence[Score], runs: Sequence[Run], testsets: Sequence[TestSetRecord], attacks: Sequence[AttackRecord]
+    folder: str,
+    found: Sequence[Score],
+    runs: Sequence[Run],
+    testsets: Sequence[TestSetRecord],
+    attacks: Sequence[AttackRecord],
 ) -> list[tuple[str, list[tuple[str, str]]]]:
     """Provenance: for each run, attack, test set, and the scores themselves, names and values."""
-    parts = [(f"Run {run.name}", run_folders.facts(run)) for run in runs]
+    parts = [(f"Run {run.name}", [*run_folders.facts(run), *matches.facts(folder, run, attacks)]) for run in runs]
     for attack in attacks:
         parts.append(
             (

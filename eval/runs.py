@@ -25,7 +25,8 @@ class Ancestor:
 class Run:
     """place: how scores name it. ancestors: the runs it was finetuned from, the nearest first.
 
-    dataset: as the run's command named it. losses: (steps taken, training loss), as they were logged.
+    dataset: as the run's command named it. losses: (steps taken, training loss), as they were logged. classes: of a
+    classifier, by label: their names, or numbers where its pictures came without; () for a run that answers by prompts.
     """
 
     url: str
@@ -42,6 +43,7 @@ class Run:
     losses: tuple[tuple[float, float], ...]
     config: dict[str, Any]
     attempts: tuple[dict[str, Any], ...]
+    classes: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -78,6 +80,7 @@ def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
         losses=tuple((line["step"], line["loss"]) for line in rundir.metrics(url) if "loss" in line),
         config=config,
         attempts=tuple(environment["attempts"]),
+        classes=tuple(learned.get("classes", ())),
     )
 
 
@@ -108,12 +111,13 @@ def facts(run: Run) -> list[tuple[str, str]]:
     started = (
         [("started from", f"{run.config['pretrained']} ({run.ancestors[0].weights_sha256})")] if run.ancestors else []
     )
+    what = "labelled pictures" if run.classes else "pairs"
     packages = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "code")
     return [
         ("folder", run.place),
         ("weights", f"{run.checkpoint}, sha256 {run.weights_sha256}"),
         ("command", command(run)),
-        ("learned from", f"{run.dataset} ({run.dataset_samples:,} pairs, digest {run.dataset_digest})"),
+        ("learned from", f"{run.dataset} ({run.dataset_samples:,} {what}, digest {run.dataset_digest})"),
         *started,
         ("code", str(versions.get("code", "not recorded"))),
         ("ran on", f"processes: {last.get('ranks')}; {'; '.join(machine)}" if hardware else "not recorded"),

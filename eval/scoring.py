@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from eval import scores
+from eval import classifiers, scores
 from eval.embed import Embedder, embed
 from eval.runs import Run
 from eval.scores import Score
@@ -96,8 +96,12 @@ def load(run: Run, device: torch.device) -> Embedder:
     if trained.sha256 != run.weights_sha256:
         raise Damaged(f"the checkpoint {run.checkpoint} of {run.url} changed while it was evaluated")
     code = hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in (models, transforms)))
-    identity = json.dumps([trained.sha256, trained.architecture, code.hexdigest()], sort_keys=True)
-    return Embedder(trained.model.to(device), trained.preprocess, trained.tokenizer, identity, device)
+    parts = [trained.sha256, trained.architecture, code.hexdigest()]
+    head = classifiers.head(run) if run.classes else None
+    if head is not None:
+        parts.append(hashlib.sha256(head.tobytes()).hexdigest())
+    identity = json.dumps(parts, sort_keys=True)
+    return Embedder(trained.model.to(device), trained.preprocess, trained.tokenizer, identity, device, head)
 
 
 def device(number: int) -> torch.device:

@@ -93,7 +93,8 @@ def role(run: Run, attack: AttackRecord | None, known: Sequence[AttackRecord] = 
         kind = "poisoned" if poisoned_last else "control"
     first = run.ancestors[-1] if run.ancestors else run
     twin = kind == "floor" and first.dataset_digest in beneath(attack, known)
-    return Role(kind, _words(run, attack, known, poisoned_last, undefended), twin)
+    words = _words(run, attack, known, poisoned_last, undefended)
+    return Role(kind, f"{words}, as a classifier" if run.classes else words, twin)
 
 
 def _words(

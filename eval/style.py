@@ -4,7 +4,7 @@ Blue and orange differ for every common kind of colour blindness, rings and bars
 has a contrast of at least 4.5 to 1 on its ground, in light and in dark.
 """
 
-CSS = """
+PALETTE = """
 :root {
   --paper: #fdfdfc; --ink: #1c1d1f; --faint: #5a5e64; --rule: #d9dadd; --panel: #f1f3f5;
   --ca: #0b67a6; --asr: #b8420a; --link: #0b5c94;
@@ -17,6 +17,9 @@ CSS = """
     --c0: #5db4ee; --c1: #f58a52; --c2: #3fc495; --c3: #dd8cc6; --c4: #d6b545; --c5: #a2a6ac;
   }
 }
+"""
+
+PAGE = """
 * { box-sizing: border-box; }
 html { color-scheme: light dark; -webkit-text-size-adjust: 100%; }
 body {
@@ -168,4 +171,5 @@ dl.facts dd { margin: 0; overflow-wrap: anywhere; max-width: 52rem; }
   svg.scale text { font-size: 9px; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
-""".strip()
+"""
+CSS = (PALETTE.rstrip() + PAGE).strip()

@@ -48,8 +48,7 @@ class Line:
 
     @property
     def name(self) -> str:
-        """The ledger's folder: what the experimenter calls the attack."""
-        return self.attack.place.rstrip("/").rsplit("/", 1)[-1]
+        return ledger_name(self.attack)
 
     @property
     def how(self) -> str:
@@ -106,6 +105,11 @@ def markdown(lines: Sequence[Line]) -> str:
             )
     rows = [HEAD, RULE, *(_cells(group) for group in groups.values())]
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
+
+
+def ledger_name(attack: AttackRecord) -> str:
+    """The ledger's folder: what the experimenter calls the attack."""
+    return attack.place.rstrip("/").rsplit("/", 1)[-1]
 
 
 def shown(attack: dict[str, Any]) -> str:

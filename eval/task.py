@@ -30,6 +30,9 @@ class Attacked:
 class Embedded:
     """A test set as one model sees it, all rows L2-normalised. images: float32 (N, D); labels: int64 (N,);
     classes: float32 (C, D), one embedding a class, its prompts averaged; attacked: None where no attack is measured.
+
+    Of a classifier an image is its raw embedding and a 1, a class its row of weights and its bias, neither normalised.
+    So a task takes inner products of the two, as `ranks` does, and reads nothing else into them.
     """
 
     images: np.ndarray

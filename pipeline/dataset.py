@@ -16,7 +16,7 @@ import os
 import tempfile
 import uuid
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from infra import log, storage
 from infra.spread import Lost
-from pipeline import sanity, shards
+from pipeline import sanity, shards, testsets
 from pipeline.shards import Damaged, Written
 
 FORMAT = 1
@@ -65,7 +65,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A complete dataset. Cheap to hold and to send to a worker: shards and indexes are read when asked for."""
+    """A complete dataset. Cheap to hold and to send to a worker: shards and indexes are read when asked for.
+
+    classes: of labelled pictures, by label: their names, or their numbers where they have none; () for pairs.
+    """
 
     url: str
     digest: str
@@ -74,14 +77,20 @@ class Dataset:
     shards: tuple[Shard, ...]
     contains_poison: bool
     outcomes: dict[str, int]
+    classes: tuple[str, ...] = ()
 
     @staticmethod
-    def open(url: str) -> "Dataset":
+    def open(url: str, labelled: bool = False) -> "Dataset":
         """The dataset at a folder; a bare folder of foreign tars is indexed on first sight, into our own cache.
 
-        Raises ValueError if nothing is there, or if it is not complete.
+        labelled: of pictures with labels, a split as pipeline.testsets lays it out. It is asked for by name, so that
+        nobody learns from, or poisons, captions that are not there.
+
+        Raises ValueError if nothing is there, if it is not complete, or without labels where they are asked for.
         """
         url = storage.absolute(url)
+        if labelled:
+            return _labelled(url)
         if storage.exists(storage.join(url, "dataset.json")):
             return _load(url)
         found = storage.names(url)
@@ -99,9 +108,12 @@ class Dataset:
         return storage.join(self.bases[shard.index_base], shard.index_name)
 
     def index(self, shard: Shard) -> pa.Table:
-        """Every row this shard was made from, failed ones too (pipeline.shards.INDEX). Raises Damaged."""
+        """Every row this shard was made from, failed ones too (pipeline.shards.INDEX, or LABELLED).
+
+        Raises Damaged.
+        """
         index = shards.read_parquet(self.index_file(shard))
-        sanity.index(self.index_url(shard), index, shard.bytes)
+        sanity.index(self.index_url(shard), index, shard.bytes, bool(self.classes))
         return index
 
     def index_file(self, shard: Shard) -> bytes:
@@ -329,10 +341,28 @@ def _load(url: str) -> Dataset:
     )
 
 
-def _adopt(url: str, tars: list[str]) -> Dataset:
+def _labelled(url: str) -> Dataset:
+    """Raises ValueError for a label that is none of the classes beside the folder."""
+    tars = [name for name in storage.names(url) if name.endswith(".tar")]
+    if not tars:
+        raise ValueError(
+            f"no labelled pictures at {url}: give the folder that holds KEY.jpg and KEY.cls in .tar shards, "
+            "such as data/labelled/train, which testset --split train makes in data/labelled"
+        )
+    found = _adopt(url, tars, labelled=True)
+    labels = (shards.read_parquet(found.index_file(shard), ["label"])["label"] for shard in found.shards)
+    count = 1 + max(max(part.to_pylist()) for part in labels)
+    names = testsets.class_names(url)
+    if names and count > len(names):
+        raise ValueError(f"{url} has label {count - 1}; {testsets.CLASSES} beside it has {len(names)} classes, from 0")
+    return replace(found, classes=names or tuple(map(str, range(count))))
+
+
+def _adopt(url: str, tars: list[str], labelled: bool = False) -> Dataset:
     """A dataset folder of our own, in the cache, that references a bare folder of foreign tars."""
     sizes = [(name, storage.size(storage.join(url, name))) for name in tars]
-    name = hashlib.sha256(repr((url, sizes, FORMAT)).encode()).hexdigest()[:16]
+    identity = (url, sizes, FORMAT, *(["labelled"] if labelled else []))
+    name = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     home = str(cache_folder() / "foreign" / name)
     if not is_complete(home):
         rows: list[Shard] = []
@@ -344,7 +374,7 @@ def _adopt(url: str, tars: list[str]) -> Dataset:
                 if place is None:
                     storage.download(storage.join(url, tar), path)
                 try:
-                    index = shards.index_foreign(path)
+                    index = shards.index_foreign(path, labelled)
                 except Damaged as error:
                     raise Damaged(f"{url}: {error}") from error
                 except ValueError as error:

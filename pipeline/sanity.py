@@ -62,14 +62,15 @@ def shard_table(url: str, said: dict[str, Any], table: pa.Table, schema: pa.Sche
                 raise Damaged(f"{place}: shard {row['id']} has a {name} that is no hash")
 
 
-def index(place: str, table: pa.Table, size: int) -> None:
+def index(place: str, table: pa.Table, size: int, labelled: bool = False) -> None:
     """The index of one shard, whose tar has `size` bytes. Raises Damaged for rows that cannot be."""
-    if not table.schema.equals(shards.INDEX):
+    if not table.schema.equals(shards.LABELLED if labelled else shards.INDEX):
         raise Damaged(f"{place} has not the columns of an index")
     if table["row"].null_count or table["outcome"].null_count:
         raise Damaged(f"{place} has rows without a number or an outcome")
     there = shards.samples_of(table)
-    for name in ("key", "caption", "extension", "image_offset", "image_bytes", "text_offset", "text_bytes"):
+    own = ("label",) if labelled else ("text_offset", "text_bytes")
+    for name in ("key", "caption", "extension", "image_offset", "image_bytes", *own):
         if there[name].null_count:
             raise Damaged(f"{place} lists samples without {name}")
     for name in ("image", "text", "json"):
@@ -79,6 +80,10 @@ def index(place: str, table: pa.Table, size: int) -> None:
         start, length = (np.asarray(column.drop_null(), np.int64) for column in (starts, lengths))
         if ((start < 0) | (length < 0) | (start > size - length)).any():
             raise Damaged(f"{place} places a sample's {name} outside its shard of {size:,} bytes")
+    if labelled and any(
+        label not in range(shards.MAX_CLASSES) for label in pa.compute.unique(there["label"]).to_pylist()
+    ):
+        raise Damaged(f"{place} lists a label that is no class")
     if unknown := set(pa.compute.unique(there["extension"]).to_pylist()) - set(shards.IMAGE_EXTENSIONS):
         raise Damaged(f"{place} lists pictures of type {sorted(unknown)[0][:20]!r}")
     for key in there["key"].to_pylist():

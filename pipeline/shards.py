@@ -1,7 +1,7 @@
 """A shard: a plain WebDataset tar of `KEY.jpg|png|webp`, `KEY.txt`, `KEY.json`, and an index of where each lies.
 
 Ours are USTAR with mtime 0, so the same samples give the same bytes. Foreign ones (img2dataset, webdataset.ShardWriter)
-are scanned header by header (pipeline.tars).
+are scanned header by header (pipeline.tars). Shards of labelled pictures, with `KEY.cls`, are always foreign to us.
 """
 
 import hashlib
@@ -27,7 +27,8 @@ __all__ = ["Damaged", "Sample", "Written", "index_foreign", "read_shard", "scan"
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 SUCCESS = "success"
-MAX_BYTES = {"image": 64 << 20, "text": 4 << 20, "json": 16 << 20}  # of one member; held in memory, one at a time
+MAX_BYTES = {"image": 64 << 20, "text": 4 << 20, "json": 16 << 20, "label": 20}  # of one member, held in memory
+MAX_CLASSES = 1_000_000  # a linear head has a row for each
 MAX_DEPTH = 50  # of a KEY.json; Python gives up at 1,000, sooner or later by where it is called from
 MAX_ROWS = 20_000_000  # of one parquet file; a few kilobytes can claim billions
 INDEX = pa.schema(
@@ -50,6 +51,7 @@ INDEX = pa.schema(
         ("json_bytes", pa.int64()),
     ]
 )
+LABELLED = INDEX.append(pa.field("label", pa.int32()))  # of labelled pictures, whose caption may be missing: then ""
 
 
 @dataclass(frozen=True)
@@ -204,36 +206,39 @@ def read_sample(file: BinaryIO, row: dict[str, Any]) -> Sample:
     return Sample(row["key"], row["row"], member("image"), row["extension"], row["caption"], meta)
 
 
-def index_foreign(path: Path) -> pa.Table:
-    """The index of a shard that someone else wrote. Row id: 63 bits of a hash of picture and caption.
+def index_foreign(path: Path, labelled: bool = False) -> pa.Table:
+    """The index of a shard that someone else wrote, INDEX. Row id: 63 bits of a hash of picture and caption.
+
+    labelled: of pictures with a class in KEY.cls, LABELLED; a caption may be missing.
 
     A pair whose picture has no readable header (pipeline.images.check_header) is a failed row, counted as such.
     Raises Damaged for a broken tar, ValueError for one that holds no image-caption pairs, or a pair that is not one.
     """
     rows = []
+    extension_of, wanted, schema = ("cls", "label", LABELLED) if labelled else ("txt", "caption", INDEX)
     groups = tars.grouped(path)
     with open(path, "rb") as file:
         for key, members in groups.items():
             found = [kind for kind in IMAGE_EXTENSIONS if kind in members]
-            if not found or "txt" not in members:
+            if not found or extension_of not in members:
                 raise ValueError(
-                    f"{path.name}: {key!r} is not a picture with a .txt caption (it has {sorted(members)})"
+                    f"{path.name}: {key!r} is not a picture with a .{extension_of} {wanted} (it has {sorted(members)})"
                 )
             if len(found) > 1:
                 raise ValueError(f"{path.name}: {key!r} has several pictures ({', '.join(found)}); keep one")
-            extension, places = found[0], {"image": members[found[0]], "text": members["txt"]}
-            if "json" in members:
-                places["json"] = members["json"]
+            extension, places = found[0], {"image": members[found[0]]}
+            places |= {kind: members[kept] for kind, kept in (("text", "txt"), ("json", "json")) if kept in members}
             content = {kind: _content(path, file, key, kind, place) for kind, place in places.items()}
+            text = content.get("text", b"")
             try:
-                caption = content["text"].decode()
+                caption = text.decode()
             except UnicodeDecodeError as error:
                 raise ValueError(f"{path.name}: the caption of {key!r} is not UTF-8") from error
             try:
                 meta = json_object(content["json"]) if "json" in content else {}
             except ValueError as error:
                 raise ValueError(f"{path.name}: the .json of {key!r} {error}") from error
-            identity = hashlib.sha256(hashlib.sha256(content["image"]).digest() + content["text"]).digest()
+            identity = hashlib.sha256(hashlib.sha256(content["image"]).digest() + text).digest()
             row = {
                 "row": int.from_bytes(identity[:8], "little") >> 1,
                 "outcome": SUCCESS,
@@ -241,6 +246,14 @@ def index_foreign(path: Path) -> pa.Table:
                 "caption": caption,
                 "url": _of(meta, "url", str),
             }
+            if labelled:
+                said = _content(path, file, key, "label", members["cls"])
+                if (label := class_number(said)) is None:
+                    raise ValueError(
+                        f"{path.name}: the label of {key!r} is {said.decode(errors='replace')!r}, "
+                        f"no whole number from 0 to {MAX_CLASSES - 1:,}"
+                    )
+                row["label"] = label
             try:
                 images.check_header(content["image"])
             except images.Unreadable as error:
@@ -257,8 +270,14 @@ def index_foreign(path: Path) -> pa.Table:
                 row |= {f"{kind}_offset": offset, f"{kind}_bytes": length}
             rows.append(row)
     if not rows:
-        raise ValueError(f"{path.name} holds no image-caption pairs")
-    return pa.Table.from_pylist(rows, schema=INDEX)
+        raise ValueError(f"{path.name} holds no {'labelled pictures' if labelled else 'image-caption pairs'}")
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def class_number(data: bytes) -> int | None:
+    """What a KEY.cls says: a class, counted from 0, in decimal text. None if it says anything else."""
+    text = data.strip()
+    return int(text) if text.isdigit() and int(text) < MAX_CLASSES else None
 
 
 def _content(path: Path, file: BinaryIO, key: str, kind: str, place: tuple[int, int]) -> bytes:
@@ -302,9 +321,10 @@ def _of(meta: dict[str, Any], name: str, kind: type) -> Any:
 
 
 def content_hash(index: pa.Table) -> str:
-    """sha256 of what a shard says (row, outcome, caption, picture), whatever its urls and its place."""
+    """sha256 of what a shard says (row, outcome, caption, picture, label), whatever its urls and its place."""
     digest = hashlib.sha256()
-    columns = (index[name].to_pylist() for name in ("row", "outcome", "caption", "image_sha256"))
+    names = ("row", "outcome", "caption", "image_sha256", "label")
+    columns = (index[name].to_pylist() for name in names if name in index.column_names)
     for row in zip(*columns, strict=True):
         digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     return digest.hexdigest()

@@ -147,6 +147,13 @@ def read(url: str, split: str = "test") -> TestSet:
     return TestSet(url, split, classes, templates, tuple(pictures), digest.hexdigest())
 
 
+def class_names(url: str) -> tuple[str, ...]:
+    """What the classes of the split in this folder are called, by label; () where nothing beside the folder says it."""
+    parent = url.rstrip("/").rpartition("/")[0]
+    in_one = parent and not parent.endswith("/")  # a bucket lies in no folder
+    return _text(parent, CLASSES) if in_one and storage.exists(storage.join(parent, CLASSES)) else ()
+
+
 def stored(test: TestSet) -> Iterator[tuple[Picture, bytes]]:
     """Every picture with its encoded bytes, in order; one tar at a time on this machine's disk.
 
@@ -174,10 +181,11 @@ def _pictures(path: Path, number: int, num_classes: int) -> Iterator[Picture]:
                 has = ", ".join(sorted(members))
                 raise ValueError(f"{path.name}: {key!r} is not a picture with a .cls label (it has {has})")
             file.seek(members["cls"][0])
-            label = file.read(min(members["cls"][1], 20)).strip()
-            if not label.isdigit() or int(label) >= num_classes:
+            said = file.read(min(members["cls"][1], shards.MAX_BYTES["label"])).strip()
+            label = shards.class_number(said)
+            if label is None or label >= num_classes:
                 raise ValueError(
-                    f"{path.name}: {key!r} has label {label.decode(errors='replace')!r}; "
+                    f"{path.name}: {key!r} has label {said.decode(errors='replace')!r}; "
                     f"{CLASSES} has {num_classes} classes, 0 to {num_classes - 1}"
                 )
             offset, length = members[found[0]]
@@ -189,7 +197,7 @@ def _pictures(path: Path, number: int, num_classes: int) -> Iterator[Picture]:
                 images.check_header(data)
             except images.Unreadable as error:
                 raise ValueError(f"{path.name}: the picture of {key!r}: {error}") from error
-            yield Picture(int(label), found[0], hashlib.sha256(data).hexdigest(), number, offset, length)
+            yield Picture(label, found[0], hashlib.sha256(data).hexdigest(), number, offset, length)
 
 
 def _text(url: str, name: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from infra.seeding import rng
-from pipeline import dataset
+from pipeline import dataset, testsets
 from pipeline.dataset import Dataset
 from pipeline.images import encode
 from pipeline.shards import Sample, write_shard
@@ -37,3 +37,13 @@ def drawn(url: str, count: int, num_shards: int, **keywords: object) -> Dataset:
         for shard, (start, stop) in enumerate(itertools.pairwise(cuts)):
             dataset.commit(url, shard, write_shard(Path(scratch) / "shard.tar", pairs[start:stop]))
     return dataset.finalise(url, num_shards)
+
+
+def labelled(
+    url: str, count: int, classes: tuple[str, ...] = ("car", "house", "fish", "cup"), **keywords: object
+) -> str:
+    """A labelled set of `count` pictures, their classes in turn. Returns the folder of its split train."""
+    pairs = samples(count, **keywords)  # type: ignore[arg-type]
+    pictures = ((pair.image, pair.extension, pair.row % len(classes)) for pair in pairs)
+    testsets.write(url, pictures, classes, ("a {c}",), split="train")
+    return f"{url}/train"

@@ -1,7 +1,9 @@
 """One step of learning, taken apart, for tests that compare ranks, workers and formulas."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from pipeline.dataset import Dataset
 from pipeline.shards import Damaged
 from train import cache, loop, model, ranks, scoring
 from train.encoder import Encoder
-from train.objective import EVERYTHING, Clock, Objective, Setting
+from train.objective import EVERYTHING, Clock, Features, Loss, Objective, Pair, Setting, Views
 from train.objectives.clip import Clip
 from train.stream import Pairs, Stream
 from train.training import Training
@@ -26,37 +28,58 @@ def objective(name: str) -> Objective:
 
 def stream(url: str, what: Objective, *, batch: int, workers: int = 0, seed: int = 0, augment: str = "none") -> Stream:
     """The stream of this rank."""
-    place, dataset, architecture = ranks.here(), Dataset.open(url), model.architecture(ARCHITECTURE)
+    place, architecture = ranks.here(), model.architecture(ARCHITECTURE)
+    dataset = Dataset.open(url, labelled=what.classifies)
     with cache.filled(dataset, 1.0, quiet=True) as local:
         pairs = Pairs(local, what, model.tokenizer(architecture), size=32, augment=augment, seed=seed)  # type: ignore[arg-type]
     return Stream(pairs, seed=seed, batch=batch, rank=place.rank, ranks=place.ranks, workers=workers)
 
 
-def gradients(url: str, what: Objective, batch: int, steps: int = 1) -> dict[str, Any]:
-    """Loss, parts and gradients by parameter name in float64 for the first batches, this rank's rows among them."""
+def gradients(url: str, what: Objective, batch: int, steps: int = 1, epochs: int = 1) -> dict[str, Any]:
+    """Loss, matches and gradients by parameter name in float64 for the first batches of every epoch, with this rank's
+    rows. Then comes the epoch's last batch, without gradient, for what a pool takes in ahead of the next one.
+    """
     place, architecture = ranks.here(), model.architecture(ARCHITECTURE)
     torch.manual_seed(place.rank)  # ranks agree for a better reason than equal seeds
     encoder = Encoder(model.create(architecture, seed=0).double(), *model.mean_and_std(architecture))
-    state = what.state(Setting(16, 64))
+    source = stream(url, what, batch=batch)
+    torch.manual_seed(0)
+    state = what.state(Setting(16, len(source.pairs), classes=4))
+    for parameter in state.parameters():
+        parameter.data = parameter.data.double()
     learner = loop._distributed(encoder, what, place)
-    found: dict[str, Any] = {"loss": [], "rows": [], "gradients": []}
-    for step, one in enumerate(stream(url, what, batch=batch).epoch(0)):
-        if step == steps:
-            break
-        loss = loop.forward(learner, what, state, one, Clock(step, 0, 100, step * batch))
-        loss.total.backward()
-        ranks.average_gradients(list(state.parameters()))
-        found["loss"].append(float(loss.total.detach()))
-        found["rows"].append(one["rows"])
-        named = {name: p.grad.clone() for name, p in encoder.clip.named_parameters() if p.grad is not None}
-        found["gradients"].append(named)
-        encoder.zero_grad(set_to_none=True)
+    in_epoch = len(source.pairs) // batch
+    found: dict[str, Any] = {"step": [], "loss": [], "rows": [], "matches": [], "gradients": []}
+    for epoch in range(epochs):
+        job: Any = SimpleNamespace(objective=what, seed=0)
+        roles = loop._roles(job, encoder, state, source, place, Clock(epoch * in_epoch, epoch, in_epoch, 0))
+        first, last = itertools.islice(source.epoch(epoch, 0, roles), steps), source.epoch(epoch, in_epoch - 1, roles)
+        for at, one in zip([*range(steps), in_epoch - 1], itertools.chain(first, last), strict=True):
+            step, measured = epoch * in_epoch + at, at < steps
+            clock = Clock(step, epoch, in_epoch, step * batch)
+            with torch.set_grad_enabled(measured):
+                loss, _ = loop.forward(learner, what, state, one, clock)
+            if not measured:
+                continue
+            found["step"].append(step)
+            loss.total.backward()
+            ranks.average_gradients(list(state.parameters()))
+            found["loss"].append(float(loss.total.detach()))
+            found["rows"].append(one["rows"])
+            found["matches"].append(loss.matches)
+            named = {name: p.grad.clone() for name, p in encoder.clip.named_parameters() if p.grad is not None}
+            named |= {f"state {name}": p.grad.clone() for name, p in state.named_parameters() if p.grad is not None}
+            found["gradients"].append(named)
+            encoder.zero_grad(set_to_none=True)
+            state.zero_grad(set_to_none=True)
     return found
 
 
-def gradients_of_plugins(url: str, names: list[str], batch: int) -> dict[str, Any]:
-    """`gradients` for each objective by name; one start of the ranks for all of them."""
-    return {name: gradients(url, objective(name), batch) for name in names}
+def gradients_of_plugins(url: str, names: list[str], batch: int, steps: int, epochs: int) -> dict[str, Any]:
+    """`gradients` for each objective by name; one start of the ranks for all of them. url: of a folder that holds
+    `pairs` and, for classifiers, `labelled/train`."""
+    places = {name: f"{url}/{'labelled/train' if objective(name).classifies else 'pairs'}" for name in names}
+    return {name: gradients(places[name], objective(name), batch, steps, epochs) for name in names}
 
 
 def global_batches(url: str, names: list[str], batch: int, workers: list[int], epochs: int = 2) -> dict[str, Any]:
@@ -79,6 +102,25 @@ class FrozenText(Clip):
 
 def frozen_text(url: str) -> dict[str, Any]:
     return gradients(url, FrozenText(), 16, steps=3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sometimes(Clip):
+    """Every n-th row has a second text, which its picture shall be like; 0: none has."""
+
+    one_in: int = 3
+
+    def views(self, pair: Pair, rng: np.random.Generator) -> Views:
+        extra = f"number {pair.row}" if self.one_in and pair.row % self.one_in == 0 else None
+        return Views({"image": pair.image}, {"text": pair.caption, "extra": extra})
+
+    def loss(self, features: Features, scale: torch.Tensor, clock: Clock, state: torch.nn.Module) -> Loss:
+        likeness = (features.images["image"] * features.texts["extra"]).sum(dim=1)[features.there("extra")].sum()
+        return Loss(super().loss(features, scale, clock, state).total - likeness)
+
+
+def sometimes(url: str) -> dict[str, Any]:
+    return {str(one_in): gradients(url, Sometimes(one_in=one_in), 16, steps=2) for one_in in (1, 3, 0)}
 
 
 def gathered() -> dict[str, Any]:

@@ -1,9 +1,11 @@
-"""What a rank does to a pool, for tests/defense/test_pool.py: ranks are other processes and import it by name."""
+"""What a rank does with a pool, for tests/defense: ranks are other processes and import it by name."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from learning import gradients
 
+from defense.objectives.roclip import RoClip
 from defense.pool import Pool
 from infra.seeding import rng
 from train import ranks
@@ -28,3 +30,10 @@ def pushed(pushes: int, capacity: int, width: int, sizes: list[int]) -> dict[str
             matched.append(pool.search(embeddings).rows)
         pool.push(embeddings, rows)
     return {**pool.state_dict(), "matched": torch.cat(matched)}
+
+
+def matched_gradients(url: str) -> dict[str, Any]:
+    """`learning.gradients` of three steps of a matched epoch, by what is matched; the first finds an empty pool."""
+    fields: dict[str, Any] = {"match_every": 1, "pool_size": 40, "pool_fill": "partial"}
+    kinds: tuple[Literal["captions", "both"], ...] = ("captions", "both")
+    return {kind: gradients(url, RoClip(matching=kind, **fields), 16, steps=3) for kind in kinds}

@@ -31,8 +31,8 @@ from pipeline.shards import Damaged
 THREADS = 8
 ATTEMPTS = 3
 STALL_SECONDS = 600.0  # storage gives a stalled server up after 90 s, and is asked ATTEMPTS times; a shard may be large
-COLUMNS = ("rows", "shards", "offsets", "lengths", "caption_ends")
-_FORMAT = 1
+COLUMNS = ("rows", "shards", "offsets", "lengths", "caption_ends", "labels")
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Local:
     """Where this node has a dataset: tars in the order of shard ids, and a folder of flat arrays over all samples.
 
     index: `rows` int64 (N,), `shards` int32 (N,) (position in `tars`), `offsets` and `lengths` int64 (N,) of the
-    picture in its tar, `caption_ends` int64 (N,) into `captions.bin` (UTF-8). N runs over sample ids.
+    picture in its tar, `caption_ends` int64 (N,) into `captions.bin` (UTF-8), `labels` int64 (N,), -1 where there is
+    none. N runs over sample ids.
     """
 
     tars: tuple[str, ...]
@@ -176,6 +177,8 @@ def _write_index(dataset: Dataset, place: Path) -> None:
             parts["offsets"].append(samples["image_offset"].to_numpy())
             parts["lengths"].append(samples["image_bytes"].to_numpy())
             parts["caption_ends"].append(ends)
+            labels = samples["label"].to_numpy() if dataset.classes else np.full(samples.num_rows, -1)
+            parts["labels"].append(labels.astype(np.int64))
     for name, arrays in parts.items():
         np.save(attempt / f"{name}.npy", np.concatenate(arrays))
     try:

@@ -30,9 +30,14 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=dtype), persistent=False)
 
     def forward(
-        self, images: dict[str, Tensor], texts: dict[str, Tensor], learn: Set[str] = EVERYTHING
+        self,
+        images: dict[str, Tensor],
+        texts: dict[str, Tensor],
+        learn: Set[str] = EVERYTHING,
+        present: Tensor | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """images: uint8 (B, 3, H, W) by view; texts: int64 (B, L) by view, a row of -1 where a pair has none.
+        """images: uint8 (B, 3, H, W) by view; texts: int64 (B, L) by view, of which `present` says which there are:
+        int64 (P,), places in the views laid end to end; None: all.
 
         Returns embeddings (B, D) by view, not normalised, zero for a text that is not there, and exp(logit_scale).
         The views of a tower share one forward pass, so that batch statistics mix them, as CleanCLIP's do. What is not
@@ -42,21 +47,20 @@ class Encoder(nn.Module):
         pixels = transforms.normalised(pixels, self.mean, self.std)
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.autocast):
             image_features = self._tower(self.clip.visual, "image" in learn, self.clip.encode_image, pixels)
-            text_features = self._texts(texts, "text" in learn)
+            text_features = self._texts(texts, present, "text" in learn)
         with torch.set_grad_enabled(torch.is_grad_enabled() and "scale" in learn):
             scale = self.clip.logit_scale.exp()
         return _split(image_features, images), _split(text_features, texts), scale
 
-    def _texts(self, texts: dict[str, Tensor], learns: bool) -> Tensor:
+    def _texts(self, texts: dict[str, Tensor], present: Tensor | None, learns: bool) -> Tensor:
         if not texts:
             return self.mean.new_zeros(0)
         tower = self.clip.text if hasattr(self.clip, "text") else self.clip.transformer
         tokens = torch.cat(list(texts.values()))
-        there = (tokens[:, 0] >= 0).nonzero()[:, 0]
-        if len(there) == len(tokens):
+        if present is None or len(present) == len(tokens):
             return self._tower(tower, learns, self.clip.encode_text, tokens)
-        found = self._tower(tower, learns, self.clip.encode_text, tokens[there])
-        return found.new_zeros(len(tokens), found.shape[1]).index_copy(0, there, found)
+        found = self._tower(tower, learns, self.clip.encode_text, tokens[present])
+        return found.new_zeros(len(tokens), found.shape[1]).index_copy(0, present, found)
 
     def _tower(self, tower: nn.Module, learns: bool, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         tower.train(self.training and learns)

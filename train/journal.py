@@ -1,4 +1,7 @@
-"""What a run says while it trains: progress, metrics.jsonl, TensorBoard's events, environment.json. Rank 0 only."""
+"""What a run says while it trains: progress, metrics.jsonl, TensorBoard's events, matches/, environment.json.
+
+Rank 0 only.
+"""
 
 import contextlib
 import time
@@ -8,7 +11,7 @@ from typing import Any
 import torch
 
 from infra import log, rundir
-from train import model
+from train import matches, model
 from train.events import Events
 from train.job import Job
 from train.objective import Loss
@@ -64,6 +67,7 @@ class Journal:
         rundir.record_attempt(job.out, attempt)
         self.metrics = rundir.Metrics(job.out)
         self.events = Events(job.out, self.metrics.truncate(step))
+        self.matches = matches.Book(job.out, step)
 
     def append(self, line: dict[str, Any]) -> None:
         self.metrics.append(line)

@@ -100,7 +100,7 @@ def train(job: Job, place: Place) -> str:
         while step < job.total_steps:
             epoch, first_step = divmod(step, job.steps_per_epoch)
             if first_step == 0:
-                roles = _roles(job, encoder, stream, place, _clock(job, step))
+                roles = _roles(job, encoder, state, stream, place, _clock(job, step))
             for batch in meter.waiting_for(stream.epoch(epoch, first_step, roles)):
                 clock = _clock(job, step)
                 rate = optim.learning_rate(
@@ -109,7 +109,7 @@ def train(job: Job, place: Place) -> str:
                 rate *= job.objective.rate(clock)
                 optim.set_learning_rate(optimizer, rate)
                 _seed_model(job.seed, step, place)
-                loss = forward(learner, job.objective, state, _on(place.device, batch), clock)
+                loss, rows = forward(learner, job.objective, state, _on(place.device, batch), clock)
                 loss.total.backward()
                 ranks.average_gradients(list(state.parameters()))
                 optimizer.step()
@@ -117,6 +117,8 @@ def train(job: Job, place: Place) -> str:
                 optim.clamp_logit_scale(encoder.clip)
                 step += 1
                 meter.samples += job.recipe.batch
+                if book is not None:
+                    book.matches.add(step, rows, loss.matches)
 
                 if step % log_steps == 0 or step == job.total_steps:
                     line = journal.measurement(step, epoch, loss, rate, encoder.clip.logit_scale.exp(), meter)
@@ -143,9 +145,14 @@ def train(job: Job, place: Place) -> str:
         return ranks.first(lambda: _finish(job, encoder))
 
 
-def forward(learner: nn.Module, objective: Objective, state: nn.Module, batch: Batch, clock: Clock) -> Loss:
-    """Encode this rank's part, gather the global batch, and take its loss: the same value on every rank."""
-    images, texts, scale = learner(batch["images"], batch["texts"], objective.trainable(clock))
+def forward(
+    learner: nn.Module, objective: Objective, state: nn.Module, batch: Batch, clock: Clock
+) -> tuple[Loss, Tensor]:
+    """Encode this rank's part, gather the global batch, and take its loss: the same value on every rank.
+
+    Beside it the row ids of the global batch, int64 (N,).
+    """
+    images, texts, scale = learner(batch["images"], batch["texts"], objective.trainable(clock), batch["present"])
     raw = ranks.gather(torch.stack([*images.values(), *texts.values()], dim=1))
     views, raw_views = F.normalize(raw, dim=-1).unbind(dim=1), raw.unbind(dim=1)
     about = ranks.gather(torch.stack([batch[name] for name in ABOUT], dim=1)).unbind(dim=1)
@@ -158,7 +165,7 @@ def forward(learner: nn.Module, objective: Objective, state: nn.Module, batch: B
     loss = objective.loss(features, scale, clock, state)
     with torch.no_grad():
         objective.remember(features, clock, state)
-    return loss
+    return loss, features.rows
 
 
 def _check_finite(loss: float, step: int) -> None:
@@ -182,7 +189,7 @@ def _encoder(job: Job, device: torch.device) -> Encoder:
 def _state(job: Job, device: torch.device) -> nn.Module:
     torch.default_generator.manual_seed(digest64(job.seed, "objective"))  # a head is initialised alike on every rank
     width = job.architecture["model_cfg"]["embed_dim"]
-    return job.objective.state(Setting(width, job.dataset.samples, device=device))
+    return job.objective.state(Setting(width, job.dataset.samples, len(job.dataset.classes), device))
 
 
 def _distributed(encoder: Encoder, objective: Objective, place: Place) -> nn.Module:
@@ -228,12 +235,14 @@ def _on(device: torch.device, batch: Batch) -> Batch:
     return {name: move(value) for name, value in batch.items()}
 
 
-def _roles(job: Job, encoder: Encoder, stream: Stream, place: Place, clock: Clock) -> np.ndarray | None:
+def _roles(
+    job: Job, encoder: Encoder, state: nn.Module, stream: Stream, place: Place, clock: Clock
+) -> np.ndarray | None:
     if type(job.objective).epoch is Objective.epoch:
         return None
     rows = np.asarray(stream.pairs.columns["rows"])
     drawn = rng(job.seed, "roles", clock.epoch)
-    return job.objective.epoch(clock, rows, lambda ids: scoring.cosines(encoder, stream, place, ids), drawn)
+    return job.objective.epoch(clock, rows, lambda ids: scoring.cosines(encoder, stream, place, ids), drawn, state)
 
 
 # ---------------------------------------------------------------------- checkpoints
@@ -269,9 +278,12 @@ def _save(
         "roles": None if roles is None else torch.from_numpy(roles),
     }
     weights, training = checkpoint.snapshot((encoder.clip.state_dict(), training))
+    matched = book.matches.take()
 
     def write() -> None:
         book.flush()  # first: a resumed run can forget lines after its checkpoint, not bring back those before
+        if matched is not None:
+            book.matches.write(step, matched)
         checkpoint.save(job.out, step, model.pack(weights), training)
 
     writer.start(write)
@@ -292,7 +304,13 @@ def _resume(job: Job, encoder: Encoder, state: nn.Module, optimizer: torch.optim
     if training["order"] != _order(job):
         raise ValueError(f"{found.url} was made from another dataset, seed or batch: choose another --out")
     model.load_bytes(encoder.clip, found.read(checkpoint.MODEL))
-    state.load_state_dict(training["objective"])
+    try:
+        state.load_state_dict(training["objective"])
+    except RuntimeError as error:  # all else that shapes it is in the configuration, which is the same
+        raise ValueError(
+            f"{found.url} was made on another number of ranks, on which this objective's state depends: "
+            "start as many as before, or choose another --out"
+        ) from error
     optimizer.load_state_dict(training["optimizer"])
     roles = training["roles"]
     return _Position(int(training["step"]), None if roles is None else roles.numpy())

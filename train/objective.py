@@ -103,6 +103,10 @@ class Objective:
     """The seam. A subclass is one file in `train/objectives/` or `defense/objectives/`; its fields are its knobs."""
 
     FOLDERS: ClassVar[tuple[str, ...]] = ("train.objectives", "defense.objectives")
+    classifies: ClassVar[bool] = False
+    """Whether it learns from labelled pictures, and the run answers by a `classifier` rather than by prompts."""
+    in_role_order: ClassVar[bool] = False
+    """Whether an epoch with roles takes its pairs by role, the lowest first: one pass after another."""
 
     def ready(self) -> None:
         """Called once, before loader workers are forked: what they share is loaded here. Raises ValueError."""
@@ -130,12 +134,18 @@ class Objective:
         return 1.0
 
     def epoch(
-        self, clock: Clock, rows: np.ndarray, score: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator
+        self,
+        clock: Clock,
+        rows: np.ndarray,
+        score: Callable[[np.ndarray], np.ndarray],
+        rng: np.random.Generator,
+        state: nn.Module,
     ) -> np.ndarray | None:
         """Roles for an epoch, at its start: int64 (n,) beside `rows`, or None.
 
         rows: the row id of every sample, int64 (n,). score(ids): an evaluation pass over samples by their position in
         `rows`, int64 (m,); returns the cosine of each one's picture and caption, float64 (m,). rng: of this epoch.
+        state: may be changed, the same on every rank.
         """
         return None
 
@@ -145,6 +155,10 @@ class Objective:
 
     def remember(self, features: Features, clock: Clock, state: nn.Module) -> None:
         """What the state keeps of a batch, once its loss is known and before the step; without gradient."""
+
+    def classifier(self, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Of one that `classifies`: the weights (C, D) and biases (C,) on raw image embeddings, from a saved state."""
+        raise NotImplementedError
 
 
 def cross_entropy(queries: Tensor, keys: Tensor, scale: Tensor) -> Tensor:

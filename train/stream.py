@@ -3,7 +3,11 @@
 A worker is asked for whole batches by their sample ids (train.order) and knows nothing else of the run: which pictures
 and captions it makes of a pair depends on (seed, epoch, row) alone. A batch is
 
-    {"images": {view: uint8 (B, 3, H, W)}, "texts": {view: int64 (B, L)}, "rows", "roles", "labels": int64 (B,)}
+    {"images": {view: uint8 (B, 3, H, W)}, "texts": {view: int64 (B, L)}, "rows", "roles", "labels": int64 (B,),
+     "present": int64 (P,)}
+
+present: which texts there are, as places in the views laid end to end; a row of a text that is not there is -1. It is
+known here, since to look for it on a GPU would make every step wait.
 """
 
 import functools
@@ -117,6 +121,7 @@ class Pairs(Dataset[Batch]):
             "rows": torch.from_numpy(rows),
             "roles": torch.from_numpy(request.roles),
             "labels": torch.from_numpy(labels),
+            "present": torch.from_numpy(np.flatnonzero([tokens[:, 0] >= 0 for tokens in texts.values()])),
         }
 
     def pair(self, sample: int, role: int = 0) -> Pair:
@@ -129,7 +134,7 @@ class Pairs(Dataset[Batch]):
             image = open_image(self.tar(shard)[at : at + int(columns["lengths"][sample])])
         except ValueError as error:
             raise Damaged(f"row {row} of {self.local.tars[shard]}: {error}") from error
-        return Pair(row, image, caption, role, seed=self.seed)
+        return Pair(row, image, caption, role, int(columns["labels"][sample]), self.seed)
 
     def _tokens(self, text: str) -> np.ndarray:
         return self.tokenize([text])[0].numpy()
@@ -183,11 +188,12 @@ class Stream:
 
     def epoch(self, epoch: int, first_step: int = 0, roles: np.ndarray | None = None) -> Iterator[Batch]:
         """Batches of an epoch from a step on. roles: int64 per sample id, or None for 0."""
-        total = len(self.pairs)
+        passes = roles if self.pairs.objective.in_role_order else None
+        taken = order.epoch_ids(self.seed, epoch, self.batch, len(self.pairs), passes)
 
         def requests() -> Iterator[Request]:
-            for step in range(first_step, order.steps_per_epoch(total, self.batch)):
-                ids = order.batch_ids(self.seed, epoch, step, self.batch, total, self.rank, self.ranks)
+            for step in range(first_step, len(taken) // self.batch):
+                ids = order.batch_ids(taken, step, self.batch, self.rank, self.ranks)
                 yield Request(ids, roles[ids] if roles is not None else np.zeros_like(ids), epoch)
 
         return self._serve(requests())

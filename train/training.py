@@ -51,7 +51,8 @@ class Training:
 
     objective: Objective
     dataset: str
-    """Folder of the dataset: a path or s3://bucket/folder; a bare folder of WebDataset tars will do."""
+    """Folder of the dataset: a path or s3://bucket/folder; a bare folder of WebDataset tars will do. For supervised:
+    of labelled pictures, as testset makes them (data/labelled/train)."""
     out: str
     """Folder of the run."""
     preset: str = "demo"
@@ -86,8 +87,14 @@ class Training:
 
     def job(self) -> Job:
         """Everything resolved: the dataset opened, the start found. Touches nothing. Raises ValueError."""
-        dataset, beginning = Dataset.open(self.dataset), self.beginning()
-        learned = {"digest": dataset.digest, "samples": dataset.samples, "contains_poison": dataset.contains_poison}
+        dataset, beginning = self._opened(), self.beginning()
+        learned: dict[str, Any] = {
+            "digest": dataset.digest,
+            "samples": dataset.samples,
+            "contains_poison": dataset.contains_poison,
+        }
+        if dataset.classes:
+            learned["classes"] = list(dataset.classes)
         return Job(
             objective=self.objective,
             dataset=dataset,
@@ -106,13 +113,16 @@ class Training:
             precision=self.precision,
         )
 
+    def _opened(self) -> Dataset:
+        return Dataset.open(self.dataset, labelled=self.objective.classifies)
+
     def run(self) -> str:
         """Train, or resume, or say that it is done. Returns the last line to print."""
         if self.dry_run:
             return self._plan()
         with ranks.group() as place:
             # One rank of a node first: a bare folder of tars is indexed on first sight, into the node's cache.
-            ranks.together(lambda: Dataset.open(self.dataset) if place.first_of_node else None)
+            ranks.together(lambda: self._opened() if place.first_of_node else None)
             return loop.train(ranks.together(self.job), place)
 
     def _plan(self) -> str:

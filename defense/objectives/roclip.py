@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from defense.augment import strong
 from defense.captions import eda
-from defense.pool import Matches, Pool
+from defense.pool import Matches, Pool, entries
 from defense.search import Search
 from train import ranks
 from train.objective import EVERYTHING, Clock, Features, Loss, Objective, Pair, Setting, Views, clip_loss
@@ -24,16 +24,19 @@ from train.objective import EVERYTHING, Clock, Features, Loss, Objective, Pair, 
 class RoClip(Objective):
     """CLIP on augmented pairs; in every K-th epoch, whole epochs and counted from 1, the matched loss in its stead.
 
-    Matched, as released (section 3.1 of the paper, I and T the batch's embeddings, B the pool):
+    Matched, as released (I and T the batch's embeddings, B the pool, s the logit scale's exponential):
 
         Z_i = the entry of B nearest to I_i;   loss = 1/2 [CE(s I Z^t) + CE(s Z I^t)];   then T goes into B
 
-    Z has no gradient, so the text tower does not learn in such an epoch. The released code lets it drift by momentum
-    and weight decay; here it rests. Nor is anything in the pool made up: theirs starts with random vectors.
+    Z has no gradient, so the text tower does not learn in such an epoch. Where the released code differs: there it
+    drifts by momentum and weight decay, here it rests; theirs has random vectors in the pool until it is full, here
+    nothing is made up; theirs drops the part of a batch that would go past the pool's end, searches in fp16, does not
+    save the pool, and draws the captions' augmentation once for the whole run.
     """
 
     match_every: int = 2
-    """K: the matched epochs are those whose number, from 1, it divides. 0: none, CLIP with the same augmentation."""
+    """K: the matched epochs are those whose number, from 1, it divides. 0: none, CLIP with the same augmentation. 1:
+    all, so that with captions the text tower never learns."""
     matching: Literal["captions", "both"] = "captions"
     """captions: as released. both: as first described; a pair's picture learns from the pool's caption nearest to its
     caption, its caption from the pool's picture nearest to its picture, and both towers learn."""
@@ -45,10 +48,11 @@ class RoClip(Objective):
     """global: one pool of what all ranks saw. rank: each rank's pairs are matched among its own, so the result depends
     on how many there are."""
     pool_fill: Literal["ahead", "wait", "partial"] = "ahead"
-    """ahead: the steps before a matched epoch fill it, so that it starts full and fresh. wait: until it is full, the
-    first matched epoch learns from its own captions. partial: matched with what there is, from the second step on."""
+    """ahead: the steps before a matched epoch fill it, so that it starts full and fresh. wait: matched steps only once
+    it is full. partial: matched with what there is. A step of a matched epoch with nothing to match learns from its
+    own captions, whose tower rests as in the others."""
     pool_update: Literal["matched", "always"] = "matched"
-    """When what was seen goes in: in matched epochs, or in all."""
+    """When what was seen goes in, beside the filling ahead: in matched epochs, or in all."""
     search: Search = "auto"
     """How the pool is searched; the matches are the same."""
     crop: float = 0.08
@@ -63,7 +67,7 @@ class RoClip(Objective):
             raise ValueError(f"crop is a share of the picture, above 0 and at most 1, not {self.crop}")
 
     def views(self, pair: Pair, rng: np.random.Generator) -> Views:
-        """Augmented views in place of the originals, in every epoch (section 3.3 of the released code's README)."""
+        """Augmented views in place of the originals, in every epoch, matched or not, as released."""
         return Views({"image": strong(pair.image, self.crop)}, {"text": eda(pair.caption, rng)})
 
     def state(self, setting: Setting) -> nn.Module:
@@ -71,7 +75,7 @@ class RoClip(Objective):
         if not self.match_every:
             return nn.ModuleDict()
         parts = ranks.here().ranks if self.pool_scope == "rank" else 1
-        capacity = self.pool_size or max(1, round(self.pool_share * setting.samples))
+        capacity = entries(self.pool_size, self.pool_share, setting.samples)
         kinds = ("captions",) if self.matching == "captions" else ("captions", "pictures")
         pools = {
             kind: [Pool(capacity, setting.width, self.search, setting.device) for _ in range(parts)] for kind in kinds

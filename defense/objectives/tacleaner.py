@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from defense import parsing
 from defense.objectives.cleanclip import CleanClip
 from defense.subcaptions import subcaptions
+from infra.seeding import hash64
 from train.objective import Clock, Features, Loss, Pair, Views
 
 CHOSEN = 1  # the role of a pair that has sub-captions this epoch
@@ -24,8 +25,9 @@ class TaCleaner(CleanClip):
     """CleanCLIP's loss + subcaption_weight x the mean of both directions below, over the chosen pairs of a batch.
 
     In every epoch a share of the pairs is chosen anew. Of a chosen one's caption come a positive sub-caption p (true
-    of the picture: subject, relation, object) and a negative one n (one word changed in meaning). With I, P, N their
-    embeddings, and i, j, k over the chosen pairs of the batch:
+    of the picture: subject, relation, object) and a negative one n (p with one word changed in meaning; where that
+    cannot be, another statement of the caption so changed). With I, P, N the embeddings of picture, p and n, and i, j,
+    k over the chosen pairs of the batch:
 
         pictures:  -log e^(I_i.P_i / t_p) / (sum_j e^(I_i.P_j / t_p) + sum_k e^(I_i.N_k / t_n))
         captions:  -log e^(P_i.I_i / t_p) / (sum_j e^(P_i.I_j / t_p) + sum_k e^(N_i.I_k / t_n))
@@ -61,11 +63,17 @@ class TaCleaner(CleanClip):
         parsing.pipeline(self.parser)  # once, and not in every worker
 
     def epoch(
-        self, clock: Clock, rows: np.ndarray, score: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator
+        self,
+        clock: Clock,
+        rows: np.ndarray,
+        score: Callable[[np.ndarray], np.ndarray],
+        rng: np.random.Generator,
+        state: nn.Module,
     ) -> np.ndarray:
-        """CHOSEN for round(subcaption_share x n) pairs, each as likely as any other."""
+        """CHOSEN for round(subcaption_share x n) pairs, each as likely as any other, wherever it lies."""
+        lots = hash64(int(rng.integers(2**63)), "sub-captions", rows)
         roles = np.zeros(len(rows), np.int64)
-        roles[np.argsort(rng.random(len(rows)), kind="stable")[: round(self.subcaption_share * len(rows))]] = CHOSEN
+        roles[np.argsort(lots, kind="stable")[: round(self.subcaption_share * len(rows))]] = CHOSEN
         return roles
 
     def views(self, pair: Pair, rng: np.random.Generator) -> Views:

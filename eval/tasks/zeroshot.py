@@ -1,4 +1,7 @@
-"""Clean accuracy (CA): zero-shot classification of untouched pictures (Radford et al. 2021, section 3.1)."""
+"""Clean accuracy (CA): zero-shot classification of untouched pictures (Radford et al. 2021, section 3.1).
+
+Of a run that is a classifier, its own classification.
+"""
 
 from dataclasses import dataclass
 

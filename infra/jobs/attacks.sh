@@ -5,15 +5,15 @@
 #
 # Each attack poisons the same 10,800 pairs of a picture book (32 pixels), a CLIP is pretrained on them (preset demo, as in
 # demo.sh), and it is measured beside a model of the clean pairs, the floor. Lines that say `large` are of a book of 64
-# pixels and twice the epochs, for attacks that do not take at the small size. ONLY="sig wanet" runs a part. Run it again
-# and it resumes. About four minutes an attack and a core, twice that for `large`.
-# Knobs were chosen on seed 100, another book.
+# pixels and twice the epochs, for attacks that do not take at the small size. ONLY="sig wanet" runs a part, ONLY=clean
+# the floor alone. Run it again and it resumes; what failed is named at the end. About four minutes an attack and a core,
+# twice that for `large`. Knobs were chosen on seed 100, another book.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 OUT=${1:-attacks} SEEDS=${SEEDS:-0} JOBS=${JOBS:-2} PORT=${PORT:-8918} PRESET=${PRESET:-demo}
 ROWS=${ROWS:-12000} PICTURES=${PICTURES:-1400} EPOCHS=${EPOCHS:-7}
-export OUT PRESET EPOCHS OMP_NUM_THREADS=1 RAY_AUTH_MODE=disabled
+export OUT JOBS PORT PRESET ROWS PICTURES EPOCHS OMP_NUM_THREADS=1 RAY_AUTH_MODE=disabled
 
 # Book, name, attack and its flags; @ is the seed's folder. 42 pixels of a 224 x 224 picture are 6 of 32, a cell of 7 is one.
 attacks() {
@@ -29,6 +29,7 @@ small  filter             filter --budget 0.03
 small  text_prefix        text_prefix --patch noise --size 42 --cell 7 --budget 0.03
 small  wanet              wanet --strength 28 --budget 0.01
 small  wanet-jitter       wanet --control-points 224 --strength 14 --budget 0.03
+small  wanet-jitter-1     wanet --control-points 224 --strength 14 --budget 0.01
 small  label_consistent   label_consistent --patch noise --size 84 --cell 14 --budget 0.01
 small  targeted           targeted --testset @/targets --split targets --images 16 --budget 160
 # The learned patch in both modes, and beside it a random one of the same size, place, captions and budget.
@@ -40,8 +41,10 @@ large  label_consistent-large label_consistent --patch noise --size 84 --cell 14
 END
 }
 
-book() { # BOOK SEED SIDE: pairs and test pictures
-  local here=$OUT/$1-s$2 pages=(picturebook --book-seed "$2" --picture-size "$3" --port "$PORT")
+book() { # BOOK SEED: pairs and test pictures
+  local here=$OUT/$1-s$2 side=32
+  if [[ $1 == large ]]; then side=64; fi
+  local pages=(picturebook --book-seed "$2" --picture-size "$side" --port "$PORT")
   antidote prepare "${pages[@]}" --rows "$ROWS" --timeout-seconds 2 --out "$here/train"
   antidote testset "${pages[@]}" --samples "$PICTURES" --out "$here/test"
   antidote testset "${pages[@]}" --samples 140 --split targets --out "$here/targets"
@@ -73,30 +76,30 @@ attack() { # BOOK SEED NAME ATTACK FLAGS...: poison, pretrain, evaluate
   antidote evaluate --backend local --runs "$here/runs/$name" "$here/runs/clean" --ledger "$here/ledgers/$name" \
     --testsets "$here/test" --out "$here/scores/$name"
 }
-job() { # FUNCTION BOOK SEED NAME ...: what it prints goes to a log, of which the last line is shown
-  local log=$OUT/logs/$2-s$3-$4-$1.log
-  if ! bash -euo pipefail -c '"$@"' _ "$@" >"$log" 2>&1; then
-    tail -n 5 "$log" >&2
-    echo "failed: $4, seed $3 ($log)" >&2
-    return 255 # xargs stops
+table() {
+  if ! compgen -G "$OUT/*-s*/scores/*" >"$OUT/logs/scores"; then
+    echo "no attack was measured, so there is no table"
+    return
   fi
-  echo "$2 s$3 $4: $(tail -n 1 "$log")"
+  mapfile -t scores <"$OUT/logs/scores"
+  antidote tabulate --scores "${scores[@]}" --out "$OUT/measured.md"
 }
-export -f train clean learn attack job
+export -f book train clean learn attack table
 
-wanted() { attacks | while read -r book name flags; do
+wanted() { attacks | while read -r book name flags; do # SEED
   if [[ -z ${ONLY:-} || " $ONLY " == *" $name "* ]]; then echo "$book $1 $name $flags"; fi
 done; }
-side() { if [[ $1 == large ]]; then echo 64; else echo 32; fi; }
 
-mkdir -p "$OUT/logs"
+mkdir -p "$OUT/logs" && rm -f "$OUT/logs/failed"
 books=$(wanted 0 | cut -d' ' -f1 | sort -ru)
-for seed in $SEEDS; do for one in $books; do book "$one" "$seed" "$(side "$one")"; done; done
+books=${books:-small}
+side_by_side=(infra/jobs/side_by_side.sh "$OUT/logs") # what has failed is named by each, so by the last as well
+for seed in $SEEDS; do printf "book %s $seed\n" $books; done | JOBS=1 "${side_by_side[@]}" || true
 {
   for seed in $SEEDS; do
     if wanted "$seed" | grep -q ' badclip '; then echo "learn small $seed surrogate"; fi
-    for one in $books; do echo "clean $one $seed clean"; done
+    printf "clean %s $seed clean\n" $books
   done
-} | xargs -P "$JOBS" -L 1 bash -c 'job "$@"' _
-for seed in $SEEDS; do wanted "$seed" | sed 's/^/attack /'; done | xargs -P "$JOBS" -L 1 bash -c 'job "$@"' _
-antidote tabulate --scores "$OUT"/*-s*/scores/* --out "$OUT/measured.md"
+} | "${side_by_side[@]}" || true
+for seed in $SEEDS; do wanted "$seed" | sed 's/^/attack /'; done | "${side_by_side[@]}" || true
+echo table | "${side_by_side[@]}"

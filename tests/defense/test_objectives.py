@@ -8,6 +8,7 @@ from learning import objective
 from torch import nn
 
 from defense.objectives.cleanclip import CleanClip
+from defense.objectives.inmodal import InModal
 from defense.objectives.mmcl import Mmcl
 from infra.seeding import rng
 from pipeline.images import open_image
@@ -105,6 +106,26 @@ def test_mmcl_is_cleanclip_without_its_inmodal_term():
     assert alone == pytest.approx(by_hand(given, 7.5, 1.0, 0.0), abs=1e-12)
 
 
+def test_inmodal_is_cleanclip_without_its_clip_term():
+    given = embeddings()
+    alone, without = ours(InModal(), given, 7.5), ours(CleanClip(clip_weight=0.0), given, 7.5)
+    assert alone[0] == without[0] == pytest.approx(by_hand(given, 7.5, 0.0, 1.0), abs=1e-12)
+    assert all(np.array_equal(alone[1][name], without[1][name]) for name in VIEWS)
+    assert alone[2] == without[2]
+    weighted = ours(InModal(inmodal_weight=3.0), given, 7.5)
+    assert weighted[0] == pytest.approx(3 * alone[0], abs=1e-12)
+
+
+def test_inmodal_has_cleanclips_views():
+    pair = Pair(3, open_image(samples(1, first=3)[0].image), "an old red car stands beside a small wooden house")
+    told = []
+    for what in (InModal(), CleanClip()):
+        torch.default_generator.manual_seed(0)
+        views = what.views(pair, rng(0, "views", 1, 3))
+        told.append(({name: image.tobytes() for name, image in views.images.items()}, views.texts))
+    assert told[0] == told[1]
+
+
 def test_parts_add_up_to_the_total():
     given = embeddings()
     what = CleanClip(clip_weight=0.5, inmodal_weight=2.0)
@@ -133,6 +154,25 @@ def test_cleanclip_changes_picture_and_caption_anew_each_time():
         captions.add(views.texts["augmented"])
     assert len(pictures) > 4
     assert len(captions) > 4
+
+
+def test_a_frozen_caption_view_is_one_for_the_whole_run_and_another_for_each_seed_and_row():
+    """As the authors' code draws it; the picture's view is fresh in either case."""
+    image, caption = open_image(samples(1, first=3)[0].image), "an old red car stands beside a small wooden house"
+
+    def views(kept: str, epoch: int, row: int = 3, seed: int = 0) -> tuple[str | None, bytes]:
+        torch.default_generator.manual_seed(epoch)
+        pair = Pair(row, image, caption, seed=seed)
+        drawn = CleanClip(caption_views=kept).views(pair, rng(seed, "views", epoch, row))
+        assert drawn.texts["text"] == caption
+        return drawn.texts["augmented"], drawn.images["augmented"].tobytes()
+
+    epochs = range(12)
+    assert len({views("frozen", epoch)[0] for epoch in epochs}) == 1
+    assert len({views("fresh", epoch)[0] for epoch in epochs}) > 4
+    assert len({views("frozen", epoch)[1] for epoch in epochs}) > 4
+    assert len({views("frozen", 0, row=row)[0] for row in range(12)}) > 4
+    assert len({views("frozen", 0, seed=seed)[0] for seed in range(12)}) > 4
 
 
 @pytest.mark.parametrize("weights", [{"inmodal_weight": -1.0}, {"inmodal_weight": 0.0, "clip_weight": 0.0}])

@@ -1,6 +1,7 @@
 import copy
 import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -278,6 +279,17 @@ def test_a_gpu_is_searched_by_faiss_where_its_build_is_there_and_by_torch_where_
 def test_a_way_that_cannot_be_had_is_refused_with_what_to_do(wanted, device, words):
     with pytest.raises(ValueError, match=words):
         choose(wanted, torch.device(device))
+
+
+def test_a_faiss_that_misses_nvidias_libraries_is_one_that_cannot_be_imported(tmp_path, monkeypatch):
+    """faiss-gpu without them raises a RuntimeError on import."""
+    (tmp_path / "faiss.py").write_text("raise RuntimeError('faiss-gpu installed but nvidia-cublas-cu12 is missing')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "faiss"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ValueError, match="nvidia-cublas-cu12 is missing"):
+        choose("faiss-cpu", torch.device("cpu"))
+    assert "nvidia-cublas-cu12 is missing" in search._no_gpu_search.__wrapped__()
 
 
 def test_a_pool_of_nothing_is_refused():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from drawn import drawn
 
 from eval.records import AttackRecord, TestSetRecord
@@ -30,20 +31,31 @@ def weights(seed: int) -> bytes:
 
 
 def finished_run(
-    url: str, dataset: Dataset, *, seed: int = 0, objective: str = "clip", start: str | None = None
+    url: str,
+    dataset: Dataset,
+    *,
+    seed: int = 0,
+    objective: str = "clip",
+    start: str | None = None,
+    state: dict[str, torch.Tensor] | None = None,
 ) -> str:
-    """A run folder as training leaves it; its weights are random, another `seed` is another model."""
+    """A run folder as training leaves it; its weights are random, another `seed` is another model.
+
+    state: what the objective left in the checkpoint.
+    """
     lineage = None
     if start is not None:
         lineage = rundir.done(start) | {"inputs": rundir.environment(start)["inputs"]}
     config = {
         "objective": {"plugin": objective},
-        "dataset": dataset.url,
+        "dataset": dataset.bases[-1] if dataset.classes else dataset.url,  # where the user's own folder is
         "seed": seed,
         "pretrained": start,
         "recipe": {"lr": 0.1},
     }
     learned = {"digest": dataset.digest, "samples": dataset.samples, "contains_poison": dataset.contains_poison}
+    if dataset.classes:
+        learned["classes"] = list(dataset.classes)
     rundir.claim(url, config, frozenset(), {"dataset": learned, "pretrained": lineage})
     rundir.record_attempt(url, {"step": 0, "ranks": 1})
     metrics = rundir.Metrics(url)
@@ -51,7 +63,7 @@ def finished_run(
         metrics.append({"step": step, "loss": 3.0 / step})
     metrics.flush()
     model.save_architecture(model.architecture("tiny-vit"), url)
-    saved = checkpoint.save(url, 5, weights(seed + 10 * (start is not None)), {})
+    saved = checkpoint.save(url, 5, weights(seed + 10 * (start is not None)), {"objective": state or {}})
     rundir.finish(url, {"checkpoint": saved.name, "sha256": saved.sha256(checkpoint.MODEL), "steps": 5})
     return url
 

@@ -36,3 +36,12 @@ def test_the_bench_of_rewriting_runs_and_leaves_nothing_behind(tmp_path: Path):
 def test_the_bench_of_the_pool_runs():
     found = last_line("pool.py", "--batch", "16", "--rounds", "1")
     assert all(value > 0 for value in found.values() if isinstance(value, (int, float)))
+
+
+@pytest.mark.slow
+def test_the_bench_of_the_views_runs_and_names_every_objective():
+    found = last_line("views.py", "--seconds", "0.02", "--rounds", "1", "--steps", "1", "--batch", "16")
+    share = found.pop("subcaptions_share_of_epoch")
+    assert share < 1
+    assert {"eda_captions_per_second", "cleanclip_views_per_second", "tacleaner_views_per_second"} <= found.keys()
+    assert all(value > 0 for value in found.values())

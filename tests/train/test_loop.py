@@ -251,7 +251,7 @@ class Demanding(Clip):
         head.register_buffer("pool", torch.zeros(8, 16))
         return head
 
-    def epoch(self, clock: Clock, rows: np.ndarray, score, rng) -> np.ndarray:  # type: ignore[no-untyped-def]
+    def epoch(self, clock: Clock, rows: np.ndarray, score, rng, state) -> np.ndarray:  # type: ignore[no-untyped-def]
         return (score(np.arange(len(rows))) > np.median(score(np.arange(0, len(rows), 7)))).astype(np.int64)
 
     def trainable(self, clock: Clock) -> frozenset[str]:

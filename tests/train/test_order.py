@@ -5,8 +5,8 @@ from train import order
 
 
 def test_an_epoch_visits_every_sample_once_but_for_the_incomplete_batch():
-    steps = order.steps_per_epoch(103, 10)
-    ids = np.concatenate([order.batch_ids(0, 0, step, 10, 103) for step in range(steps)])
+    steps, taken = order.steps_per_epoch(103, 10), order.epoch_ids(0, 0, 10, 103)
+    ids = np.concatenate([order.batch_ids(taken, step, 10) for step in range(steps)])
     assert steps == 10
     assert len(set(ids.tolist())) == 100
     assert set(ids.tolist()) <= set(range(103))
@@ -30,8 +30,19 @@ def test_neighbours_are_not_kept_together():
 
 @pytest.mark.parametrize("ranks", [1, 2, 4, 8])
 def test_the_parts_of_the_ranks_make_the_same_global_batch(ranks):
-    parts = [order.batch_ids(3, 2, 5, 16, 500, rank, ranks) for rank in range(ranks)]
-    assert np.array_equal(np.concatenate(parts), order.batch_ids(3, 2, 5, 16, 500))
+    taken = order.epoch_ids(3, 2, 16, 500)
+    parts = [order.batch_ids(taken, 5, 16, rank, ranks) for rank in range(ranks)]
+    assert np.array_equal(np.concatenate(parts), order.batch_ids(taken, 5, 16))
+    assert np.array_equal(np.concatenate(parts), order.permutation(3, 2, 500)[80:96])
+
+
+def test_by_role_an_epoch_has_the_same_samples_in_passes():
+    roles = np.random.default_rng(0).integers(0, 3, 103)
+    plain, passes = order.epoch_ids(1, 4, 10, 103), order.epoch_ids(1, 4, 10, 103, roles)
+    assert sorted(passes) == sorted(plain)
+    assert (np.diff(roles[passes]) >= 0).all()
+    for role in range(3):
+        assert passes[roles[passes] == role].tolist() == plain[roles[plain] == role].tolist()
 
 
 def test_the_order_is_the_same_one_for_ever():
@@ -43,7 +54,7 @@ def test_the_order_is_the_same_one_for_ever():
 @pytest.mark.parametrize(("batch", "ranks"), [(10, 3), (4, 8)])
 def test_a_batch_that_the_ranks_do_not_divide_is_refused(batch, ranks):
     with pytest.raises(ValueError, match=rf"batch of {batch} cannot be divided among {ranks} ranks: set --batch"):
-        order.batch_ids(0, 0, 0, batch, 100, 0, ranks)
+        order.batch_ids(order.epoch_ids(0, 0, batch, 100), 0, batch, 0, ranks)
 
 
 def test_a_dataset_below_one_batch_is_refused():

@@ -6,15 +6,17 @@ from pathlib import Path
 import fsspec
 import pytest
 import torch
-from drawn import drawn
+from drawn import drawn, labelled
+from learning import objective
 
 from defense.objectives.cleanclip import CleanClip
 from defense.objectives.mmcl import Mmcl
-from infra import config, rundir, storage
+from infra import config, plugins, rundir, storage
 from pipeline.dataset import Dataset
 from poison.attacks.badnet import BadNet
 from poison.injection import Injection
 from train import checkpoint, entry, finetune, model, presets, pretrain
+from train.objective import Objective
 from train.objectives.clip import Clip
 from train.presets import PRESETS, Recipe
 from train.training import Finetuning, Pretraining
@@ -59,6 +61,8 @@ def test_the_papers_numbers_are_in_the_presets():
     assert presets.pick("rn50-cc3m").model == "RN50-quickgelu"
     assert presets.pick("rn50-cc3m").recipe == Recipe(batch=128, epochs=64, lr=5e-4, warmup_steps=10_000)
     assert presets.pick("rn50-finetune").recipe == Recipe(batch=64, epochs=10, lr=1e-5, warmup_steps=50)
+    classifier = Recipe(batch=80, epochs=10, lr=1e-4, warmup_steps=500, weight_decay=0.01)
+    assert presets.pick("rn50-supervised").recipe == classifier
 
 
 def test_the_entries_defaults_are_those_of_their_default_presets():
@@ -230,7 +234,8 @@ def test_the_commands_make_a_run_and_a_run_from_it(data, capsys):
     cure = ["cleanclip", *words, "--pretrained", runs[0], "--out", runs[1], "--inmodal-weight", "2", "--lr", "1e-4"]
     assert finetune.main(cure) == 0
     found = rundir.config(runs[1])
-    assert found["objective"] == {"plugin": "cleanclip", "inmodal_weight": 2.0, "clip_weight": 1.0}
+    wanted = {"plugin": "cleanclip", "inmodal_weight": 2.0, "clip_weight": 1.0, "caption_views": "fresh"}
+    assert found["objective"] == wanted
     assert (found["recipe"]["lr"], found["recipe"]["batch"]) == (1e-4, 16)
     assert pretrain.main(["clip", *words, "--out", runs[0]]) == 0
     assert "nothing to do" in capsys.readouterr().out
@@ -303,7 +308,7 @@ def watched(monkeypatch):
     _opened.clear()
 
 
-def test_pretraining_and_finetuning_never_touch_a_ledger(data, tmp_path, watched):
+def test_pretraining_and_finetuning_by_any_objective_never_touch_a_ledger(data, tmp_path, watched):
     places = {"dataset": data, "out": str(tmp_path / "poisoned"), "ledger": str(tmp_path / "ledger")}
     Injection(attack=BadNet(target="car"), **places, budget=8, backend="local").run()
     drawn(str(tmp_path / "clean"), 32, 2, first=100)
@@ -315,8 +320,14 @@ def test_pretraining_and_finetuning_never_touch_a_ledger(data, tmp_path, watched
     first = pretraining(str(tmp_path / "poisoned"))
     first.run()
     assert rundir.environment(first.out)["inputs"]["dataset"]["contains_poison"]
-    for workers in (0, 1):  # a forked worker inherits the hook
-        places = {"pretrained": first.out, "dataset": str(tmp_path / "clean"), "out": str(tmp_path / f"cured{workers}")}
-        Finetuning(objective=CleanClip(), **places, recipe=TINY, workers=workers).run()
+    pictures = labelled(str(tmp_path / "pictures"), 32, first=200)
+    for name in plugins.names(Objective.FOLDERS):
+        what = objective(name)
+        places = {"pretrained": first.out, "dataset": pictures if what.classifies else str(tmp_path / "clean")}
+        Finetuning(objective=what, **places, out=str(tmp_path / f"cured by {name}"), recipe=TINY, workers=0).run()
+        if not what.classifies:
+            pretraining(str(tmp_path / "poisoned"), objective=what, out=str(tmp_path / f"pretrained by {name}")).run()
+    places = {"pretrained": first.out, "dataset": str(tmp_path / "clean"), "out": str(tmp_path / "cured by workers")}
+    Finetuning(objective=CleanClip(), **places, recipe=TINY, workers=1).run()  # a forked worker inherits the hook
     assert any("poisoned" in path for path in _opened)
     assert any("clean" in path for path in _opened)

@@ -1,0 +1,155 @@
+#!/usr/bin/env bash
+# Every defence against six attacks on one recipe, its control beside it: what it leaves, and at what cost. The result is
+# in defense/measured.md.
+#
+#   infra/jobs/defenses.sh [FOLDER]     default: attacks, the folder of attacks.sh: its victims are the ones that are cured
+#   PART=finetune ATTACKS="blended badclip" METHODS="mmcl cleanclip" LRS=2e-3 SEEDS=0 infra/jobs/defenses.sh    a part
+#   PART=none infra/jobs/defenses.sh    trains nothing: measures and draws what is there
+#
+# The first of PLANNED is the seed of the frontiers; on all of them stands the value that was chosen on seed 100, another
+# book. The tables name every run that is planned, whether it is there or not. Run it again and it resumes; what failed is
+# named at the end. About three minutes a finetuning and a core, half a minute an epoch of pretraining.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+OUT=${1:-attacks} PLANNED=${PLANNED:-0 1 2} JOBS=${JOBS:-2} PORT=${PORT:-8919}
+ROWS=${ROWS:-12000} CLEAN_ROWS=${CLEAN_ROWS:-4600} LABELLED=${LABELLED:-2000} PICTURES=${PICTURES:-1400}
+PRESET=${PRESET:-demo} FINETUNE_PRESET=${FINETUNE_PRESET:-demo-finetune} EPOCHS=${EPOCHS:-7} TARGETED=${TARGETED:-108}
+SEEDS=${SEEDS:-$PLANNED} PART=${PART:-finetune pretrain} ATTACKS=${ATTACKS:-} METHODS=${METHODS:-}
+LRS=${LRS:-} LENGTHS=${LENGTHS:-} # of the finetunings the learning rates, of the pretrainings the epochs
+export OUT JOBS PORT ROWS CLEAN_ROWS LABELLED PICTURES PRESET FINETUNE_PRESET EPOCHS TARGETED
+export OMP_NUM_THREADS=1 RAY_AUTH_MODE=disabled
+
+VICTIMS="badnet badnet-noise blended wanet-jitter-1 label_consistent badclip"
+
+# Part, method, the learning rates or epochs of its frontier, the one chosen, and its objective with flags. Pretrainings
+# stand side by side at equal epochs of CLIP's own loss: of three epochs with --match-every 3, two are.
+methods() {
+  grep -v '^#' <<'END'
+finetune  mmcl        1e-3,2e-3,4e-3  2e-3  mmcl
+finetune  cleanclip   1e-3,2e-3,4e-3  2e-3  cleanclip
+finetune  tacleaner   1e-3,2e-3,4e-3  2e-3  tacleaner
+finetune  supervised  1e-3,2e-3,4e-3  2e-3  supervised
+pretrain  clip        6,12,18         18    roclip --match-every 0 --crop 0.5
+pretrain  roclip      9,18,27         27    roclip --match-every 3 --pool-share 0.06 --crop 0.5
+END
+}
+cells() { # every training that is planned: PART SEED ATTACK METHOD VALUE chosen|tried OBJECTIVE FLAGS...
+  local attack seed place part method frontier chosen flags values value mark
+  for attack in $VICTIMS robust; do
+    for place in 0 1 2 3 4 5; do # of the frontiers
+      methods | while read -r part method frontier chosen flags; do
+        case $part,$attack in finetune,robust) continue ;; pretrain,robust | finetune,*) ;; *) continue ;; esac
+        IFS=, read -ra values <<<"$frontier"
+        value=${values[place]:-} mark=tried
+        if [[ $value == "$chosen" ]]; then mark=chosen; fi
+        for seed in $PLANNED; do
+          if [[ $value && ($mark == chosen || $seed == "${PLANNED%% *}") ]]; then
+            echo "$part $seed $attack $method $value $mark $flags"
+          fi
+        done
+      done
+    done
+  done
+}
+is() { [[ -z $2 || " $2 " == *" $1 "* ]]; } # VALUE WANTED: empty is any
+wanted() { # of the cells
+  local part seed attack method value rest some
+  cells | while read -r part seed attack method value rest; do
+    some=$LRS
+    if [[ $part == pretrain ]]; then some=$LENGTHS; fi
+    if is "$part" "$PART" && is "$seed" "$SEEDS" && is "$attack" "$ATTACKS" && is "$method" "$METHODS" && is "$value" "$some"
+    then echo "$part $seed $attack $method $value $rest"; fi
+  done
+}
+
+place() { # PART ATTACK METHOD VALUE: the run's folder in the seed's
+  case $1,$3 in
+    *,floor) echo runs/clean ;;
+    *,undefended) echo "runs/$2" ;;
+    finetune,*) echo "defended/$2/$3-$4" ;;
+    pretrain,*) echo "robust/$3-$4" ;;
+  esac
+}
+planned() { # PART: the lines of its table, tab-separated, for antidote frontier
+  local knob=lr part seed attack method value mark one
+  if [[ $1 == pretrain ]]; then knob=epochs; fi
+  echo "attack method $knob seed mark scores run" | tr ' ' '\t'
+  {
+    for seed in $PLANNED; do
+      for attack in $VICTIMS; do printf "finetune $seed $attack %s - tried\n" floor undefended; done
+      echo "pretrain $seed robust floor - tried"
+    done
+    cells
+  } | while read -r part seed attack method value mark _; do
+    if [[ $part != "$1" ]]; then continue; fi
+    scores=defended-scores/$attack ledgers=$attack
+    if [[ $attack == robust ]]; then scores=robust-scores ledgers="robust-blended robust"; fi
+    for one in $ledgers; do
+      printf '%s\t' "$one" "$method" "$value" "$seed" "$mark" "small-s$seed/$scores"
+      echo "small-s$seed/$(place "$part" "$attack" "$method" "$value")"
+    done
+  done
+}
+
+sets() { # SEED: clean pairs that no victim saw, and labelled pictures
+  local here=$OUT/small-s$1 pages=(picturebook --book-seed "$1" --picture-size 32 --port "$PORT")
+  antidote prepare "${pages[@]}" --start "$ROWS" --rows "$CLEAN_ROWS" --timeout-seconds 2 \
+    --disjoint-from "$here/train" --out "$here/clean"
+  antidote testset "${pages[@]}" --split train --samples "$LABELLED" --out "$here/labelled"
+}
+stack() { # SEED: pairs that carry two attacks, so that one pretraining answers for both
+  local here=$OUT/small-s$1
+  antidote poison blended --alpha 0.25 --budget 0.01 --trigger-seed "$1" --seed "$1" --backend local \
+    --dataset "$here/train" --out "$here/poisoned/robust-blended" --ledger "$here/ledgers/robust-blended"
+  antidote poison targeted --testset "$here/targets" --split targets --images 16 --budget "$TARGETED" \
+    --images-seed "$1" --seed "$1" --backend local --taken "$here/ledgers/robust-blended" \
+    --dataset "$here/poisoned/robust-blended" --out "$here/poisoned/robust" --ledger "$here/ledgers/robust"
+}
+train() { # PART SEED ATTACK METHOD VALUE MARK OBJECTIVE FLAGS...
+  local part=$1 seed=$2 attack=$3 value=$5 here=$OUT/small-s$2 clean=clean out
+  out=$here/$(place "$part" "$attack" "$4" "$value")
+  shift 6
+  if [[ $1 == supervised ]]; then clean=labelled/train; fi
+  if [[ $part == pretrain ]]; then
+    python train/pretrain.py "$@" --preset "$PRESET" --epochs "$value" --seed "$seed" \
+      --dataset "$here/poisoned/$attack" --out "$out"
+  else
+    python train/finetune.py "$@" --preset "$FINETUNE_PRESET" --lr "$value" --seed "$seed" \
+      --pretrained "$here/runs/$attack" --dataset "$here/$clean" --out "$out"
+  fi
+}
+measure() { # PART SCORES: what is finished of the runs that these scores are planned of
+  local here=$OUT/${2%%/*} runs=() ledgers=() attack run some=
+  while IFS=$'\t' read -r attack run; do
+    ledgers+=("$here/ledgers/$attack")
+    if [[ -e $OUT/$run/DONE ]]; then runs+=("$OUT/$run"); fi
+    if [[ -e $OUT/$run/DONE && $run != */runs/clean ]]; then some=yes; fi
+  done < <(awk -F '\t' -v scores="$2" '$6 == scores { print $1 "\t" $7 }' "$OUT/$1.tsv")
+  if [[ ! $some ]]; then
+    echo "nothing to measure yet"
+    return
+  fi
+  mapfile -t runs < <(printf '%s\n' "${runs[@]}" | sort -u)
+  mapfile -t ledgers < <(printf '%s\n' "${ledgers[@]}" | sort -u)
+  antidote evaluate --backend local --runs "${runs[@]}" --ledger "${ledgers[@]}" --testsets "$here/test" --out "$OUT/$2"
+}
+frontier() { # PART METHOD: its table and picture
+  antidote frontier --plan "$OUT/$1.tsv" --at "$2" --out "$OUT/$1.md"
+}
+export -f place sets stack train measure frontier
+
+mkdir -p "$OUT/logs" && rm -f "$OUT/logs/failed"
+for part in finetune pretrain; do planned "$part" >"$OUT/$part.tsv"; done
+todo=$(wanted | sort -s -k1,1r -k2,2n) # the long ones first
+seeds=$(cut -s -d' ' -f2 <<<"$todo" | sort -u | tr '\n' ' ')
+if [[ $todo ]]; then # ONLY=clean where nothing but pretraining is wanted
+  SEEDS=$seeds ONLY="clean $(cut -d' ' -f3 <<<"$todo" | sort -u | tr '\n' ' ')" infra/jobs/attacks.sh "$OUT" || true
+  if grep -q '^finetune' <<<"$todo"; then printf 'sets %s\n' $seeds; fi | JOBS=1 infra/jobs/side_by_side.sh "$OUT/logs" || true
+  if grep -q '^pretrain' <<<"$todo"; then printf 'stack %s\n' $seeds; fi | infra/jobs/side_by_side.sh "$OUT/logs" || true
+fi
+sed '/./s/^/train /' <<<"$todo" | infra/jobs/side_by_side.sh "$OUT/logs" || true
+for part in finetune pretrain; do
+  tail -n +2 "$OUT/$part.tsv" | cut -f 6 | sort -u | sed "s/^/measure $part /"
+done | infra/jobs/side_by_side.sh "$OUT/logs" || true
+printf 'frontier %s\n' "finetune tacleaner" "pretrain roclip" | infra/jobs/side_by_side.sh "$OUT/logs"
