@@ -14,7 +14,7 @@ from eval.scores import Score
 
 Kind = Literal["floor", "poisoned", "control", "defended"]
 ORDER: tuple[Kind, ...] = ("floor", "poisoned", "control", "defended")
-UNDEFENDED = ("clip", "mmcl")  # the CLIP loss alone, in pretraining and in finetuning
+UNDEFENDED = ("clip", "augmented", "mmcl")  # the CLIP loss alone, in pretraining and in finetuning
 POINTS_ALLOWED = 0.03  # how much clean accuracy a cure may cost before it is called none
 
 

@@ -9,19 +9,17 @@ import math
 from dataclasses import dataclass
 from typing import Literal, cast
 
-import numpy as np
 from torch import Tensor, nn
 
-from defense.augment import strong
-from defense.captions import eda
+from defense.objectives.augmented import Augmented
 from defense.pool import Matches, Pool, entries
 from defense.search import Search
 from train import ranks
-from train.objective import EVERYTHING, Clock, Features, Loss, Objective, Pair, Setting, Views, clip_loss
+from train.objective import EVERYTHING, Clock, Features, Loss, Setting, clip_loss
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoClip(Objective):
+class RoClip(Augmented):
     """CLIP on augmented pairs; in every K-th epoch, whole epochs and counted from 1, the matched loss in its stead.
 
     Matched, as released (I and T the batch's embeddings, B the pool, s the logit scale's exponential):
@@ -35,8 +33,8 @@ class RoClip(Objective):
     """
 
     match_every: int = 2
-    """K: the matched epochs are those whose number, from 1, it divides. 0: none, CLIP with the same augmentation. 1:
-    all, so that with captions the text tower never learns."""
+    """K: the matched epochs are those whose number, from 1, it divides; 1 is all, so that with captions the text tower
+    never learns. CLIP without them is the objective `augmented`."""
     matching: Literal["captions", "both"] = "captions"
     """captions: as released. both: as first described; a pair's picture learns from the pool's caption nearest to its
     caption, its caption from the pool's picture nearest to its picture, and both towers learn."""
@@ -55,25 +53,18 @@ class RoClip(Objective):
     """When what was seen goes in, beside the filling ahead: in matched epochs, or in all."""
     search: Search = "auto"
     """How the pool is searched; the matches are the same."""
-    crop: float = 0.08
-    """The smallest share of a picture that its random crop keeps."""
 
     def __post_init__(self) -> None:
-        if self.match_every < 0 or self.pool_size < 0:
-            raise ValueError("match_every and pool_size cannot be negative")
+        super().__post_init__()
+        if self.match_every < 1:
+            raise ValueError(f"match_every is at least 1, not {self.match_every}; for no matched epoch use augmented")
+        if self.pool_size < 0:
+            raise ValueError(f"pool_size cannot be negative, it is {self.pool_size}")
         if not 0 < self.pool_share <= 1:
             raise ValueError(f"pool_share is a share of the dataset, above 0 and at most 1, not {self.pool_share}")
-        if not 0 < self.crop <= 1:
-            raise ValueError(f"crop is a share of the picture, above 0 and at most 1, not {self.crop}")
-
-    def views(self, pair: Pair, rng: np.random.Generator) -> Views:
-        """Augmented views in place of the originals, in every epoch, matched or not, as released."""
-        return Views({"image": strong(pair.image, self.crop)}, {"text": eda(pair.caption, rng)})
 
     def state(self, setting: Setting) -> nn.Module:
-        """The pools, by what they hold: one each, or one for every rank. Not one if no epoch is matched."""
-        if not self.match_every:
-            return nn.ModuleDict()
+        """The pools, by what they hold: one each, or one for every rank."""
         parts = ranks.here().ranks if self.pool_scope == "rank" else 1
         capacity = entries(self.pool_size, self.pool_share, setting.samples)
         kinds = ("captions",) if self.matching == "captions" else ("captions", "pictures")
@@ -100,7 +91,7 @@ class RoClip(Objective):
         return Loss(total, {"matched_similarity": similarity}, {"captions": captions.rows, "pictures": pictures.rows})
 
     def remember(self, features: Features, clock: Clock, state: nn.Module) -> None:
-        if self.match_every and self._goes_in(clock, len(features.rows), state):
+        if self._goes_in(clock, len(features.rows), state):
             for kind, embeddings in (("captions", features.texts["text"]), ("pictures", features.images["image"])):
                 if kind in cast(nn.ModuleDict, state):
                     pools = _pools(state, kind)
@@ -109,7 +100,7 @@ class RoClip(Objective):
                         pool.push(part, rows)
 
     def _is_matched(self, epoch: int) -> bool:
-        return self.match_every > 0 and (epoch + 1) % self.match_every == 0
+        return (epoch + 1) % self.match_every == 0
 
     def _can_match(self, state: nn.Module) -> bool:
         pools = _pools(state, "captions")

@@ -30,7 +30,7 @@ finetune  mmcl        1e-3,2e-3,4e-3  2e-3  mmcl
 finetune  cleanclip   1e-3,2e-3,4e-3  2e-3  cleanclip
 finetune  tacleaner   1e-3,2e-3,4e-3  2e-3  tacleaner
 finetune  supervised  1e-3,2e-3,4e-3  2e-3  supervised
-pretrain  clip        6,12,18         18    roclip --match-every 0 --crop 0.5
+pretrain  augmented   6,12,18         18    augmented --crop 0.5
 pretrain  roclip      9,18,27         27    roclip --match-every 3 --pool-share 0.06 --crop 0.5
 END
 }

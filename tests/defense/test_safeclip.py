@@ -10,6 +10,7 @@ from drawn import drawn, samples
 from learning import stream
 from torch import nn
 
+from defense.mixture import fit
 from defense.objectives.safeclip import RISKY, SAFE, SafeClip
 from infra import rundir
 from infra.seeding import rng
@@ -230,12 +231,15 @@ def test_a_resumed_run_goes_on_with_the_share_of_its_checkpoint():
     )
 
 
-def test_of_a_narrow_upper_heap_the_most_similar_are_safe_too():
-    """The posterior alone would call the largest risky again, as the lower heap is the wider one, and count fewer."""
-    generator = rng(0, "narrow")
-    heaps = generator.normal(0.0, 0.2, 300), generator.normal(0.5, 0.02, 100)
-    scores = np.concatenate([*heaps, np.linspace(0.8, 0.95, 20)])
-    assert divided(NO_POOLS, NO_POOLS.state(SETTING), 6, scores)[scores > 0.48].all()
+@pytest.mark.parametrize(("spreads", "strays"), [((0.20, 0.02), [0.93, 0.94, 0.95]), ((0.03, 0.15), [-0.3, -0.31])])
+def test_the_first_division_is_by_similarity_where_the_posterior_turns(spreads, strays):
+    """Far out all belongs to the wider heap: the most similar to a wide lower one, the least to a wide upper one."""
+    generator = rng(0, "heaps")
+    scores = np.concatenate([generator.normal(0.0, spreads[0], 1000), generator.normal(0.5, spreads[1], 300), strays])
+    found = fit(scores)
+    safe = found.rising(scores) >= 0.9
+    assert safe.sum() != (found.posterior(scores) >= 0.9).sum()
+    assert np.array_equal(divided(NO_POOLS, NO_POOLS.state(SETTING), 6, scores) == SAFE, safe)
 
 
 def test_a_share_that_is_a_whole_number_of_pairs_loses_none_to_rounding():

@@ -83,13 +83,13 @@ def test_a_method_of_the_study_can_be_given(line: tuple[str, ...]):
         assert config.parse(kind, words, prog="x", description="", plugin="objective", preset=preset)
 
 
-def test_mmcl_stands_beside_every_finetuning_and_clip_beside_roclip_at_equal_epochs_of_its_loss():
+def test_mmcl_stands_beside_every_finetuning_and_augmented_clip_beside_roclip_at_equal_epochs_of_its_loss():
     named = {name: (part, frontier.split(",")) for part, name, frontier, _, _ in LINES}
     rates = [values for part, values in named.values() if part == "finetune"]
     assert all(set(values) <= set(named["mmcl"][1]) for values in rates)
     every = max(int(found) for *_, flags in LINES for found in re.findall(r"--match-every (\d+)", flags))
-    for clip, roclip in zip(named["clip"][1], named["roclip"][1], strict=True):
-        assert int(clip) == int(roclip) - int(roclip) // every
+    for plain, roclip in zip(named["augmented"][1], named["roclip"][1], strict=True):
+        assert int(plain) == int(roclip) - int(roclip) // every
 
 
 def test_all_of_it_is_run_once_and_the_plans_name_every_cell(study: Study):
@@ -140,7 +140,7 @@ def test_what_fails_leaves_the_others_running_and_is_named_at_the_end(study: Stu
 
 @pytest.mark.slow
 def test_the_study_runs_ends_in_tables_and_resumes(tmp_path: Path):
-    part = {"SEEDS": "0", "ATTACKS": "blended robust", "METHODS": "mmcl supervised clip roclip", "LRS": "2e-3"}
+    part = {"SEEDS": "0", "ATTACKS": "blended robust", "METHODS": "mmcl supervised augmented roclip", "LRS": "2e-3"}
 
     def told() -> str:
         done = subprocess.run(

@@ -1,0 +1,28 @@
+"""CLIP's loss on augmented pairs: what RoCLIP trains on between its matched epochs, and what it is held against.
+
+Augmentation alone keeps some poisons from being learned; what RoCLIP achieves counts only beside it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from defense.augment import strong
+from defense.captions import eda
+from train.objective import Pair, Views
+from train.objectives.clip import Clip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmented(Clip):
+    """Augmented views in place of the originals, picture and caption, in every epoch anew."""
+
+    crop: float = 0.08
+    """The smallest share of a picture that its random crop keeps."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"crop is a share of the picture, above 0 and at most 1, not {self.crop}")
+
+    def views(self, pair: Pair, rng: np.random.Generator) -> Views:
+        return Views({"image": strong(pair.image, self.crop)}, {"text": eda(pair.caption, rng)})
