@@ -26,10 +26,10 @@ VICTIMS="badnet badnet-noise blended wanet-jitter-1 label_consistent badclip"
 # stand side by side at equal epochs of CLIP's own loss: of three epochs with --match-every 3, two are.
 methods() {
   grep -v '^#' <<'END'
-finetune  mmcl        1e-3,2e-3,4e-3  2e-3  mmcl
-finetune  cleanclip   1e-3,2e-3,4e-3  2e-3  cleanclip
-finetune  tacleaner   1e-3,2e-3,4e-3  2e-3  tacleaner
-finetune  supervised  1e-3,2e-3,4e-3  2e-3  supervised
+finetune  mmcl        2e-3,4e-3,8e-3  4e-3  mmcl
+finetune  cleanclip   2e-3,4e-3,8e-3  4e-3  cleanclip
+finetune  tacleaner   2e-3,4e-3,8e-3  4e-3  tacleaner --subcaption-share 1
+finetune  supervised  2e-3,4e-3,8e-3  4e-3  supervised
 pretrain  augmented   6,12,18         18    augmented --crop 0.5
 pretrain  roclip      9,18,27         27    roclip --match-every 3 --pool-share 0.06 --crop 0.5
 END

@@ -270,7 +270,9 @@ def test_rates_are_factors_and_roles_follow_from_the_generator_alone(what):
         assert np.array_equal(once, again)
 
 
-# On ranks
+# On ranks, with a model
+
+FEWER_STEPS = 32
 
 
 @pytest.fixture(scope="module")
@@ -278,8 +280,8 @@ def on_one_and_two_ranks(tmp_path_factory):
     url = str(tmp_path_factory.mktemp("objectives"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ANTIDOTE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        drawn(f"{url}/pairs", STEPS * 8, 2)
-        labelled(f"{url}/labelled", STEPS * 8)
+        drawn(f"{url}/pairs", FEWER_STEPS * 8, 2)
+        labelled(f"{url}/labelled", FEWER_STEPS * 8)
         what = (url, NAMES, 8, 2, EPOCHS)
         return gradients_of_plugins(*what), on_ranks(2, gradients_of_plugins, *what)
 
@@ -292,7 +294,7 @@ def test_two_ranks_learn_what_one_does_and_what_is_trainable_alone_moves(name, o
     for rank in pair_of_ranks:
         assert len(rank[name]["loss"]) == 2 * EPOCHS
         for at, step in enumerate(alone[name]["step"]):
-            learning = objective(name).trainable(Clock(step, step // STEPS, STEPS, step * 8))
+            learning = objective(name).trainable(Clock(step, step // FEWER_STEPS, FEWER_STEPS, step * 8))
             matched = alone[name]["matches"][at]
             exact = 1e-6 if matched else 1e-9
             assert rank[name]["loss"][at] == pytest.approx(alone[name]["loss"][at], abs=exact)

@@ -98,9 +98,9 @@ def test_all_of_it_is_run_once_and_the_plans_name_every_cell(study: Study):
     assert [line[2] for lines in plans.values() for line in lines[:1]] == ["lr", "epochs"]
     planned = {line[6] for lines in plans.values() for line in lines[1:] if line[1] not in ("floor", "undefended")}
     assert Counter(f"small-{place}" for place in trained(commands)) == Counter(planned)
-    assert "small-s0/defended/badclip/cleanclip-1e-3" in planned
-    assert "small-s1/defended/badclip/cleanclip-1e-3" not in planned, "frontiers are of the first seed"
-    assert "small-s1/defended/badclip/cleanclip-2e-3" in planned
+    assert "small-s0/defended/badclip/cleanclip-2e-3" in planned
+    assert "small-s1/defended/badclip/cleanclip-2e-3" not in planned, "frontiers are of the first seed"
+    assert "small-s1/defended/badclip/cleanclip-4e-3" in planned
     assert {line[0] for line in plans["pretrain"][1:]} == {"robust-blended", "robust"}, "two attacks on one dataset"
     supervised = next(command for command in commands if "finetune.py supervised" in command)
     assert "/labelled/train " in supervised
@@ -140,7 +140,7 @@ def test_what_fails_leaves_the_others_running_and_is_named_at_the_end(study: Stu
 
 @pytest.mark.slow
 def test_the_study_runs_ends_in_tables_and_resumes(tmp_path: Path):
-    part = {"SEEDS": "0", "ATTACKS": "blended robust", "METHODS": "mmcl supervised augmented roclip", "LRS": "2e-3"}
+    part = {"SEEDS": "0", "ATTACKS": "blended robust", "METHODS": "mmcl supervised augmented roclip", "LRS": "4e-3"}
 
     def told() -> str:
         done = subprocess.run(
@@ -160,8 +160,8 @@ def test_the_study_runs_ends_in_tables_and_resumes(tmp_path: Path):
     assert named
     assert named["about"].startswith("blended: alpha 0.25; ")
     lines = {tuple(line.split(" | ")[:2]): line for line in named["lines"].splitlines()}
-    assert re.search(r"0: [\d.]+ / [\d.]+, 1: -", lines["| mmcl (chosen)", "2e-3"])
-    assert lines["| cleanclip (chosen)", "2e-3"].endswith("| - | - | 0: -, 1: - |")
+    assert re.search(r"0: [\d.]+ / [\d.]+, 1: -", lines["| mmcl (chosen)", "4e-3"])
+    assert lines["| cleanclip (chosen)", "4e-3"].endswith("| - | - | 0: -, 1: - |")
     assert "0: -, 1: -" not in lines["| undefended", ""]
     pretrained = (tmp_path / "attacks/pretrain.md").read_text()
     assert re.search(r"\| roclip \| 9 \| [\d.]+%", pretrained)
