@@ -36,8 +36,8 @@ def stream(url: str, what: Objective, *, batch: int, workers: int = 0, seed: int
 
 
 def gradients(url: str, what: Objective, batch: int, steps: int = 1, epochs: int = 1) -> dict[str, Any]:
-    """Loss, matches and gradients by parameter name in float64 for the first batches of every epoch, with this rank's
-    rows. Then comes the epoch's last batch, without gradient, for what a pool takes in ahead of the next one.
+    """Loss, matches and gradients by parameter name in float64 for the first batches of every epoch and its last one,
+    with this rank's rows. Weights stay as they are; roles and the state are those of a run.
     """
     place, architecture = ranks.here(), model.architecture(ARCHITECTURE)
     torch.manual_seed(place.rank)  # ranks agree for a better reason than equal seeds
@@ -55,15 +55,11 @@ def gradients(url: str, what: Objective, batch: int, steps: int = 1, epochs: int
         roles = loop._roles(job, encoder, state, source, place, Clock(epoch * in_epoch, epoch, in_epoch, 0))
         first, last = itertools.islice(source.epoch(epoch, 0, roles), steps), source.epoch(epoch, in_epoch - 1, roles)
         for at, one in zip([*range(steps), in_epoch - 1], itertools.chain(first, last), strict=True):
-            step, measured = epoch * in_epoch + at, at < steps
-            clock = Clock(step, epoch, in_epoch, step * batch)
-            with torch.set_grad_enabled(measured):
-                loss, _ = loop.forward(learner, what, state, one, clock)
-            if not measured:
-                continue
-            found["step"].append(step)
+            step = epoch * in_epoch + at
+            loss, _ = loop.forward(learner, what, state, one, Clock(step, epoch, in_epoch, step * batch))
             loss.total.backward()
             ranks.average_gradients(list(state.parameters()))
+            found["step"].append(step)
             found["loss"].append(float(loss.total.detach()))
             found["rows"].append(one["rows"])
             found["matches"].append(loss.matches)

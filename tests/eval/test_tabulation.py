@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from eval_helpers import ATTACKED, TESTED, after, scored, some_run, world
 
-from eval import tabulate
+from eval import table
 from eval.evaluation import Evaluation
 from eval.standing import compare
 from eval.tabulation import Line, Tabulation, markdown, shown
@@ -109,7 +109,7 @@ def test_folders_of_scores_become_a_file_once(tmp_path: Path, capsys: pytest.Cap
 def test_bad_input_is_one_line_and_status_2(words: list[str], said: str, tmp_path: Path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
-        tabulate.main(words)
+        table.main(words)
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
     with pytest.raises(ValueError, match="Markdown"):

@@ -125,16 +125,16 @@ def test_a_part_runs_a_part_of_it_and_the_plans_stay_whole(study: Study):
 
 
 def test_what_fails_leaves_the_others_running_and_is_named_at_the_end(study: Study):
-    broken = "finetune.py mmcl .*/defended/badnet/mmcl-1e-3"
+    broken = "finetune.py mmcl .*/defended/badnet/mmcl-2e-3"
     commands, done = study.run(status=1, PLANNED="0", PART="finetune", BROKEN=broken)
     assert len(trained(commands)) == 6 * 3 * 4
     assert [command for command in commands if command.startswith("antidote frontier")]
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("failed: train finetune 0 badnet mmcl 1e-3")
+    assert last.startswith("failed: train finetune 0 badnet mmcl 2e-3")
     assert done.stderr.count("broken on purpose") == 1
     evaluated = next(one for one in commands if "evaluate" in one and one.endswith("/defended-scores/badnet"))
-    assert "badnet/mmcl-1e-3" not in evaluated
-    assert "badnet/mmcl-2e-3" in evaluated
+    assert "badnet/mmcl-2e-3" not in evaluated
+    assert "badnet/mmcl-4e-3" in evaluated
     study.run(PLANNED="0", PART="finetune")
 
 

@@ -1,6 +1,6 @@
 """Folders of scores -> one table: a line for every attack and run, the mean over seeds, the floor beside it.
 
-    python eval/tabulate.py --scores attacks/s0/scores/badnet attacks/s0/scores/sig attacks/s1/scores/badnet \\
+    python eval/table.py --scores attacks/s0/scores/badnet attacks/s0/scores/sig attacks/s1/scores/badnet \\
         --out table.md
 """
 
