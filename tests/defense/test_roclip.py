@@ -10,6 +10,7 @@ import torch
 from drawn import drawn
 from pooled import matched_gradients
 from several_ranks import on_ranks
+from stopping import Stopped, stop
 from torch import nn
 
 from defense.objectives import roclip
@@ -21,7 +22,7 @@ from train.objective import EVERYTHING, Clock, Features, Loss, Setting
 from train.objectives.clip import Clip
 from train.presets import Recipe
 from train.ranks import Place
-from train.training import Finetuning, Pretraining, Training
+from train.training import Finetuning, Pretraining
 
 MATCHED, PLAIN = Clock(13, 1, 10, 0), Clock(3, 0, 10, 0)  # the second epoch, and the first
 ROWS = [70, 71, 72, 73, 74]
@@ -252,25 +253,6 @@ def test_fields_that_make_no_sense_are_refused(field):
 WHOLE = RoClip(pool_size=40, search="torch")
 
 
-class Stopped(BaseException):
-    """What a kill would be, if a test could survive one."""
-
-
-def stopped(run: Training, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In its step number `step` (from 1), after the optimiser's step and before anything is saved."""
-    calls, clamp = iter(range(1, 10**6)), optim.clamp_logit_scale
-
-    def clamp_or_stop(clip: nn.Module) -> None:
-        clamp(clip)
-        if next(calls) == step:
-            raise Stopped
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.optim, "clamp_logit_scale", clamp_or_stop)
-        with pytest.raises(Stopped):
-            run.run()
-
-
 def run_of(data: str, out: Path, objective: RoClip = WHOLE, steps: int = 6) -> Pretraining:
     """Four epochs of 6 steps; the second and the fourth are matched."""
     recipe = Recipe(batch=16, epochs=4, lr=3e-3, warmup_steps=3, weight_decay=0.1)
@@ -335,10 +317,10 @@ def test_a_run_keeps_what_every_pair_of_its_matched_epochs_was_matched_with(whol
 
 
 @pytest.mark.parametrize("step", [9, 12, 23])
-def test_killing_and_resuming_in_a_matched_epoch_equals_not_stopping(data, whole, tmp_path, monkeypatch, step):
+def test_killing_and_resuming_in_a_matched_epoch_equals_not_stopping(data, whole, tmp_path, step):
     """With its last checkpoint in the epoch, before it, and at another place in a later one."""
     broken = run_of(data, tmp_path / "broken", steps=8 if step == 9 else 5)
-    stopped(broken, step, monkeypatch)
+    stop(broken, step)
     broken.run()
     same(broken.out, whole)
 
@@ -371,7 +353,7 @@ def test_a_run_with_faiss_is_the_one_with_torch_to_the_bit(data, whole, tmp_path
 
 def test_pools_of_ranks_resume_on_as_many_ranks_only(data, tmp_path, monkeypatch):
     run = run_of(data, tmp_path / "run", replace(WHOLE, pool_scope="rank"))
-    stopped(run, 9, monkeypatch)
+    stop(run, 9)
     with monkeypatch.context() as patch:
         patch.setattr(roclip.ranks, "here", lambda: Place(0, 2, 0, torch.device("cpu")))
         job = run.job()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from drawn import drawn, samples
 from learning import stream
+from stopping import stop
 from torch import nn
 
 from defense.mixture import fit
@@ -16,7 +17,7 @@ from infra import rundir
 from infra.seeding import rng
 from infra.spread import Lost
 from pipeline.images import open_image
-from train import checkpoint, loop, optim
+from train import checkpoint
 from train.objective import Clock, Features, Pair, Setting
 from train.presets import Recipe
 from train.stream import Stream
@@ -307,10 +308,6 @@ def test_an_epoch_takes_the_risky_pairs_first_whatever_the_ranks_and_workers(dat
     assert rows(first_step=4) == whole[4:]
 
 
-class Stopped(BaseException):
-    """What a kill would be, if a test could survive one."""
-
-
 def run_of(data: str, out: Path) -> Pretraining:
     """Four epochs of 3 steps: in-modal, slow, and two mixed ones."""
     objective = SafeClip(
@@ -328,22 +325,12 @@ def run_of(data: str, out: Path) -> Pretraining:
     )
 
 
-def test_a_run_killed_in_every_phase_ends_as_if_it_had_not_been(data, tmp_path, monkeypatch):
+def test_a_run_killed_in_every_phase_ends_as_if_it_had_not_been(data, tmp_path):
     whole, broken = (run_of(data, tmp_path / name) for name in ("whole", "broken"))
     whole.run()
-    done, clamp = 0, optim.clamp_logit_scale
+    done = 0
     for step in (2, 5, 8, 11):  # the second of each epoch; resumed from the checkpoint at an even one before it
-        calls = iter(range(done + 1, 100))
-
-        def clamp_or_stop(clip: nn.Module, calls=calls, step=step) -> None:  # type: ignore[no-untyped-def]
-            clamp(clip)
-            if next(calls) == step:
-                raise Stopped
-
-        with monkeypatch.context() as patch:
-            patch.setattr(loop.optim, "clamp_logit_scale", clamp_or_stop)
-            with pytest.raises(Stopped):
-                broken.run()
+        stop(broken, step - done)
         done = (step - 1) // 2 * 2
     broken.run()
     ends = [checkpoint.find(run.out) for run in (whole, broken)]

@@ -7,20 +7,17 @@ import pytest
 import torch
 from drawn import drawn, labelled
 from learning import stream
+from stopping import stop
 
 from defense.objectives.supervised import Supervised
 from infra import rundir
 from pipeline.dataset import Dataset
-from train import checkpoint, loop, model
+from train import checkpoint, model
 from train.objectives.clip import Clip
 from train.presets import PRESETS
 from train.training import Finetuning, Pretraining
 
 RECIPE = replace(PRESETS["tiny"].recipe, epochs=3, lr=3e-3)
-
-
-class Stopped(BaseException):
-    """What a kill would be, if a test could survive one."""
 
 
 @pytest.fixture(scope="module")
@@ -71,20 +68,10 @@ def test_every_picture_comes_with_its_label_and_pairs_have_none(folder):
     } == {-1}
 
 
-def test_a_run_that_was_stopped_ends_with_the_same_tower_and_head_bit_for_bit(folder, tmp_path, monkeypatch):
+def test_a_run_that_was_stopped_ends_with_the_same_tower_and_head_bit_for_bit(folder, tmp_path):
     whole, broken = supervised(folder, tmp_path / "whole"), supervised(folder, tmp_path / "broken")
     whole.run()
-    calls, clamp = iter(range(1, 100)), loop.optim.clamp_logit_scale
-
-    def clamp_or_stop(clip: torch.nn.Module) -> None:
-        clamp(clip)
-        if next(calls) == 4:
-            raise Stopped
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.optim, "clamp_logit_scale", clamp_or_stop)
-        with pytest.raises(Stopped):
-            broken.run()
+    stop(broken, 4)
     broken.run()
     assert [attempt["step"] for attempt in rundir.environment(broken.out)["attempts"]] == [0, 2]
     for ours, theirs in zip(end(tmp_path / "whole"), end(tmp_path / "broken"), strict=True):

@@ -8,6 +8,7 @@ import torch
 from drawn import drawn
 from learning import trained_on_ranks
 from several_ranks import on_ranks
+from stopping import Stopped, stop
 from torch import Tensor, nn
 
 from defense.objectives.cleanclip import CleanClip
@@ -47,30 +48,6 @@ def weights(out: object) -> bytes:
 
 def losses(out: object) -> list[tuple[int, float]]:
     return [(line["step"], line["loss"]) for line in rundir.metrics(str(out))]
-
-
-class Stopped(BaseException):
-    """What a kill would be, if a test could survive one."""
-
-
-@pytest.fixture
-def stopping(monkeypatch):
-    """Stops a run during its step number `step` (from 1), after the optimiser's step and before anything is saved."""
-
-    def at(run: Pretraining, step: int) -> None:
-        calls, clamp = iter(range(1, 10**6)), optim.clamp_logit_scale
-
-        def clamp_or_stop(clip: nn.Module) -> None:
-            clamp(clip)
-            if next(calls) == step:
-                raise Stopped
-
-        with monkeypatch.context() as patch:
-            patch.setattr(loop.optim, "clamp_logit_scale", clamp_or_stop)
-            with pytest.raises(Stopped):
-                run.run()
-
-    return at
 
 
 # What a run leaves
@@ -126,11 +103,11 @@ def test_the_same_command_elsewhere_gives_the_same_bytes(data, tmp_path):
 
 
 @pytest.mark.parametrize("step", [1, 6, 8, 13, 18])
-def test_a_run_that_was_stopped_ends_with_the_same_weights_bit_for_bit(data, tmp_path, stopping, step):
+def test_a_run_that_was_stopped_ends_with_the_same_weights_bit_for_bit(data, tmp_path, step):
     """Stopped before the first checkpoint, at an epoch's end, in mid-epoch, and at the very last step."""
     whole, broken = (pretraining(data, tmp_path / name, checkpoint_steps=5) for name in ("whole", "broken"))
     whole.run()
-    stopping(broken, step)
+    stop(broken, step)
     assert rundir.done(broken.out) is None
     broken.run()
     assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
@@ -139,12 +116,12 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights_bit_for_bit(data, tmp
     assert starts == [0, 5 * ((step - 1) // 5)]
 
 
-def test_batch_statistics_are_part_of_a_checkpoint(data, tmp_path, stopping):
+def test_batch_statistics_are_part_of_a_checkpoint(data, tmp_path):
     whole, broken = (
         pretraining(data, tmp_path / n, model="tiny-resnet", checkpoint_steps=5) for n in ("whole", "broken")
     )
     whole.run()
-    stopping(broken, 13)
+    stop(broken, 13)
     broken.run()
     assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
     found = model.load_weights(weights(tmp_path / "whole"))
@@ -152,7 +129,7 @@ def test_batch_statistics_are_part_of_a_checkpoint(data, tmp_path, stopping):
     assert int(found["visual.bn1.num_batches_tracked"]) == 18
 
 
-def test_what_a_model_draws_in_a_step_is_that_steps(data, tmp_path, stopping, monkeypatch):
+def test_what_a_model_draws_in_a_step_is_that_steps(data, tmp_path, monkeypatch):
     """Patch dropout: torch's generator decides what a tower sees, and is not saved."""
     plain = model.architecture("tiny-vit")
     plain["model_cfg"]["vision_cfg"]["patch_dropout"] = 0.5
@@ -161,16 +138,16 @@ def test_what_a_model_draws_in_a_step_is_that_steps(data, tmp_path, stopping, mo
         pretraining(data, tmp_path / name, checkpoint_steps=5) for name in ("whole", "broken", "alike")
     )
     whole.run()
-    stopping(broken, 13)
+    stop(broken, 13)
     broken.run()
     replace(alike, workers=1).run()
     assert weights(tmp_path / "broken") == weights(tmp_path / "whole") == weights(tmp_path / "alike")
 
 
-def test_stopped_again_and_again_and_with_other_workers(data, tmp_path, stopping):
+def test_stopped_again_and_again_and_with_other_workers(data, tmp_path):
     pretraining(data, tmp_path / "whole").run()
     for calls, workers in ((4, 0), (5, 1), (6, 0)):
-        stopping(pretraining(data, tmp_path / "broken", checkpoint_steps=2, workers=workers), calls)
+        stop(pretraining(data, tmp_path / "broken", checkpoint_steps=2, workers=workers), calls)
     pretraining(data, tmp_path / "broken", workers=1).run()
     assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
 
@@ -215,17 +192,17 @@ def test_steps_go_on_while_a_checkpoint_is_written(data, tmp_path, monkeypatch):
     assert written["slow"] == written["whole"]
 
 
-def test_a_damaged_last_checkpoint_costs_only_the_steps_since_the_one_before(data, tmp_path, stopping):
+def test_a_damaged_last_checkpoint_costs_only_the_steps_since_the_one_before(data, tmp_path):
     whole, broken = (pretraining(data, tmp_path / name, checkpoint_steps=4) for name in ("whole", "broken"))
     whole.run()
-    stopping(broken, 15)
+    stop(broken, 15)
     newest = Path(checkpoint.find(broken.out).url, checkpoint.TRAINING)
     newest.write_bytes(newest.read_bytes()[:-1])
     broken.run()
     assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
 
 
-def test_a_run_goes_on_with_another_number_of_ranks(data, tmp_path, stopping):
+def test_a_run_goes_on_with_another_number_of_ranks(data, tmp_path):
     """The batches are the same; the arithmetic agrees up to rounding (this model has no batch statistics).
 
     In float64: a gradient that is 0 but for its rounding, as that of the keys' bias in attention, is all Adam needs to
@@ -233,7 +210,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(data, tmp_path, stopping):
     """
     pretraining(data, tmp_path / "whole", precision="float64").run()
     broken = pretraining(data, tmp_path / "broken", precision="float64", checkpoint_steps=4)
-    stopping(broken, 10)
+    stop(broken, 10)
     lines = on_ranks(2, trained_on_ranks, broken)
     assert lines[0] == lines[1]
     one, two = (model.load_weights(weights(tmp_path / name)) for name in ("whole", "broken"))
@@ -266,12 +243,12 @@ class Demanding(Clip):
 
 
 @pytest.mark.parametrize("step", [9, 12, 17])
-def test_an_objective_with_a_state_roles_and_a_resting_tower_resumes_exactly(data, tmp_path, stopping, step):
+def test_an_objective_with_a_state_roles_and_a_resting_tower_resumes_exactly(data, tmp_path, step):
     whole, broken = (
         pretraining(data, tmp_path / n, objective=Demanding(), checkpoint_steps=4) for n in ("whole", "broken")
     )
     whole.run()
-    stopping(broken, step)
+    stop(broken, step)
     broken.run()
     assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
     states = [checkpoint.find(run.out).read_training()["objective"] for run in (whole, broken)]
