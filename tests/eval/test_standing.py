@@ -15,6 +15,7 @@ def test_a_role_follows_from_what_the_first_ancestor_learned_from() -> None:
     assert role(POISONED, ATTACKED).kind == "poisoned"
     assert role(CURED, ATTACKED).kind == "defended"
     assert role(some_run("robust", "poisoned", objective="roclip"), ATTACKED).kind == "defended"
+    assert role(some_run("plain", "poisoned", objective="augmented"), ATTACKED).kind == "poisoned", "no defence"
     assert role(some_run("finetuned clean", "other", after(CLEAN)), ATTACKED).kind == "floor"
 
 

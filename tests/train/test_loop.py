@@ -242,6 +242,33 @@ class Demanding(Clip):
         return Loss(weight.float() * plain + (texts - features.images["image"]).square().mean())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Counting(Clip):
+    """Tells how many batches it remembered before a loss."""
+
+    def state(self, setting: Setting) -> nn.Module:
+        state = nn.Module()
+        state.register_buffer("batches", torch.zeros(()))
+        return state
+
+    def loss(self, features: Features, scale: Tensor, clock: Clock, state: nn.Module) -> Loss:
+        plain = super().loss(features, scale, clock, state).total
+        return Loss(plain, {"batches": state.batches.clone()})
+
+    def remember(self, features: Features, clock: Clock, state: nn.Module) -> None:
+        assert not torch.is_grad_enabled()
+        state.batches += 1
+
+
+def test_a_batch_is_remembered_once_and_after_its_loss(data, tmp_path):
+    """Otherwise a picture would find its own caption in RoCLIP's pool."""
+    run = pretraining(data, tmp_path / "run", objective=Counting())
+    run.run()
+    told = [(line["step"], line["parts"]["batches"]) for line in rundir.metrics(run.out)]
+    assert len(told) > 4
+    assert all(batches == step - 1 for step, batches in told)
+
+
 @pytest.mark.parametrize("step", [9, 12, 17])
 def test_an_objective_with_a_state_roles_and_a_resting_tower_resumes_exactly(data, tmp_path, step):
     whole, broken = (
