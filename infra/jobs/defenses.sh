@@ -3,7 +3,7 @@
 # in defense/measured.md.
 #
 #   infra/jobs/defenses.sh [FOLDER]     default: attacks, the folder of attacks.sh: its victims are the ones that are cured
-#   PART=finetune ATTACKS="blended badclip" METHODS="mmcl cleanclip" LRS=2e-3 SEEDS=0 infra/jobs/defenses.sh    a part
+#   PART=finetune ATTACKS="blended badclip" METHODS="mmcl cleanclip" LRS=8e-3 SEEDS=0 infra/jobs/defenses.sh    a part
 #   PART=none infra/jobs/defenses.sh    trains nothing: measures and draws what is there
 #
 # The first of PLANNED is the seed of the frontiers; on all of them stands the value that was chosen on seed 100, another
@@ -23,15 +23,16 @@ export OMP_NUM_THREADS=1 RAY_AUTH_MODE=disabled
 VICTIMS="badnet badnet-noise blended wanet-jitter-1 label_consistent badclip"
 
 # Part, method, the learning rates or epochs of its frontier, the one chosen, and its objective with flags. Pretrainings
-# stand side by side at equal epochs of CLIP's own loss: of three epochs with --match-every 3, two are.
+# stand side by side at equal epochs of CLIP's own loss: of three epochs with --match-every 3, two are. The short ones
+# are there for CLIP at the accuracy that roclip has.
 methods() {
   grep -v '^#' <<'END'
-finetune  mmcl        2e-3,4e-3,8e-3  4e-3  mmcl
-finetune  cleanclip   2e-3,4e-3,8e-3  4e-3  cleanclip
-finetune  tacleaner   2e-3,4e-3,8e-3  4e-3  tacleaner --subcaption-share 1
-finetune  supervised  2e-3,4e-3,8e-3  4e-3  supervised
-pretrain  augmented   6,12,18         18    augmented --crop 0.5
-pretrain  roclip      9,18,27         27    roclip --match-every 3 --pool-share 0.06 --crop 0.5
+finetune  mmcl        4e-3,8e-3,16e-3  8e-3   mmcl
+finetune  cleanclip   4e-3,8e-3,16e-3  8e-3   cleanclip
+finetune  tacleaner   4e-3,8e-3,16e-3  16e-3  tacleaner --subcaption-share 1
+finetune  supervised  8e-3,16e-3       8e-3   supervised --epochs 20
+pretrain  augmented   3,6,12,18        18     augmented --crop 0.5
+pretrain  roclip      18,27            27     roclip --match-every 3 --crop 0.5
 END
 }
 cells() { # every training that is planned: PART SEED ATTACK METHOD VALUE chosen|tried OBJECTIVE FLAGS...
@@ -100,9 +101,9 @@ sets() { # SEED: clean pairs that no victim saw, and labelled pictures
 }
 stack() { # SEED: pairs that carry two attacks, so that one pretraining answers for both
   local here=$OUT/small-s$1
-  antidote poison blended --alpha 0.25 --budget 0.01 --trigger-seed "$1" --seed "$1" --backend local \
+  antidote poison blended --alpha 0.2 --budget 0.005 --trigger-seed "$1" --seed "$1" --backend local \
     --dataset "$here/train" --out "$here/poisoned/robust-blended" --ledger "$here/ledgers/robust-blended"
-  antidote poison targeted --testset "$here/targets" --split targets --images 16 --budget "$TARGETED" \
+  antidote poison targeted --testset "$here/targets" --split targets --images 8 --budget "$TARGETED" \
     --images-seed "$1" --seed "$1" --backend local --taken "$here/ledgers/robust-blended" \
     --dataset "$here/poisoned/robust-blended" --out "$here/poisoned/robust" --ledger "$here/ledgers/robust"
 }

@@ -69,6 +69,11 @@ def trained(commands: list[str]) -> list[str]:
     return [place.partition("/small-")[2] for place in found if "/runs/" not in place]
 
 
+def finetunings() -> list[list[str]]:
+    """The learning rates of each."""
+    return [frontier.split(",") for part, _, frontier, *_ in LINES if part == "finetune"]
+
+
 @pytest.mark.parametrize("line", LINES, ids=[f"{part}-{name}" for part, name, *_ in LINES])
 def test_a_method_of_the_study_can_be_given(line: tuple[str, ...]):
     part, _, frontier, chosen, flags = line
@@ -88,8 +93,10 @@ def test_mmcl_stands_beside_every_finetuning_and_augmented_clip_beside_roclip_at
     rates = [values for part, values in named.values() if part == "finetune"]
     assert all(set(values) <= set(named["mmcl"][1]) for values in rates)
     every = max(int(found) for *_, flags in LINES for found in re.findall(r"--match-every (\d+)", flags))
-    for plain, roclip in zip(named["augmented"][1], named["roclip"][1], strict=True):
-        assert int(plain) == int(roclip) - int(roclip) // every
+    beside = {str(int(epochs) - int(epochs) // every) for epochs in named["roclip"][1]}
+    assert beside and beside <= set(named["augmented"][1])
+    chosen = {name: int(value) for _, name, _, value, _ in LINES if name in ("augmented", "roclip")}
+    assert chosen["augmented"] == chosen["roclip"] - chosen["roclip"] // every
 
 
 def test_all_of_it_is_run_once_and_the_plans_name_every_cell(study: Study):
@@ -98,9 +105,9 @@ def test_all_of_it_is_run_once_and_the_plans_name_every_cell(study: Study):
     assert [line[2] for lines in plans.values() for line in lines[:1]] == ["lr", "epochs"]
     planned = {line[6] for lines in plans.values() for line in lines[1:] if line[1] not in ("floor", "undefended")}
     assert Counter(f"small-{place}" for place in trained(commands)) == Counter(planned)
-    assert "small-s0/defended/badclip/cleanclip-2e-3" in planned
-    assert "small-s1/defended/badclip/cleanclip-2e-3" not in planned, "frontiers are of the first seed"
-    assert "small-s1/defended/badclip/cleanclip-4e-3" in planned
+    assert "small-s0/defended/badclip/cleanclip-4e-3" in planned
+    assert "small-s1/defended/badclip/cleanclip-4e-3" not in planned, "frontiers are of the first seed"
+    assert "small-s1/defended/badclip/cleanclip-8e-3" in planned
     assert {line[0] for line in plans["pretrain"][1:]} == {"robust-blended", "robust"}, "two attacks on one dataset"
     supervised = next(command for command in commands if "finetune.py supervised" in command)
     assert "/labelled/train " in supervised
@@ -113,39 +120,40 @@ def test_all_of_it_is_run_once_and_the_plans_name_every_cell(study: Study):
 
 
 def test_a_part_runs_a_part_of_it_and_the_plans_stay_whole(study: Study):
-    commands, _ = study.run(SEEDS="0", PART="finetune", ATTACKS="blended", METHODS="mmcl cleanclip", LRS="2e-3")
-    assert sorted(trained(commands)) == ["s0/defended/blended/cleanclip-2e-3", "s0/defended/blended/mmcl-2e-3"]
+    commands, _ = study.run(SEEDS="0", PART="finetune", ATTACKS="blended", METHODS="mmcl cleanclip", LRS="4e-3")
+    assert sorted(trained(commands)) == ["s0/defended/blended/cleanclip-4e-3", "s0/defended/blended/mmcl-4e-3"]
     assert [command for command in commands if "poison " in command and "/poisoned/blended " in command]
     assert not [command for command in commands if "/poisoned/badnet " in command]
     whole = (study.out / "finetune.tsv").read_text()
-    assert whole.count("\n") == 1 + 6 * (3 * 2 + 4 * 3 + 4 * 2)
+    values = sum(len(frontier) for frontier in finetunings())
+    assert whole.count("\n") == 1 + 6 * (3 * 2 + values + 2 * len(finetunings())), "two more seeds of what was chosen"
     commands, _ = study.run(PART="none")
     assert {command.split()[1] for command in commands} == {"evaluate", "frontier"}, "it only measures and draws"
     assert (study.out / "finetune.tsv").read_text() == whole
 
 
 def test_what_fails_leaves_the_others_running_and_is_named_at_the_end(study: Study):
-    broken = "finetune.py mmcl .*/defended/badnet/mmcl-2e-3"
+    broken = "finetune.py mmcl .*/defended/badnet/mmcl-4e-3"
     commands, done = study.run(status=1, PLANNED="0", PART="finetune", BROKEN=broken)
-    assert len(trained(commands)) == 6 * 3 * 4
+    assert len(trained(commands)) == 6 * sum(len(frontier) for frontier in finetunings())
     assert [command for command in commands if command.startswith("antidote frontier")]
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("failed: train finetune 0 badnet mmcl 2e-3")
+    assert last.startswith("failed: train finetune 0 badnet mmcl 4e-3")
     assert done.stderr.count("broken on purpose") == 1
     evaluated = next(one for one in commands if "evaluate" in one and one.endswith("/defended-scores/badnet"))
-    assert "badnet/mmcl-2e-3" not in evaluated
-    assert "badnet/mmcl-4e-3" in evaluated
+    assert "badnet/mmcl-4e-3" not in evaluated
+    assert "badnet/mmcl-8e-3" in evaluated
     study.run(PLANNED="0", PART="finetune")
 
 
 @pytest.mark.slow
 def test_the_study_runs_ends_in_tables_and_resumes(tmp_path: Path):
-    part = {"SEEDS": "0", "ATTACKS": "blended robust", "METHODS": "mmcl supervised augmented roclip", "LRS": "4e-3"}
+    part = {"SEEDS": "0", "ATTACKS": "blended robust", "METHODS": "mmcl supervised augmented roclip", "LRS": "8e-3"}
 
     def told() -> str:
         done = subprocess.run(
             [SCRIPT, tmp_path / "attacks"],
-            env=environment() | SMALL | part | {"LENGTHS": "6 9"},
+            env=environment() | SMALL | part | {"LENGTHS": "3 18"},
             capture_output=True,
             text=True,
             timeout=900,
@@ -154,17 +162,17 @@ def test_the_study_runs_ends_in_tables_and_resumes(tmp_path: Path):
         return done.stdout
 
     first = told()
-    assert "frontier pretrain roclip: table of 20 planned cells, 14 of them empty" in first
+    assert "frontier pretrain roclip: table of 20 planned cells, 12 of them empty" in first
     table = (tmp_path / "attacks/finetune.md").read_text()
     named = re.search(r"### blended\n\n(?P<about>.+)\n\n(?P<lines>(\|.+\n)+)", table)
     assert named
     assert named["about"].startswith("blended: alpha 0.25; ")
     lines = {tuple(line.split(" | ")[:2]): line for line in named["lines"].splitlines()}
-    assert re.search(r"0: [\d.]+ / [\d.]+, 1: -", lines["| mmcl (chosen)", "4e-3"])
-    assert lines["| cleanclip (chosen)", "4e-3"].endswith("| - | - | 0: -, 1: - |")
+    assert re.search(r"0: [\d.]+ / [\d.]+, 1: -", lines["| mmcl (chosen)", "8e-3"])
+    assert lines["| cleanclip (chosen)", "8e-3"].endswith("| - | - | 0: -, 1: - |")
     assert "0: -, 1: -" not in lines["| undefended", ""]
     pretrained = (tmp_path / "attacks/pretrain.md").read_text()
-    assert re.search(r"\| roclip \| 9 \| [\d.]+%", pretrained)
+    assert re.search(r"\| roclip \| 18 \| [\d.]+%", pretrained)
     assert (tmp_path / "attacks/pretrain.svg").exists()
     again = told()
     assert len(again.splitlines()) == len(first.splitlines())
