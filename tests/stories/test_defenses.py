@@ -90,8 +90,7 @@ def test_a_method_of_the_study_can_be_given(line: tuple[str, ...]):
 
 def test_mmcl_stands_beside_every_finetuning_and_augmented_clip_beside_roclip_at_equal_epochs_of_its_loss():
     named = {name: (part, frontier.split(",")) for part, name, frontier, _, _ in LINES}
-    rates = [values for part, values in named.values() if part == "finetune"]
-    assert all(set(values) <= set(named["mmcl"][1]) for values in rates)
+    assert all(set(values) <= set(named["mmcl"][1]) for values in finetunings())
     every = max(int(found) for *_, flags in LINES for found in re.findall(r"--match-every (\d+)", flags))
     beside = {str(int(epochs) - int(epochs) // every) for epochs in named["roclip"][1]}
     assert beside and beside <= set(named["augmented"][1])
