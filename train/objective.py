@@ -108,6 +108,9 @@ class Objective:
     in_role_order: ClassVar[bool] = False
     """Whether an epoch with roles takes its pairs by role, the lowest first: one pass after another."""
 
+    def check(self, epochs: int) -> None:
+        """Raises ValueError if a run of so many epochs would end before it does what it is named for."""
+
     def ready(self) -> None:
         """Called once, before loader workers are forked: what they share is loaded here. Raises ValueError."""
 

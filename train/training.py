@@ -78,6 +78,7 @@ class Training:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, not {value}")
+        self.objective.check(self.recipe.epochs)
         if _same(self.out, self.dataset):
             raise ValueError(f"out and dataset are the same folder, {self.out}: choose another --out")
 

@@ -63,6 +63,13 @@ class RoClip(Augmented):
         if not 0 < self.pool_share <= 1:
             raise ValueError(f"pool_share is a share of the dataset, above 0 and at most 1, not {self.pool_share}")
 
+    def check(self, epochs: int) -> None:
+        if epochs < self.match_every:
+            raise ValueError(
+                f"roclip first matches in epoch {self.match_every} (match_every), and the run has {epochs}: "
+                "set --epochs higher, or --match-every lower"
+            )
+
     def state(self, setting: Setting) -> nn.Module:
         """The pools, by what they hold: one each, or one for every rank."""
         parts = ranks.here().ranks if self.pool_scope == "rank" else 1

@@ -84,6 +84,13 @@ class SafeClip(Objective):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be above 0 and at most 1, not {getattr(self, name)}")
 
+    def check(self, epochs: int) -> None:
+        if not self._is_mixed(epochs - 1):
+            raise ValueError(
+                f"safeclip first divides the pairs after {self.inmodal_epochs + self.slow_epochs} epochs "
+                f"(inmodal_epochs + slow_epochs), and the run has {epochs}: set --epochs higher, or one of these lower"
+            )
+
     def views(self, pair: Pair, rng: np.random.Generator) -> Views:
         """Two independent draws of RoCLIP's augmentations, of picture and caption, in every epoch."""
         return Views(

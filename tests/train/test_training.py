@@ -11,6 +11,8 @@ from learning import objective
 
 from defense.objectives.cleanclip import CleanClip
 from defense.objectives.mmcl import Mmcl
+from defense.objectives.roclip import RoClip
+from defense.objectives.safeclip import SafeClip
 from infra import config, plugins, rundir, storage
 from pipeline.dataset import Dataset
 from poison.attacks.badnet import BadNet
@@ -121,6 +123,19 @@ def test_bad_input_is_one_line_and_leaves_nothing(data, changed, message):
         run.run()
     assert "\n" not in str(found.value)
     assert not Path(run.out).exists()
+
+
+@pytest.mark.parametrize(
+    ("what", "short", "message"),
+    [
+        (RoClip(match_every=3), 2, "first matches in epoch 3 .*, and the run has 2: .*--match-every lower"),
+        (SafeClip(inmodal_epochs=2, slow_epochs=1), 3, "divides the pairs after 3 epochs .*, and the run has 3"),
+    ],
+)
+def test_a_run_that_would_end_before_its_defence_begins_is_refused(data, what, short, message):
+    with pytest.raises(ValueError, match=message):
+        pretraining(data, objective=what, recipe=replace(TINY, epochs=short))
+    pretraining(data, objective=what, recipe=replace(TINY, epochs=short + 1))
 
 
 def test_shards_that_do_not_fit_the_cache_are_refused_before_anything_is_written(data):
@@ -321,12 +336,14 @@ def test_pretraining_and_finetuning_by_any_objective_never_touch_a_ledger(data, 
     first.run()
     assert rundir.environment(first.out)["inputs"]["dataset"]["contains_poison"]
     pictures = labelled(str(tmp_path / "pictures"), 32, first=200)
+    recipe = replace(TINY, epochs=7)  # through all phases of any of them
     for name in plugins.names(Objective.FOLDERS):
         what = objective(name)
         places = {"pretrained": first.out, "dataset": pictures if what.classifies else str(tmp_path / "clean")}
-        Finetuning(objective=what, **places, out=str(tmp_path / f"cured by {name}"), recipe=TINY, workers=0).run()
+        Finetuning(objective=what, **places, out=str(tmp_path / f"cured by {name}"), recipe=recipe, workers=0).run()
         if not what.classifies:
-            pretraining(str(tmp_path / "poisoned"), objective=what, out=str(tmp_path / f"pretrained by {name}")).run()
+            out = str(tmp_path / f"pretrained by {name}")
+            pretraining(str(tmp_path / "poisoned"), objective=what, recipe=recipe, out=out).run()
     places = {"pretrained": first.out, "dataset": str(tmp_path / "clean"), "out": str(tmp_path / "cured by workers")}
     Finetuning(objective=CleanClip(), **places, recipe=TINY, workers=1).run()  # a forked worker inherits the hook
     assert any("poisoned" in path for path in _opened)
