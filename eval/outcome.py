@@ -28,7 +28,8 @@ def markdown(study: Study, picture: str, at: str | None = None) -> str:
 
 
 def _chosen(study: Study) -> str:
-    columns = [method for method in (*ROLES, *study.methods) if any(study.of(attack, method) for attack in study.rows)]
+    every = (*ROLES, *study.methods)
+    columns = [method for method in every if any(study.chosen(attack, method) for attack in study.rows)]
     lines = []
     for attack in study.rows:
         lines.append((study.title(attack), *(_brief(study.chosen(attack, method)) for method in columns)))

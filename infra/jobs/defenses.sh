@@ -22,17 +22,18 @@ export OMP_NUM_THREADS=1 RAY_AUTH_MODE=disabled
 
 VICTIMS="badnet badnet-noise blended wanet-jitter-1 label_consistent badclip"
 
-# Part, method, the learning rates or epochs of its frontier, the one chosen, and its objective with flags. Pretrainings
-# stand side by side at equal epochs of CLIP's own loss: of three epochs with --match-every 3, two are. The short ones
-# are there for CLIP at the accuracy that roclip has.
+# Part, method, the learning rates or epochs of its frontier, the one chosen (-: none, so one seed), and its objective
+# with flags. Pretrainings stand side by side at equal epochs of CLIP's own loss: of five epochs with --match-every 5,
+# four are. The other lengths are there for CLIP at the accuracy that roclip has.
 methods() {
   grep -v '^#' <<'END'
 finetune  mmcl        4e-3,8e-3,16e-3  8e-3   mmcl
 finetune  cleanclip   4e-3,8e-3,16e-3  8e-3   cleanclip
 finetune  tacleaner   4e-3,8e-3,16e-3  16e-3  tacleaner --subcaption-share 1
 finetune  supervised  8e-3,16e-3       8e-3   supervised --epochs 20
-pretrain  augmented   3,6,12,18        18     augmented --crop 0.5
-pretrain  roclip      18,27            27     roclip --match-every 3 --crop 0.5
+pretrain  augmented   3,6,12,18        12     augmented --crop 0.5
+pretrain  roclip      15               15     roclip --match-every 5 --pool-size 128 --crop 0.5
+pretrain  roclip-k3   18,27            -      roclip --match-every 3 --crop 0.5
 END
 }
 cells() { # every training that is planned: PART SEED ATTACK METHOD VALUE chosen|tried OBJECTIVE FLAGS...
