@@ -81,8 +81,15 @@ def current(folder: str) -> tuple[list[Score], list[Run]]:
 
 def _runs(found: Sequence[Score], folder: str) -> list[Run]:
     """The runs that scores name, at the checkpoints that were scored; each checkpoint as it is now."""
-    wanted = sorted({(score.run, score.checkpoint.partition("@")[0]) for score in found})
-    runs = [run_folders.read(records.resolve(place, folder), folder, checkpoint) for place, checkpoint in wanted]
+    runs = []
+    for place, checkpoint in sorted({(score.run, score.checkpoint.partition("@")[0]) for score in found}):
+        try:
+            runs.append(run_folders.read(records.resolve(place, folder), folder, checkpoint))
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; scores at {folder} are of it: "
+                f'bring it back, or remove those files, in which "run" is {place!r}'
+            ) from error
     return run_folders.named_apart(runs)
 
 

@@ -235,6 +235,21 @@ def test_scores_of_weights_that_are_no_more_are_left_out_and_that_is_said(small:
     assert "of weights that their runs no longer have" in capsys.readouterr().err
 
 
+def test_scores_of_a_run_that_is_gone_say_which_files_to_remove(small: World) -> None:
+    storage.remove(small.place("runs/clean"))
+    with pytest.raises(
+        ValueError, match=r"no run at .*/runs/clean: .*remove those files, in which \"run\" is '(.+)'"
+    ) as told:
+        reported(small)
+    place = str(told.value).rpartition("'")[0].rpartition("'")[2]
+    scores = small.place("scores")
+    named = [name for name in storage.names(scores) if name.endswith(".json")]
+    for name in named:
+        if any(score["run"] == place for score in storage.read_json(f"{scores}/{name}")):
+            storage.remove(f"{scores}/{name}")
+    reported(small)
+
+
 def test_a_folder_without_scores_gets_one_line_and_exit_status_2(tmp_path: Path, capsys) -> None:
     with pytest.raises(SystemExit) as stopped:
         report.main(["--scores", str(tmp_path / "nothing"), "--out", str(tmp_path / "report")])
