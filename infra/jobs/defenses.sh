@@ -24,16 +24,18 @@ VICTIMS="badnet badnet-noise blended wanet-jitter-1 label_consistent badclip"
 
 # Part, method, the learning rates or epochs of its frontier, the one chosen (-: none, so one seed), and its objective
 # with flags. Pretrainings stand side by side at equal epochs of CLIP's own loss: of five epochs with --match-every 5,
-# four are. The other lengths are there for CLIP at the accuracy that roclip has.
+# four are. The other lengths are there for CLIP at the accuracy that roclip has. @ is the seed's folder: what starts
+# from a run there is trained when all others are.
 methods() {
   grep -v '^#' <<'END'
-finetune  mmcl        4e-3,8e-3,16e-3  8e-3   mmcl
-finetune  cleanclip   4e-3,8e-3,16e-3  8e-3   cleanclip
-finetune  tacleaner   4e-3,8e-3,16e-3  16e-3  tacleaner --subcaption-share 1
-finetune  supervised  8e-3,16e-3       8e-3   supervised --epochs 20
-pretrain  augmented   3,6,12,18        12     augmented --crop 0.5
-pretrain  roclip      15               15     roclip --match-every 5 --pool-size 128 --crop 0.5
-pretrain  roclip-k3   18,27            -      roclip --match-every 3 --crop 0.5
+finetune  mmcl          4e-3,8e-3,16e-3  8e-3   mmcl
+finetune  cleanclip     4e-3,8e-3,16e-3  8e-3   cleanclip
+finetune  tacleaner     4e-3,8e-3,16e-3  16e-3  tacleaner --subcaption-share 1
+finetune  supervised    8e-3,16e-3       8e-3   supervised --epochs 20
+pretrain  augmented     3,6,8,12,18      12     augmented --crop 0.5
+pretrain  roclip        15               15     roclip --match-every 5 --pool-size 128 --crop 0.5
+pretrain  roclip-k3     18,27            -      roclip --match-every 3 --crop 0.5
+pretrain  roclip-after  1                1      roclip --match-every 1 --pool-size 128 --crop 0.5 --lr 1e-3 --pretrained @/robust/augmented-12
 END
 }
 cells() { # every training that is planned: PART SEED ATTACK METHOD VALUE chosen|tried OBJECTIVE FLAGS...
@@ -112,8 +114,12 @@ train() { # PART SEED ATTACK METHOD VALUE MARK OBJECTIVE FLAGS...
   local part=$1 seed=$2 attack=$3 value=$5 here=$OUT/small-s$2 clean=clean out
   out=$here/$(place "$part" "$attack" "$4" "$value")
   shift 6
+  set -- "${@//@/$here}"
   if [[ $1 == supervised ]]; then clean=labelled/train; fi
-  if [[ $part == pretrain ]]; then
+  if [[ $* == *--pretrained* ]]; then
+    python train/finetune.py "$@" --preset "$FINETUNE_PRESET" --epochs "$value" --seed "$seed" \
+      --dataset "$here/poisoned/$attack" --out "$out"
+  elif [[ $part == pretrain ]]; then
     python train/pretrain.py "$@" --preset "$PRESET" --epochs "$value" --seed "$seed" \
       --dataset "$here/poisoned/$attack" --out "$out"
   else
@@ -150,7 +156,8 @@ if [[ $todo ]]; then # ONLY=clean where nothing but pretraining is wanted
   if grep -q '^finetune' <<<"$todo"; then printf 'sets %s\n' $seeds; fi | JOBS=1 infra/jobs/side_by_side.sh "$OUT/logs" || true
   if grep -q '^pretrain' <<<"$todo"; then printf 'stack %s\n' $seeds; fi | infra/jobs/side_by_side.sh "$OUT/logs" || true
 fi
-sed '/./s/^/train /' <<<"$todo" | infra/jobs/side_by_side.sh "$OUT/logs" || true
+{ grep -v @ <<<"$todo" || true; } | sed '/./s/^/train /' | infra/jobs/side_by_side.sh "$OUT/logs" || true
+{ grep @ <<<"$todo" || true; } | sed 's/^/train /' | infra/jobs/side_by_side.sh "$OUT/logs" || true
 for part in finetune pretrain; do
   tail -n +2 "$OUT/$part.tsv" | cut -f 6 | sort -u | sed "s/^/measure $part /"
 done | infra/jobs/side_by_side.sh "$OUT/logs" || true

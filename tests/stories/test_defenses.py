@@ -78,9 +78,8 @@ def finetunings() -> list[list[str]]:
 def test_a_method_of_the_study_can_be_given(line: tuple[str, ...]):
     part, _, frontier, chosen, flags = line
     assert chosen in (*frontier.split(","), "-"), "the chosen value is one of the frontier"
-    kind, preset = (
-        (Finetuning, presets.for_finetuning) if part == "finetune" else (Pretraining, presets.for_pretraining)
-    )
+    starts = part == "finetune" or "--pretrained" in flags
+    kind, preset = (Finetuning, presets.for_finetuning) if starts else (Pretraining, presets.for_pretraining)
     knob = "--lr" if part == "finetune" else "--epochs"
     for value in frontier.split(","):
         words = [*flags.split(), "--dataset", "d", "--out", "o", knob, value]
@@ -91,7 +90,8 @@ def test_a_method_of_the_study_can_be_given(line: tuple[str, ...]):
 def test_mmcl_stands_beside_every_finetuning_and_augmented_clip_beside_roclip_at_equal_epochs_of_its_loss():
     named = {name: (part, frontier.split(",")) for part, name, frontier, _, _ in LINES}
     assert all(set(values) <= set(named["mmcl"][1]) for values in finetunings())
-    every = {name: int(found) for _, name, *_, flags in LINES for found in re.findall(r"--match-every (\d+)", flags)}
+    new = [(name, flags) for _, name, *_, flags in LINES if "--pretrained" not in flags]
+    every = {name: int(found) for name, flags in new for found in re.findall(r"--match-every (\d+)", flags)}
     beside = {int(epochs) - int(epochs) // k for name, k in every.items() for epochs in named[name][1]}
     assert {"roclip", "roclip-k3"} == set(every) and {str(epochs) for epochs in beside} <= set(named["augmented"][1])
     chosen = {name: int(value) for _, name, _, value, _ in LINES if name in ("augmented", "roclip")}
@@ -147,12 +147,17 @@ def test_what_fails_leaves_the_others_running_and_is_named_at_the_end(study: Stu
 
 @pytest.mark.slow
 def test_the_study_runs_ends_in_tables_and_resumes(tmp_path: Path):
-    part = {"SEEDS": "0", "ATTACKS": "blended robust", "METHODS": "mmcl supervised augmented roclip-k3", "LRS": "8e-3"}
+    part = {
+        "SEEDS": "0",
+        "ATTACKS": "blended robust",
+        "METHODS": "mmcl supervised augmented roclip-k3 roclip-after",
+        "LRS": "8e-3",
+    }
 
     def told() -> str:
         done = subprocess.run(
             [SCRIPT, tmp_path / "attacks"],
-            env=environment() | SMALL | part | {"LENGTHS": "3 18"},
+            env=environment() | SMALL | part | {"LENGTHS": "1 12 18"},
             capture_output=True,
             text=True,
             timeout=900,
@@ -161,7 +166,7 @@ def test_the_study_runs_ends_in_tables_and_resumes(tmp_path: Path):
         return done.stdout
 
     first = told()
-    assert "frontier pretrain roclip: table of 22 planned cells, 14 of them empty" in first
+    assert "frontier pretrain roclip: table of 28 planned cells, 18 of them empty" in first
     table = (tmp_path / "attacks/finetune.md").read_text()
     named = re.search(r"### blended\n\n(?P<about>.+)\n\n(?P<lines>(\|.+\n)+)", table)
     assert named
@@ -172,6 +177,9 @@ def test_the_study_runs_ends_in_tables_and_resumes(tmp_path: Path):
     assert "0: -, 1: -" not in lines["| undefended", ""]
     pretrained = (tmp_path / "attacks/pretrain.md").read_text()
     assert re.search(r"\| roclip-k3 \| 18 \| [\d.]+%", pretrained)
+    assert re.search(r"\| roclip-after \(chosen\) \| 1 \| [\d.]+%", pretrained), (
+        "it starts from what was trained before"
+    )
     assert (tmp_path / "attacks/pretrain.svg").exists()
     again = told()
     assert len(again.splitlines()) == len(first.splitlines())
