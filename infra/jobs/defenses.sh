@@ -161,4 +161,4 @@ fi
 for part in finetune pretrain; do
   tail -n +2 "$OUT/$part.tsv" | cut -f 6 | sort -u | sed "s/^/measure $part /"
 done | infra/jobs/side_by_side.sh "$OUT/logs" || true
-printf 'frontier %s\n' "finetune tacleaner" "pretrain roclip" | infra/jobs/side_by_side.sh "$OUT/logs"
+printf 'frontier %s\n' "finetune tacleaner" "pretrain roclip-after" | infra/jobs/side_by_side.sh "$OUT/logs"
