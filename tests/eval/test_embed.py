@@ -114,7 +114,8 @@ def test_swapped_pictures_are_those_of_the_source_class(small: World) -> None:
     found = embed(embedder, test, Swap(source="fish", target="car"), seed=0)
     assert found.attacked is not None
     assert set(found.attacked.labels) == {CLASSES.index("fish")}
-    assert np.array_equal(found.attacked.images, found.images[found.labels == CLASSES.index("fish")])
+    # Not to the bit: without AVX-512 a batch of another size is rounded otherwise.
+    assert np.allclose(found.attacked.images, found.images[found.labels == CLASSES.index("fish")], rtol=0, atol=1e-6)
     with pytest.raises(ValueError, match="of none that it is made for"):
         embed(embedder, test, Swap(source="dog", target="car"), seed=0)
 
