@@ -32,6 +32,21 @@ def plan(folder: Path, *lines: str, head: str = HEAD) -> str:
 # ---------------------------------------------------------------------- the tables
 
 
+def test_a_method_of_which_nothing_was_chosen_has_rows_but_no_column_in_the_first_table():
+    found = whole()
+    tried = {
+        attack: tuple(
+            replace(row, cells=tuple(replace(one, chosen=one.chosen and row.method != "mmcl") for one in row.cells))
+            for row in rows_
+        )
+        for attack, rows_ in found.rows.items()
+    }
+    text = outcome.markdown(replace(found, rows=tried), "x.svg")
+    head = next(line for line in text.splitlines() if line.startswith("| attack"))
+    assert "cleanclip" in head and "mmcl" not in head
+    assert "| mmcl | " in text and "mmcl (chosen)" not in text
+
+
 def test_the_first_table_has_every_method_as_it_was_chosen_and_names_what_is_missing():
     text = outcome.markdown(whole(), "f.svg")
     chosen, *_ = tables(text)

@@ -108,6 +108,9 @@ def test_all_of_it_is_run_once_and_the_plans_name_every_cell(study: Study):
     assert "small-s1/defended/badclip/cleanclip-4e-3" not in planned, "frontiers are of the first seed"
     assert "small-s1/defended/badclip/cleanclip-8e-3" in planned
     assert {line[0] for line in plans["pretrain"][1:]} == {"robust-blended", "robust"}, "two attacks on one dataset"
+    later = [number for number, command in enumerate(commands) if "--pretrained" in command and "/robust/" in command]
+    others = [number for number, command in enumerate(commands) if command.startswith("python train/")]
+    assert later and later == others[-len(later) :], "what starts from a run of the study waits for all others"
     supervised = next(command for command in commands if "finetune.py supervised" in command)
     assert "/labelled/train " in supervised
     measured = [command for command in commands if command.startswith("antidote evaluate") and "-scores" in command]
