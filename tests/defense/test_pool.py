@@ -247,15 +247,27 @@ def test_a_similarity_is_the_same_to_the_bit_at_every_shape(width):
 
 def test_the_start_says_how_it_is_searched(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("ANTIDOTE_LOG", str(tmp_path / "events.jsonl"))
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     assert Pool(2000, 4).way == "torch"
     told = capsys.readouterr().err
-    assert "pool of 2,000 embeddings on cpu, searched by torch (the fastest exact one on a CPU)" in told
+    assert "pool of 2,000 embeddings on cpu, searched by torch (the fastest exact one on a CPU with AVX512)" in told
     event = json.loads((tmp_path / "events.jsonl").read_text())
     assert (event["capacity"], event["device"], event["search"]) == (2000, "cpu", "torch")
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     Pool(2000, 4)
     assert not capsys.readouterr().err
+
+
+def test_a_cpu_without_avx_512_is_searched_by_faiss_where_it_is_there(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(search, "_no_faiss", lambda: "")
+    assert choose("auto", cpu) == ("faiss-cpu", "the fastest exact one on a CPU with AVX2")
+    monkeypatch.setattr(search, "_no_faiss", lambda: "faiss cannot be imported (gone)")
+    assert choose("auto", cpu) == ("torch", "faiss cannot be imported (gone)")
+    with pytest.raises(ValueError, match=r"imported \(gone\): install clip-antidote\[faiss-cpu\], or set torch"):
+        choose("faiss-cpu", cpu)
 
 
 def test_a_gpu_is_searched_by_faiss_where_its_build_is_there_and_by_torch_where_not(monkeypatch):
