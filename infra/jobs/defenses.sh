@@ -22,18 +22,18 @@ export OMP_NUM_THREADS=1 RAY_AUTH_MODE=disabled
 
 VICTIMS="badnet badnet-noise blended wanet-jitter-1 label_consistent badclip"
 
-# Part, method, the learning rates or epochs of its frontier, the one chosen (-: none, so one seed), and its objective
-# with flags. Pretrainings stand side by side at equal epochs of CLIP's own loss: of five epochs with --match-every 5,
-# four are. The other lengths are there for CLIP at the accuracy that roclip has. @ is the seed's folder: what starts
-# from a run there is trained when all others are.
+# Part, method, the learning rates or epochs of its frontier, those of all seeds (the last is the chosen one; -: none, and
+# one seed), and its objective with flags. Pretrainings stand side by side at equal epochs of CLIP's own loss: of five
+# epochs with --match-every 5, four are. The other lengths are there for CLIP at the accuracy that roclip has. @ is the
+# seed's folder: what starts from a run there is trained when all others are.
 methods() {
   grep -v '^#' <<'END'
 finetune  mmcl          4e-3,8e-3,16e-3  8e-3   mmcl
 finetune  cleanclip     4e-3,8e-3,16e-3  8e-3   cleanclip
 finetune  tacleaner     4e-3,8e-3,16e-3  16e-3  tacleaner --subcaption-share 1
 finetune  supervised    8e-3,16e-3       8e-3   supervised --epochs 20
-pretrain  augmented     3,6,8,12,18      12     augmented --crop 0.5
-pretrain  roclip        15               15     roclip --match-every 5 --pool-size 128 --crop 0.5
+pretrain  augmented     3,6,8,12,18,24   12,24  augmented --crop 0.5
+pretrain  roclip        15,30            15,30  roclip --match-every 5 --pool-size 128 --crop 0.5
 pretrain  roclip-k3     18,27            -      roclip --match-every 3 --crop 0.5
 pretrain  roclip-after  1                1      roclip --match-every 1 --pool-size 128 --crop 0.5 --lr 1e-3 --pretrained @/robust/augmented-12
 END
@@ -46,9 +46,9 @@ cells() { # every training that is planned: PART SEED ATTACK METHOD VALUE chosen
         case $part,$attack in finetune,robust) continue ;; pretrain,robust | finetune,*) ;; *) continue ;; esac
         IFS=, read -ra values <<<"$frontier"
         value=${values[place]:-} mark=tried
-        if [[ $value == "$chosen" ]]; then mark=chosen; fi
+        if [[ $value == "${chosen##*,}" ]]; then mark=chosen; fi
         for seed in $PLANNED; do
-          if [[ $value && ($mark == chosen || $seed == "${PLANNED%% *}") ]]; then
+          if [[ $value && (",$chosen," == *",$value,"* || $seed == "${PLANNED%% *}") ]]; then
             echo "$part $seed $attack $method $value $mark $flags"
           fi
         done
