@@ -17,7 +17,7 @@ from eval.wording import percent
 
 WIDTH, COLUMNS, SIDE = 680, 2, 220  # of the picture; panels in a row; height of a panel's axes
 LEFT, RIGHT, TOP, BOTTOM = 48, 26, 32, 34  # around the axes
-LINE, LETTER = 24, 7.6  # height of a line of text, and about the width of a letter
+LINE, LETTER, LETTERS_HIGH = 24, 7.6, 13  # height of a line of text; about the width of a letter, and the height
 SUCCESS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 SMALL, LEAST, MORE = 2.4, 3.6, 1.1  # radius of other seeds, of the first setting, and what each further one adds
 SHAPES = (  # paths of about one area, for a radius of 1
@@ -101,6 +101,7 @@ class Panels:
                     yield self._mark(cell, CROSS, "mark none", LEAST + 2 * MORE if cell.seed == self.seed else SMALL)
         for number, method in enumerate(self.study.methods):
             yield from self._method(attack, method, number)
+        yield from self._outside(attack)
 
     def _method(self, attack: str, method: str, number: int) -> Iterator[str]:
         rows, shape, colour = self.study.of(attack, method), SHAPES[number % len(SHAPES)], f"c{number % SERIES}"
@@ -124,9 +125,16 @@ class Panels:
             below, above = (SIDE * (1 - math.sqrt(share)) for share in success.interval)
             line = look.replace("mark", "whisker").replace(" full", "")
             drawn = f'<path class="{line}" d="M{left:.1f} {y:.1f}H{right:.1f}M{x:.1f} {below:.1f}V{above:.1f}"/>{drawn}'
-        if accuracy.value < self.ticks[0]:
-            drawn += f'<text x="{x + radius + 4:.1f}" y="{y - 6:.1f}">&#8592; {percent(accuracy.value, 0)}</text>'
         return drawn
+
+    def _outside(self, attack: str) -> Iterator[str]:
+        """The clean accuracies that are left of the axis, each beside its mark, none upon another."""
+        cells = [cell for row in self.study.rows[attack] for cell in row.cells]
+        left = [cell.standing for cell in cells if cell.standing and cell.standing.accuracy.value < self.ticks[0]]
+        above = float(SIDE)
+        for standing in sorted(left, key=lambda standing: (standing.success.value, -standing.accuracy.value)):
+            above = min(above - LETTERS_HIGH, SIDE * (1 - math.sqrt(standing.success.value)) + 4)
+            yield f'<text x="14" y="{above:.1f}">&#8592; {percent(standing.accuracy.value, 0)}</text>'
 
     def _x(self, accuracy: float) -> float:
         low, high = self.ticks[0], self.ticks[-1]

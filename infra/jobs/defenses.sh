@@ -35,6 +35,7 @@ finetune  supervised    8e-3,16e-3       8e-3   supervised --epochs 20
 pretrain  augmented     3,6,8,12,18,24   12,24  augmented --crop 0.5
 pretrain  roclip        15,30            15,30  roclip --match-every 5 --pool-size 128 --crop 0.5
 pretrain  roclip-k3     18,27            -      roclip --match-every 3 --crop 0.5
+pretrain  safeclip      24               -      safeclip --inmodal-epochs 3 --slow-rate 0.1 --safe-growth 0.05 --crop 0.5
 pretrain  roclip-after  1                1      roclip --match-every 1 --pool-size 128 --crop 0.5 --lr 1e-3 --pretrained @/robust/augmented-12
 END
 }

@@ -1,5 +1,6 @@
 """A planned study as a table and a picture: every planned cell is there, measured or not."""
 
+import itertools
 import re
 import xml.etree.ElementTree as tree
 from dataclasses import replace
@@ -136,6 +137,15 @@ def test_a_setting_that_ruins_a_model_stands_at_the_edge_with_its_number():
     assert "&#8592; 62%" in text
     assert ">90%<" in text
     assert ">60%<" not in text
+
+
+def test_numbers_at_the_edge_do_not_lie_upon_one_another():
+    outside = [cell("badnet", "mmcl", f"{lr}e-3", 0, (0.3 + lr / 100, 0.01), False) for lr in (4, 8, 16)]
+    chosen = cell("badnet", "mmcl", "2e-3", 0, (0.9, 0.25), True)
+    text = panels.svg(Study("lr", {"badnet": tuple(Row((one,)) for one in (*outside, chosen))}))
+    heights = sorted(float(y) for y in re.findall(r'<text x="14" y="([\d.]+)">&#8592;', text))
+    assert len(heights) == 3 and heights[-1] <= panels.SIDE
+    assert all(low - high >= panels.LETTERS_HIGH for high, low in itertools.pairwise(heights))
 
 
 def test_methods_differ_by_colour_shape_and_dash():
