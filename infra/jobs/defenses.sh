@@ -112,21 +112,18 @@ stack() { # SEED: pairs that carry two attacks, so that one pretraining answers 
     --dataset "$here/poisoned/robust-blended" --out "$here/poisoned/robust" --ledger "$here/ledgers/robust"
 }
 train() { # PART SEED ATTACK METHOD VALUE MARK OBJECTIVE FLAGS...
-  local part=$1 seed=$2 attack=$3 value=$5 here=$OUT/small-s$2 clean=clean out
+  local part=$1 seed=$2 attack=$3 value=$5 here=$OUT/small-s$2 dataset=poisoned/$3 knob=--epochs
+  local out script=pretrain preset=$PRESET
   out=$here/$(place "$part" "$attack" "$4" "$value")
   shift 6
-  set -- "${@//@/$here}"
-  if [[ $1 == supervised ]]; then clean=labelled/train; fi
-  if [[ $* == *--pretrained* ]]; then
-    python train/finetune.py "$@" --preset "$FINETUNE_PRESET" --epochs "$value" --seed "$seed" \
-      --dataset "$here/poisoned/$attack" --out "$out"
-  elif [[ $part == pretrain ]]; then
-    python train/pretrain.py "$@" --preset "$PRESET" --epochs "$value" --seed "$seed" \
-      --dataset "$here/poisoned/$attack" --out "$out"
-  else
-    python train/finetune.py "$@" --preset "$FINETUNE_PRESET" --lr "$value" --seed "$seed" \
-      --pretrained "$here/runs/$attack" --dataset "$here/$clean" --out "$out"
+  if [[ $part == finetune ]]; then
+    knob=--lr dataset=clean
+    if [[ $1 == supervised ]]; then dataset=labelled/train; fi
+    set -- "$@" --pretrained "@/runs/$attack"
   fi
+  if [[ $* == *--pretrained* ]]; then script=finetune preset=$FINETUNE_PRESET; fi
+  python "train/$script.py" "${@//@/$here}" --preset "$preset" "$knob" "$value" --seed "$seed" \
+    --dataset "$here/$dataset" --out "$out"
 }
 measure() { # PART SCORES: what is finished of the runs that these scores are planned of
   local here=$OUT/${2%%/*} runs=() ledgers=() attack run some=

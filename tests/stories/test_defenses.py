@@ -175,7 +175,7 @@ def test_the_study_runs_ends_in_tables_and_resumes(tmp_path: Path):
         return done.stdout
 
     first = told()
-    assert "frontier pretrain roclip-after: table of 36 planned cells, 26 of them empty" in first
+    assert "frontier pretrain roclip-after: table of 38 planned cells, 28 of them empty" in first
     table = (tmp_path / "attacks/finetune.md").read_text()
     named = re.search(r"### blended\n\n(?P<about>.+)\n\n(?P<lines>(\|.+\n)+)", table)
     assert named
