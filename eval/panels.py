@@ -99,9 +99,9 @@ class Panels:
             elif row.method == UNDEFENDED:
                 for cell in row.cells:
                     yield self._mark(cell, CROSS, "mark none", LEAST + 2 * MORE if cell.seed == self.seed else SMALL)
+        yield from self._outside(attack)
         for number, method in enumerate(self.study.methods):
             yield from self._method(attack, method, number)
-        yield from self._outside(attack)
 
     def _method(self, attack: str, method: str, number: int) -> Iterator[str]:
         rows, shape, colour = self.study.of(attack, method), SHAPES[number % len(SHAPES)], f"c{number % SERIES}"
