@@ -266,6 +266,8 @@ def test_a_cpu_without_avx_512_is_searched_by_faiss_where_it_is_there(monkeypatc
     assert choose("auto", cpu) == ("faiss-cpu", "the fastest exact one on a CPU with AVX2")
     monkeypatch.setattr(search, "_no_faiss", lambda: "faiss cannot be imported (gone)")
     assert choose("auto", cpu) == ("torch", "faiss cannot be imported (gone)")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    assert choose("auto", cpu) == ("torch", "not compared with FAISS on such a CPU")
     with pytest.raises(ValueError, match=r"imported \(gone\): install clip-antidote\[faiss-cpu\], or set torch"):
         choose("faiss-cpu", cpu)
 
