@@ -6,9 +6,10 @@
 #   PART=finetune ATTACKS="blended badclip" METHODS="mmcl cleanclip" LRS=8e-3 SEEDS=0 infra/jobs/defenses.sh    a part
 #   PART=none infra/jobs/defenses.sh    trains nothing: measures and draws what is there
 #
-# The first of PLANNED is the seed of the frontiers; on all of them stands the value that was chosen on seed 100, another
-# book. The tables name every run that is planned, whether it is there or not. Run it again and it resumes; what failed is
-# named at the end. About three minutes a finetuning and a core, half a minute an epoch of pretraining.
+# The first of PLANNED is the seed of the frontiers; on all of them stands the chosen value, learning rates having been
+# chosen on seed 100, another book. The tables name every run that is planned, whether it is there or not. Run it again
+# and it resumes; what failed is named at the end. About three minutes a finetuning and a core, and 30 to 45 seconds an
+# epoch of pretraining.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
