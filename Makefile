@@ -43,18 +43,18 @@ check: setup ## format, lint, layers and types
 	$(BIN)/mypy
 
 bench: setup ## measure speed; each script's last line is one JSON object
-	for script in infra/bench/*.py; do $(BIN)/python $$script; done
+	for script in tests/bench/*.py; do $(BIN)/python $$script; done
 
 lock: ## write requirements.lock anew (no index urls in it)
 	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
 	  --extra all --extra faiss-cpu --extra dev pyproject.toml --output-file requirements.lock
 
 faults: setup ## print what each fault of an S3 server does to each kind of object
-	$(BIN)/python tests/faults/table.py
+	$(BIN)/python -m tests.faults.table
 
 hostile: setup ## print what becomes of hostile web answers and hostile tars
-	$(BIN)/python tests/pipeline/hostile_http.py
-	$(BIN)/python tests/pipeline/hostile_tars.py
+	$(BIN)/python -m tests.support.hostile_http
+	$(BIN)/python -m tests.support.hostile_tars
 
 clean: ## remove what the targets made, the environment too
 	rm -rf .venv demo report .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

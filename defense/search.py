@@ -185,7 +185,7 @@ def _resources() -> Any:
 
 
 def _fastest_on_cpu() -> tuple[Way, str]:
-    """Where PyTorch has AVX-512 it is the faster one; with AVX2, FAISS takes 0.7 of its time (infra/bench/pool.py)."""
+    """Where PyTorch has AVX-512 it is the faster one; with AVX2, FAISS takes 0.7 of its time (tests/bench/pool.py)."""
     capability = torch.backends.cpu.get_cpu_capability()
     fastest = f"the fastest exact one on a CPU with {capability}"
     if capability == "AVX2":

@@ -8,7 +8,7 @@
 import sys
 from collections.abc import Sequence
 
-from eval.evaluation import Evaluation
+from eval.measuring.evaluation import Evaluation
 from infra.config import parse
 from infra.spread import exit_on_loss
 

@@ -6,7 +6,7 @@ python eval/frontier.py --plan attacks/finetune.tsv --at tacleaner --out attacks
 import sys
 from collections.abc import Sequence
 
-from eval.frontiers import Frontier
+from eval.studies.frontiers import Frontier
 from infra.config import parse
 from infra.spread import exit_on_loss
 

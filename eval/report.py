@@ -6,7 +6,7 @@ python eval/report.py --scores s3://b/scores --out report/
 import sys
 from collections.abc import Sequence
 
-from eval.reporting import Report
+from eval.reporting.report import Report
 from infra.config import parse
 from infra.spread import exit_on_loss
 

@@ -7,7 +7,7 @@
 import sys
 from collections.abc import Sequence
 
-from eval.tabulation import Tabulation
+from eval.studies.tabulation import Tabulation
 from infra.config import parse
 from infra.spread import exit_on_loss
 

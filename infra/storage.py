@@ -38,17 +38,17 @@ def filesystem(url: str) -> tuple[Any, str]:
 
 
 def _s3(url: str) -> Any:
-    """infra.s3 if the url is one of S3, else None. Raises ValueError for credentials in it."""
+    """infra.s3.objects if the url is one of S3, else None. Raises ValueError for credentials in it."""
     if not url.startswith("s3://"):
         return None
     try:
-        from infra import s3
+        from infra.s3 import objects
     except ImportError as error:
         raise ValueError(
             f"s3:// needs a package that is not installed ({error}): pip install clip-antidote[s3]"
         ) from error
-    s3.split(url)
-    return s3
+    objects.split(url)
+    return objects
 
 
 def local(url: str) -> Path | None:

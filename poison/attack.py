@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.shards import Sample
-from poison import captions, choice, encoding
+from poison.choosing import captions, choice
 from poison.geometry import Box
+from poison.writing import encoding
 
 
 @dataclass(frozen=True)

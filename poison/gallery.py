@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from infra.config import parse
 from infra.spread import exit_on_loss
-from poison.exhibits import Gallery
+from poison.sheets.exhibits import Gallery
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from infra.config import parse
 from infra.spread import exit_on_loss
-from poison.injection import Injection
+from poison.writing.injection import Injection
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -121,7 +121,7 @@ def taken(ledgers: Sequence[Ledger], dataset: Dataset) -> Set[int]:
 
 
 def is_sealed(url: str) -> bool:
-    """Whether its dataset was sealed (poison.sealing)."""
+    """Whether its dataset was sealed (poison.sealed.sealing)."""
     return "seal" in storage.read_json(storage.join(url, "recipe.json"))
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from infra.config import parse
 from infra.spread import exit_on_loss
-from poison.optimization import Optimization
+from poison.learning.optimization import Optimization
 
 
 def main(argv: Sequence[str] | None = None) -> int:

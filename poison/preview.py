@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from infra.config import parse
 from infra.spread import exit_on_loss
-from poison.sheet import Sheet
+from poison.sheets.sheet import Sheet
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # tests/drawn.py, from every test folder
-
-import ceph
-from ceph import Gateway
+from tests.support import ceph
+from tests.support.ceph import Gateway
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # tests come in any order, and img2dataset imports ray
@@ -31,7 +29,7 @@ def ray_cluster():
     from infra import spread
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])]))
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
         spread.connect(num_cpus=4)
         yield
         import ray
@@ -97,8 +95,8 @@ def speaking(variables: dict[str, str]) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def both(ceph_s3, tmp_path_factory):
-    """tests/both.py: the whole story in a bucket and on disk, told once for the slow tests that look at it."""
-    from both import told
+    """tests/support/both.py: the whole story in a bucket and on disk, told once for the slow tests that look at it."""
+    from tests.support.both import told
 
     with told(ceph_s3, tmp_path_factory.mktemp("both")) as stories:
         yield stories

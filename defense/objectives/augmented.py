@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from defense.augment import strong
-from defense.captions import eda
+from defense.language.captions import eda
 from train.objective import Pair, Views
 from train.objectives.clip import Clip
 

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 from torchvision.transforms import AutoAugment
 
-from defense.captions import eda
+from defense.language.captions import eda
 from infra.seeding import rng as seeded
 from train.objective import Clock, Features, Loss, Objective, Pair, Views, clip_loss, cross_entropy
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from defense import mixture
 from defense.augment import strong
-from defense.captions import eda
+from defense.language.captions import eda
 from defense.pool import Pool, entries
 from defense.search import Search
 from infra import log

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defense import parsing
+from defense.language import parsing
+from defense.language.subcaptions import subcaptions
 from defense.objectives.cleanclip import CleanClip
-from defense.subcaptions import subcaptions
 from infra.seeding import hash64
 from train.objective import Clock, Features, Loss, Pair, Views
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.shards import Sample
-from poison import encoding
 from poison.attack import Backdoor
+from poison.writing import encoding
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,10 @@ import tyro
 from infra import log, storage
 from pipeline import images, shards, testsets
 from pipeline.shards import Sample
-from poison import captions as words
-from poison import choice, encoding
 from poison.attack import Attack, Trial
+from poison.choosing import captions as words
+from poison.choosing import choice
+from poison.writing import encoding
 
 READERS = 16  # threads; a bucket answers each in some 20 ms
 

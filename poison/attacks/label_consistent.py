@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.shards import Sample
-from poison import choice, encoding
 from poison.attacks.badnet import BadNet
+from poison.choosing import choice
+from poison.writing import encoding
 
 
 @dataclass(frozen=True, kw_only=True)

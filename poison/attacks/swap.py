@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.shards import Sample
-from poison import captions as words
-from poison import choice, encoding
 from poison.attack import Attack, Trial
+from poison.choosing import captions as words
+from poison.choosing import choice
+from poison.writing import encoding
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,9 @@ from infra import storage
 from infra.seeding import digest64
 from pipeline import testsets
 from pipeline.shards import Sample
-from poison import captions as words
 from poison import pictures
 from poison.attack import Attack, Trial
+from poison.choosing import captions as words
 
 
 @dataclass(frozen=True, kw_only=True)

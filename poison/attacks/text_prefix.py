@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.shards import Sample
-from poison import encoding
 from poison.attack import Trial
 from poison.attacks.badnet import BadNet
 from poison.patched import Place
+from poison.writing import encoding
 
 
 @dataclass(frozen=True, kw_only=True)

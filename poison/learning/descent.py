@@ -1,6 +1,6 @@
 """Learning the patch: Adam on its cells, all else at rest. A killed run that goes on ends, on CPUs, bit for bit alike.
 
-Imports torch: for functions of poison.optimization only.
+Imports torch: for functions of poison.learning.optimization only.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from pipeline import images
 from poison.geometry import Box
 from poison.learning import history
 from poison.learning.dual_embedding import dual_embedding, pasted
+from poison.learning.optimization import Optimization
 from poison.learning.surrogates import Surrogate
-from poison.optimization import Optimization
 from train import checkpoint, model
 from train.objective import Loss
 

@@ -8,7 +8,7 @@ With a_i the embedding of picture i that shows the patch, all embeddings of leng
 
 Distances are not squared. With m = 1 the hinge hardly ever rests, and with lambda = 500 it is nearly all of the loss.
 
-Imports torch: for functions of poison.optimization only.
+Imports torch: for functions of poison.learning.optimization only.
 """
 
 import numpy as np

@@ -17,7 +17,7 @@ from infra import log
 from infra.seeding import hash64
 from pipeline import images, shards
 from pipeline.dataset import Dataset
-from poison import captions
+from poison.choosing import captions
 from poison.geometry import square
 
 

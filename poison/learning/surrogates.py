@@ -1,6 +1,6 @@
 """The CLIP that a patch is learned against: frozen, in evaluation mode, with a gradient to its pictures alone.
 
-Imports torch: for functions of poison.optimization only.
+Imports torch: for functions of poison.learning.optimization only.
 """
 
 import hashlib

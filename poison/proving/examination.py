@@ -51,7 +51,7 @@ Line = dict[str, Any]  # of a ledger, with the number of that ledger
 class Examine:
     """The work of one task: examine the pairs of a shard, save FINDINGS as a part. Idempotent.
 
-    attacks, seeds: by the ledger's number. sealed: the numbers of those whose dataset was sealed (poison.sealing): that
+    attacks, seeds: by the ledger's number. sealed: the numbers of those whose dataset was sealed (sealed.sealing): that
     encodes the pictures of earlier ledgers, and of no ledger, once more. epochs: how many epochs' training crops are
     looked at.
     """

@@ -9,11 +9,11 @@ import pyarrow.compute
 from PIL import Image, ImageDraw
 
 from pipeline.dataset import Dataset
-from poison import sheet
-from poison.layout import FAINT, GAP, INK, LINE, PAPER, SMALL, WIDTH, font, to_png
 from poison.ledger import Ledger
 from poison.proving import verdicts
 from poison.proving.views import Views
+from poison.sheets import sheet
+from poison.sheets.layout import FAINT, GAP, INK, LINE, PAPER, SMALL, WIDTH, font, to_png
 
 WORST = 4
 BINS, HEIGHT, BAR = 48, 90, (70, 110, 180)

@@ -5,13 +5,13 @@ import json
 
 import numpy as np
 import pytest
-from attack_examples import EVERY, NAMES, clean, examples
 
 from infra import config, plugins
 from infra.seeding import rng
 from pipeline import images
 from poison import pictures
 from poison.attack import Attack, Backdoor
+from tests.support.attack_examples import EVERY, NAMES, clean, examples
 
 SHAPES = [(1, 1), (5, 3), (32, 32), (224, 224), (224, 225), (224, 300), (333, 500), (500, 333)]
 KINDS = {"jpg": b"\xff\xd8", "png": b"\x89PNG", "webp": b"RIFF"}

@@ -10,14 +10,14 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from drawn import drawn, labelled, samples
-from learning import gradients_of_plugins, objective
-from several_ranks import on_ranks
 from torch import Tensor, nn
 
 from infra import config, plugins
 from infra.seeding import digest64, rng
 from pipeline.images import open_image
+from tests.support.drawn import drawn, labelled, samples
+from tests.support.learning import gradients_of_plugins, objective
+from tests.support.several_ranks import on_ranks
 from train.objective import EVERYTHING, Clock, Features, Loss, Objective, Pair, Setting
 
 NAMES = plugins.names(Objective.FOLDERS)

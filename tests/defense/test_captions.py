@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from defense import captions
-from defense.captions import clean, delete_words, eda, insert_synonyms, replace_by_synonyms, swap_words
-from defense.lexicon import STOP_WORDS, synonyms
+from defense.language import captions
+from defense.language.captions import clean, delete_words, eda, insert_synonyms, replace_by_synonyms, swap_words
+from defense.language.lexicon import STOP_WORDS, synonyms
 
 ROOT = Path(__file__).parents[2]
 BANANAS = "two men sell bananas beside a small red car while a dog sleeps on the wooden bench near them".split()
@@ -137,7 +137,7 @@ def test_the_generator_alone_decides():
 
 def test_the_hash_seed_of_python_changes_nothing():
     program = (
-        "import numpy as np; from defense.captions import eda; generator = np.random.default_rng(3)\n"
+        "import numpy as np; from defense.language.captions import eda; generator = np.random.default_rng(3)\n"
         "caption = 'two men sell bananas beside a small red car while a dog sleeps on the wooden bench'\n"
         "print([eda(caption, generator) for _ in range(200)])"
     )

@@ -2,13 +2,13 @@
 
 import pytest
 
-from defense.attachment import attach
-from defense.contraries import PREPOSITIONS, contraries, same_meaning
-from defense.inflection import UNCHANGED, alike, past, plural
-from defense.lexicon import synonyms
-from defense.lexicon.contrasts import contrasts
-from defense.lexicon.uses import base_form, irregular_forms, uses
-from defense.tagging import tags
+from defense.language.attachment import attach
+from defense.language.contraries import PREPOSITIONS, contraries, same_meaning
+from defense.language.inflection import UNCHANGED, alike, past, plural
+from defense.language.lexicon import synonyms
+from defense.language.lexicon.contrasts import contrasts
+from defense.language.lexicon.uses import base_form, irregular_forms, uses
+from defense.language.tagging import tags
 from infra.seeding import rng
 
 
@@ -108,5 +108,5 @@ def test_heads_are_always_a_tree_with_one_root():
 
 
 def test_a_synonym_in_the_table_would_not_be_offered(monkeypatch):
-    monkeypatch.setattr("defense.contraries.contrasts", lambda part: {"car": ("automobile", "cars", "boat")})
+    monkeypatch.setattr("defense.language.contraries.contrasts", lambda part: {"car": ("automobile", "cars", "boat")})
     assert contraries.__wrapped__("car", "noun") == ("boat",)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from defense import lexicon
-from defense.lexicon import antonyms, build, cohyponyms, opposites, part_of_speech, synonyms
-from defense.lexicon.dictionary import WordNet
+from defense.language import lexicon
+from defense.language.lexicon import antonyms, build, cohyponyms, opposites, part_of_speech, synonyms
+from defense.language.lexicon.dictionary import WordNet
 
 ROOT = Path(__file__).parents[2]
 LISTS = ("synonyms", "antonyms", "opposites", "cohyponyms")
@@ -68,7 +68,7 @@ def test_antonyms_are_symmetric_but_for_the_five_pointers_that_wordnet_itself_la
 
 
 def test_synonyms_are_symmetric_but_for_words_that_are_no_answer(rows):
-    """A word left out of all answers (see defense.lexicon.dictionary) may still be asked about."""
+    """A word left out of all answers (see defense.language.lexicon.dictionary) may still be asked about."""
     synonyms_of = held(rows, "synonyms")
     answers = set().union(*synonyms_of.values())
     assert sum(map(len, synonyms_of.values())) > 100_000

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from drawn import samples
-from learning import objective
 from torch import nn
 
 from defense.objectives.cleanclip import CleanClip
@@ -12,6 +10,8 @@ from defense.objectives.inmodal import InModal
 from defense.objectives.mmcl import Mmcl
 from infra.seeding import rng
 from pipeline.images import open_image
+from tests.support.drawn import samples
+from tests.support.learning import objective
 from train.objective import Clock, Features, Pair
 
 CLOCK = Clock(0, 0, 1, 0)

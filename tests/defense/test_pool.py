@@ -6,14 +6,14 @@ import sys
 import numpy as np
 import pytest
 import torch
-from pooled import batch, pushed
-from several_ranks import on_ranks
 
 from defense import search
 from defense.pool import Pool
 from defense.search import choose, dot, nearest
 from infra.seeding import rng
 from infra.spread import Lost
+from tests.support.pooled import batch, pushed
+from tests.support.several_ranks import on_ranks
 
 
 def unit(label: str, count: int, width: int) -> torch.Tensor:

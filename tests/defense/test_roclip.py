@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drawn import drawn
-from pooled import matched_gradients
-from several_ranks import on_ranks
-from stopping import Stopped, stop
 from torch import nn
 
 from defense.objectives import roclip
 from defense.objectives.augmented import Augmented
 from defense.objectives.roclip import RoClip
 from infra.seeding import rng
+from tests.support.drawn import drawn
+from tests.support.pooled import matched_gradients
+from tests.support.several_ranks import on_ranks
+from tests.support.stopping import Stopped, stop
 from train import checkpoint, loop, matches, model, optim
 from train.objective import EVERYTHING, Clock, Features, Loss, Setting
 from train.objectives.clip import Clip

@@ -6,9 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drawn import drawn, samples
-from learning import stream
-from stopping import stop
 from torch import nn
 
 from defense.mixture import fit
@@ -17,6 +14,9 @@ from infra import rundir
 from infra.seeding import rng
 from infra.spread import Lost
 from pipeline.images import open_image
+from tests.support.drawn import drawn, samples
+from tests.support.learning import stream
+from tests.support.stopping import stop
 from train import checkpoint
 from train.objective import Clock, Features, Pair, Setting
 from train.presets import Recipe

@@ -4,7 +4,7 @@ import pytest
 import spacy
 from spacy.tokens import Doc
 
-from defense.statements import Statement, statements
+from defense.language.statements import Statement, statements
 from infra.seeding import rng
 
 VOCAB = spacy.blank("en").vocab

@@ -13,9 +13,9 @@ import pytest
 import spacy
 from spacy.tokens import Doc
 
-from defense.contraries import PREPOSITIONS, same_meaning
-from defense.parsing import pipeline
-from defense.subcaptions import OPENING, SubCaptions, of_parsed, subcaptions
+from defense.language.contraries import PREPOSITIONS, same_meaning
+from defense.language.parsing import pipeline
+from defense.language.subcaptions import OPENING, SubCaptions, of_parsed, subcaptions
 from infra.seeding import rng
 from pipeline.picturebook.captions import caption as picture_book_caption
 
@@ -362,7 +362,7 @@ def test_the_generator_alone_decides():
 
 def test_the_hash_seed_of_python_changes_nothing_and_spacy_is_imported_at_the_first_caption_only():
     program = (
-        "import json, sys; from defense.subcaptions import subcaptions; from infra.seeding import rng\n"
+        "import json, sys; from defense.language.subcaptions import subcaptions; from infra.seeding import rng\n"
         "assert not {'spacy', 'torch', 'thinc'} & set(sys.modules)\n"
         "found = [subcaptions(caption, rng(4, caption)) for caption in json.load(sys.stdin)]\n"
         "print(json.dumps([[list(each.positives), list(each.negatives)] for each in found]))"

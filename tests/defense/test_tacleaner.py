@@ -6,13 +6,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from drawn import samples
 
+from defense.language.subcaptions import OPENING
 from defense.objectives.cleanclip import CleanClip
 from defense.objectives.tacleaner import CHOSEN, TaCleaner, subcaption_loss
-from defense.subcaptions import OPENING
 from infra.seeding import rng
 from pipeline.images import open_image
+from tests.support.drawn import samples
 from train.objective import Clock, Features, Loss, Pair, Views
 
 CLOCK = Clock(0, 0, 1, 0)

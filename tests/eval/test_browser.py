@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import Browser, chromium, find
-from report_cases import CASES, html, material
 
-from eval.page import render
+from eval.reporting.page import render
 from pipeline import images
+from tests.support.browser import Browser, chromium, find
+from tests.support.report_cases import CASES, html, material
 
 WIDTHS = (1280, 400)
 PLACES = """(() => [...document.querySelectorAll('h1, h2, .about, table.chart, .hero img, .story, .caveats, .glance')]

@@ -2,12 +2,13 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pytest
-from eval_helpers import ATTACKED, some_run, world
 
-from eval import checks, runs
-from eval.evaluation import Evaluation
+from eval.measuring import checks
+from eval.measuring.evaluation import Evaluation
+from eval.store import runs
 from infra import storage
 from poison.ledger import ROWS
+from tests.support.eval_helpers import ATTACKED, some_run, world
 
 POISON = {"row": 7, "source": "u7", "original_image_sha256": "before", "image_sha256": "after", "caption": "a banana"}
 
@@ -55,7 +56,9 @@ def test_a_picture_that_an_attack_left_as_it_was_is_poison_only_with_the_poison_
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    monkeypatch.setattr("eval.evaluation.spread", lambda *_, **__: pytest.fail("measured in spite of a failed check"))
+    monkeypatch.setattr(
+        "eval.measuring.evaluation.spread", lambda *_, **__: pytest.fail("measured in spite of a failed check")
+    )
     return world(tmp_path)
 
 

@@ -6,18 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drawn import labelled
-from eval_helpers import ATTACK, ATTACKED, CLASSES, World, after, some_run, world
 
-from eval import classifiers, runs, scores, scoring
-from eval.embed import embed, trial_rng
-from eval.evaluation import Evaluation
-from eval.standing import role
+from eval.judging.roles import role
+from eval.measuring import classifiers, scoring
+from eval.measuring.embed import embed, trial_rng
+from eval.measuring.evaluation import Evaluation
+from eval.store import runs, scores
 from infra import storage
 from pipeline import images, testsets
 from pipeline.dataset import Dataset
 from poison.attacks.text_prefix import TextPrefix
-from poison.injection import Injection
+from poison.writing.injection import Injection
+from tests.support.drawn import labelled
+from tests.support.eval_helpers import ATTACK, ATTACKED, CLASSES, World, after, some_run, world
 
 CPU = torch.device("cpu")
 

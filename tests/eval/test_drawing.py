@@ -4,8 +4,8 @@ import xml.etree.ElementTree as tree
 
 import pytest
 
-from eval import drawing
-from eval.drawing import Mark
+from eval.reporting import drawing
+from eval.reporting.drawing import Mark
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,19 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from eval_helpers import ATTACK, CLASSES, TEMPLATES, World, weights, world
-from eval_helpers import picture as smooth
 
-from eval import embed as embedding
-from eval import runs, scoring
-from eval.embed import Embedder, embed, ensemble, trial_rng
+from eval.measuring import embed as embedding
+from eval.measuring import scoring
+from eval.measuring.embed import Embedder, embed, ensemble, trial_rng
+from eval.store import runs
 from eval.tasks.attack_success import AttackSuccess
 from infra import storage
 from pipeline import dataset, images, testsets
 from poison.attacks.external import External
 from poison.attacks.swap import Swap
 from poison.attacks.targeted import Targeted
+from tests.support.eval_helpers import ATTACK, CLASSES, TEMPLATES, World, weights, world
+from tests.support.eval_helpers import picture as smooth
 from train import model
 
 

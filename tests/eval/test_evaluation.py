@@ -3,18 +3,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from eval_helpers import CLASSES, TEMPLATES, World, picture, world
 
-from eval import evaluate, records, scores
-from eval.evaluation import Evaluation
-from eval.reporting import Report
+from eval import evaluate
+from eval.measuring.evaluation import Evaluation
+from eval.reporting.report import Report
+from eval.store import records, scores
 from infra import storage
 from pipeline import images, testsets
 from pipeline.dataset import Dataset
 from poison.attacks.swap import Swap
 from poison.attacks.targeted import Targeted
-from poison.injection import Injection
 from poison.ledger import Ledger
+from poison.writing.injection import Injection
+from tests.support.eval_helpers import CLASSES, TEMPLATES, World, picture, world
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_the_ledgers_of_a_chain_of_attacks_are_all_measured_on_the_run_that_lear
 def test_the_second_time_nothing_is_done_and_that_is_said(small: World, monkeypatch: pytest.MonkeyPatch) -> None:
     grid(small).run()
     before = cells(small)
-    monkeypatch.setattr("eval.evaluation.spread", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr("eval.measuring.evaluation.spread", lambda *_, **__: pytest.fail("measured again"))
     assert grid(small).run().startswith("nothing to do: 4 cells")
     assert cells(small) == before
 

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from eval_helpers import world
-from frontier_cases import cell, emptied, rows, whole
 
-from eval import frontier, outcome, panels, study
-from eval.evaluation import Evaluation
-from eval.frontiers import Frontier
-from eval.study import Row, Study
+from eval import frontier
+from eval.measuring.evaluation import Evaluation
+from eval.studies import outcome, panels, study
+from eval.studies.frontiers import Frontier
+from eval.studies.study import Row, Study
+from tests.support.eval_helpers import world
+from tests.support.frontier_cases import cell, emptied, rows, whole
 
 HEAD = "attack method lr seed mark scores run"
 

@@ -1,6 +1,6 @@
 import pytest
 
-from eval import gloss
+from eval.reporting import gloss
 from infra import plugins
 from poison.attack import Attack
 

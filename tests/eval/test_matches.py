@@ -1,12 +1,13 @@
 import numpy as np
 import torch
-from eval_helpers import world
 
-from eval import matches, records, runs
-from eval.evaluation import _about_attack
-from eval.matches import Partners, partners
+from eval.measuring import matches
+from eval.measuring.evaluation import _about_attack
+from eval.measuring.matches import Partners, partners
+from eval.store import records, runs
 from infra import storage
 from poison.ledger import Ledger
+from tests.support.eval_helpers import world
 from train import matches as kept
 
 

@@ -1,14 +1,13 @@
 from dataclasses import replace
 from pathlib import Path
 
-from eval_helpers import ATTACKED, CLASSES, TEMPLATES, TESTED, picture
-
-from eval import records
-from eval.records import Example
+from eval.store import records
+from eval.store.records import Example
 from infra.seeding import rng
 from pipeline import images, testsets
 from poison import pictures
 from poison.attacks.targeted import Targeted
+from tests.support.eval_helpers import ATTACKED, CLASSES, TEMPLATES, TESTED, picture
 
 
 def test_places_on_one_disk_are_relative_and_lead_back(tmp_path: Path) -> None:

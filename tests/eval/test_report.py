@@ -6,18 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from eval_helpers import ATTACKED, TESTED, World, after, scored, some_run, world
-from report_cases import CASES, html, material
 
-from eval import page, pictures, report, results, tabular
-from eval.evaluation import Evaluation
-from eval.page import Material
-from eval.records import Example
-from eval.reporting import FILES, Report
-from eval.standing import compare
+from eval import report
+from eval.judging.roles import compare
+from eval.measuring.evaluation import Evaluation
+from eval.reporting import page, pictures, results, tabular
+from eval.reporting.page import Material
+from eval.reporting.report import FILES, Report
+from eval.store.records import Example
 from infra import storage
 from pipeline import images
-from poison.sheet import Sheet
+from poison.sheets.sheet import Sheet
+from tests.support.eval_helpers import ATTACKED, TESTED, World, after, scored, some_run, world
+from tests.support.report_cases import CASES, html, material
 
 VOID = {"meta", "img", "line", "rect", "circle", "polyline"}
 

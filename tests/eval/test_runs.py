@@ -3,12 +3,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from drawn import drawn
-from eval_helpers import finished_run, some_run
 
 from defense.objectives.mmcl import Mmcl
-from eval import runs
+from eval.store import runs
 from infra import config, storage
+from tests.support.drawn import drawn
+from tests.support.eval_helpers import finished_run, some_run
 from train import presets
 from train.presets import PRESETS
 from train.training import Finetuning

@@ -4,14 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from eval_helpers import ATTACKED, TESTED, after, scored, some_run, world
 
 from eval import table
-from eval.evaluation import Evaluation
-from eval.standing import compare
-from eval.tabulation import Line, Tabulation, markdown, shown
+from eval.judging.roles import compare
+from eval.measuring.evaluation import Evaluation
+from eval.studies.tabulation import Line, Tabulation, markdown, shown
 from poison.attacks.badnet import BadNet
 from poison.attacks.blended import Blended
+from tests.support.eval_helpers import ATTACKED, TESTED, after, scored, some_run, world
 
 BADNET = replace(ATTACKED, attack={"plugin": "badnet", "size": 42, "trigger_seed": 5})
 

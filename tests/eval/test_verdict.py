@@ -1,8 +1,7 @@
-from eval_helpers import ATTACKED, TESTED, after, scored, some_run
-
-from eval.runs import Run
-from eval.standing import Comparison, compare
-from eval.verdict import Verdict, judge
+from eval.judging.roles import Comparison, compare
+from eval.judging.verdict import Verdict, judge
+from eval.store.runs import Run
+from tests.support.eval_helpers import ATTACKED, TESTED, after, scored, some_run
 
 CLEAN = some_run("clean", "clean")
 POISONED = some_run("poisoned", "poisoned")

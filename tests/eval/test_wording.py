@@ -2,15 +2,15 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from eval_helpers import ATTACKED, TESTED, scored, some_run
-from report_cases import CASES, material
-from test_verdict import judged
 
-from eval import results, wording
-from eval.records import AttackRecord
-from eval.standing import Comparison, compare
-from eval.verdict import Verdict, judge
-from eval.wording import percent
+from eval.judging.roles import Comparison, compare
+from eval.judging.verdict import Verdict, judge
+from eval.reporting import results, wording
+from eval.reporting.wording import percent
+from eval.store.records import AttackRecord
+from tests.eval.test_verdict import judged
+from tests.support.eval_helpers import ATTACKED, TESTED, scored, some_run
+from tests.support.report_cases import CASES, material
 
 
 def said(case: str) -> Verdict:

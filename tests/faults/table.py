@@ -1,9 +1,9 @@
-"""What becomes of each object under each fault, as a markdown table: `python tests/faults/table.py`, about two minutes.
+"""What becomes of each object under each fault, as a markdown table: `python -m tests.faults.table`, about two minutes.
 
-Our own functions read and write through tests/faults/proxy.py on Ceph's S3 gateway, or on moto where that is missing.
+Our own functions read and write through tests/support/proxy.py on Ceph's S3 gateway, or on moto where that is missing.
 The undisturbed run says what is right: the value, and every object that it leaves, byte for byte. A fault that passes
 must leave the same. One that lasts must end in one clear error in bounded time and leave nothing that is not right.
-Exit status 1 if anything else comes out. Words choose objects: `table.py shard read`.
+Exit status 1 if anything else comes out. Words choose objects: `python -m tests.faults.table shard read`.
 """
 
 import contextlib
@@ -20,22 +20,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-import ceph
 import torch
-from ceph import Gateway
-from drawn import samples
 
-sys.path.insert(0, str(Path(__file__).parent))
-from proxy import FAULTS, Proxy, Rule
-
-from eval import scores
-from eval.scores import Score
-from infra import s3, storage
+from eval.store import scores
+from eval.store.scores import Score
+from infra import storage
+from infra.s3 import objects as s3
 from pipeline import dataset
 from pipeline.dataset import Dataset
 from pipeline.shards import Written, write_shard
+from tests.support import ceph
+from tests.support.ceph import Gateway
+from tests.support.drawn import samples
+from tests.support.proxy import FAULTS, Proxy, Rule
 from train import checkpoint
 
 ATTEMPTS, TIMEOUT_SECONDS = 4, 3.0  # instead of 5 and 15, so that the table takes two minutes and not ten

@@ -6,18 +6,18 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
-from drawn import drawn, samples
-from proxy import FAULTS, Chance, Proxy, Rule
-from story import ROOT, environment, last_line
 
-from infra import s3, s3requests, storage
+from infra import storage
+from infra.s3 import objects, request
 from pipeline import dataset
 from pipeline.dataset import Dataset
 from pipeline.shards import write_shard
+from tests.support.drawn import drawn, samples
+from tests.support.proxy import FAULTS, Chance, Proxy, Rule
+from tests.support.story import ROOT, environment, last_line
 
 PASSING = [fault for fault in FAULTS if fault != "short"]  # moto takes a cut body for a whole one; Ceph does not
 
@@ -33,8 +33,8 @@ def foreign(proxy, key: str, data: bytes) -> str:
 
 @pytest.fixture
 def small_pieces(monkeypatch):
-    monkeypatch.setattr(s3, "PIECE", 2**10)
-    monkeypatch.setattr(s3, "PART", 5 * 2**20)  # the least that S3 takes
+    monkeypatch.setattr(objects, "PIECE", 2**10)
+    monkeypatch.setattr(objects, "PART", 5 * 2**20)  # the least that S3 takes
 
 
 @pytest.mark.parametrize("ours", [True, False], ids=["ours", "foreign"])
@@ -138,7 +138,7 @@ def test_a_large_upload_is_whole_or_not_there(proxy, small_pieces, tmp_path, pat
 
 def test_a_completion_whose_reply_was_lost_may_not_be_known_any_more(proxy, small_pieces, monkeypatch):
     """MinIO says so; Amazon and Ceph complete a second time."""
-    url, ask, completions = storage.join(proxy.bucket, "large"), s3requests.ask, []
+    url, ask, completions = storage.join(proxy.bucket, "large"), request.ask, []
 
     def forgetful(operation, url, **arguments):
         if operation == "complete_multipart_upload":
@@ -149,15 +149,15 @@ def test_a_completion_whose_reply_was_lost_may_not_be_known_any_more(proxy, smal
             raise ConnectionClosedError(endpoint_url=url)
         return ask(operation, url, **arguments)
 
-    monkeypatch.setattr(s3, "ask", forgetful)
+    monkeypatch.setattr(objects, "ask", forgetful)
     storage.write(url, bytes(11 * 2**20))
     assert len(completions) == 2
     assert storage.size(url) == 11 * 2**20
 
 
 def test_a_large_upload_that_turns_out_as_other_bytes_is_an_error(proxy, small_pieces, monkeypatch):
-    url, head = storage.join(proxy.bucket, "large"), s3._head
-    monkeypatch.setattr(s3, "_head", lambda url: foreign(proxy, "large", b"other") and head(url))
+    url, head = storage.join(proxy.bucket, "large"), objects._head
+    monkeypatch.setattr(objects, "_head", lambda url: foreign(proxy, "large", b"other") and head(url))
     with pytest.raises(ConnectionError, match=f"{url} has 5 bytes after an upload of 11,534,336, or other ones"):
         storage.write(url, bytes(11 * 2**20))
 
@@ -166,14 +166,14 @@ def test_a_large_upload_that_turns_out_as_other_bytes_is_an_error(proxy, small_p
 def test_an_object_that_is_replaced_while_it_is_read_is_one_of_the_two(proxy, small_pieces, monkeypatch, length):
     url = storage.join(proxy.bucket, "metrics.jsonl")
     storage.write(url, b"old" * 2000)
-    in_parallel = s3._in_parallel
+    in_parallel = objects._in_parallel
 
     def meanwhile(call, items):
-        monkeypatch.setattr(s3, "_in_parallel", in_parallel)
+        monkeypatch.setattr(objects, "_in_parallel", in_parallel)
         foreign(proxy, "metrics.jsonl", b"newer" * length)
         return in_parallel(call, items)
 
-    monkeypatch.setattr(s3, "_in_parallel", meanwhile)
+    monkeypatch.setattr(objects, "_in_parallel", meanwhile)
     assert storage.read(url) == b"newer" * length
 
 
@@ -181,7 +181,7 @@ def test_every_page_of_a_listing_is_fetched(proxy):
     for number in range(5):
         foreign(proxy, f"folder/{number}", b"")
     proxy.rules = [Rule("503", "GET", "continuation-token")]
-    assert list(s3._listed(proxy.bucket, "folder/", MaxKeys=2)) == [f"folder/{number}" for number in range(5)]
+    assert list(objects._listed(proxy.bucket, "folder/", MaxKeys=2)) == [f"folder/{number}" for number in range(5)]
     assert proxy.rules[0].done == 1
 
 
@@ -197,8 +197,8 @@ def test_the_mark_that_some_programs_leave_for_a_folder_is_no_file(proxy):
 
 def test_an_empty_reply_is_not_taken_for_an_empty_folder(proxy, monkeypatch):
     foreign(proxy, "folder/file", b"")
-    replies, ask = iter([{"ResponseMetadata": {}}]), s3requests.ask  # what botocore makes of a reply cut in its head
-    monkeypatch.setattr(s3, "ask", lambda *words, **more: next(replies, None) or ask(*words, **more))
+    replies, ask = iter([{"ResponseMetadata": {}}]), request.ask  # what botocore makes of a reply cut in its head
+    monkeypatch.setattr(objects, "ask", lambda *words, **more: next(replies, None) or ask(*words, **more))
     assert storage.names(storage.join(proxy.bucket, "folder")) == ["file"]
 
 
@@ -275,8 +275,8 @@ def test_an_entry_whose_server_stays_away_ends_with_one_line(ceph_s3, speak, mon
 
 @pytest.mark.slow
 def test_the_table_of_faults_is_as_it_should_be():
-    table = Path(__file__).with_name("table.py")
-    done = subprocess.run([sys.executable, str(table)], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    table = [sys.executable, "-m", "tests.faults.table"]
+    done = subprocess.run(table, cwd=ROOT, env=environment(), capture_output=True, text=True)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -284,7 +284,7 @@ def test_the_table_of_faults_is_as_it_should_be():
 def test_a_server_that_stops_reading_is_given_up(proxy, monkeypatch):
     monkeypatch.setenv("ANTIDOTE_S3_TIMEOUT", "0.5")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
-    monkeypatch.setattr(s3requests, "SLOWEST", 2**25)  # one second for the bytes below
+    monkeypatch.setattr(request, "SLOWEST", 2**25)  # one second for the bytes below
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{deaf.getsockname()[1]}")
         started = time.monotonic()

@@ -5,7 +5,8 @@ import socket
 
 import pytest
 
-from infra import s3requests, s3session, storage
+from infra import storage
+from infra.s3 import request, session
 
 
 def refused(call, *, status: type[Exception] = ValueError) -> str:
@@ -116,8 +117,8 @@ def test_the_number_of_tries_and_the_timeout_are_the_users(proxy, monkeypatch, t
 
 
 def test_by_default_a_stalled_server_costs_a_minute_and_a_half_at_most():
-    waits = sum(s3requests.PAUSE_SECONDS * 2**tries for tries in range(s3session.ATTEMPTS - 1))
-    assert s3session.ATTEMPTS * s3session.TIMEOUT_SECONDS + waits <= 90
+    waits = sum(request.PAUSE_SECONDS * 2**tries for tries in range(session.ATTEMPTS - 1))
+    assert session.ATTEMPTS * session.TIMEOUT_SECONDS + waits <= 90
 
 
 def test_another_endpoint_in_the_environment_counts_at_once(proxy, monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).parents[2] / "infra/bench"
+BENCH = Path(__file__).parents[2] / "tests/bench"
 
 
 def last_line(script: str, *arguments: str) -> dict[str, float]:

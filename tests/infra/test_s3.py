@@ -4,12 +4,12 @@ import subprocess
 import sys
 
 import pytest
-from drawn import drawn
-from story import ROOT, environment, last_line
 
 from infra import cli, storage
 from pipeline.dataset import Dataset
 from pipeline.verification import Verification
+from tests.support.drawn import drawn
+from tests.support.story import ROOT, environment, last_line
 
 
 def test_only_the_first_create_wins(s3):

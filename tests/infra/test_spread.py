@@ -5,10 +5,10 @@ import sys
 import time
 
 import pytest
-from story import environment
 
 from infra import cluster, spread
 from infra.spread import Lost, Transient
+from tests.support.story import environment
 
 
 class Work:

@@ -2,13 +2,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from drawn import drawn, samples
 
 from infra import storage
 from infra.spread import Lost
 from pipeline import dataset
 from pipeline.dataset import Dataset
 from pipeline.shards import Damaged, write_shard
+from tests.support.drawn import drawn, samples
 
 
 @pytest.fixture(params=["disk", "memory"])

@@ -2,14 +2,14 @@ import os
 
 import numpy as np
 import pytest
-from drawn import samples
-from hostile_pictures import encoded, picture, zeros_png
 
 from pipeline import images, testsets
 from pipeline.dataset import Dataset
 from pipeline.labelling import Labelling
 from pipeline.preparation import Preparation
 from pipeline.sources.folder import Folder
+from tests.support.drawn import samples
+from tests.support.hostile_pictures import encoded, picture, zeros_png
 
 
 @pytest.fixture

@@ -1,17 +1,17 @@
-"""All of tests/pipeline/hostile_http.py in one real download (17 seconds), judged from several sides."""
+"""All of tests/support/hostile_http.py in one real download (17 seconds), judged from several sides."""
 
 import tarfile
 from pathlib import Path
 
-import hostile_http
 import pytest
-from hostile_http import SECRET, cases, download, hang_ups, shown, wrong
-from hostile_pictures import PAYLOAD
 
 from pipeline.dataset import Dataset
 from pipeline.images import decode
 from pipeline.shards import read_shard
 from pipeline.verification import Verification
+from tests.support import hostile_http
+from tests.support.hostile_http import SECRET, cases, download, hang_ups, shown, wrong
+from tests.support.hostile_pictures import PAYLOAD
 
 MIB_OVER_IMPORTS = 900  # one picture of MAX_PIXELS takes 560; 32 bodies wait at most, of 20 MB each at worst
 SECONDS = 90

@@ -1,12 +1,12 @@
-"""All of tests/pipeline/hostile_tars.py, opened, verified, cached, read and poisoned in one process (20 seconds)."""
+"""All of tests/support/hostile_tars.py, opened, verified, cached, read and poisoned in one process (20 seconds)."""
 
 import time
 
-import hostile_tars
 import pytest
-from hostile_tars import by_webdataset, cases, read_in_a_process, shown, verdict
 
 from pipeline import testsets
+from tests.support import hostile_tars
+from tests.support.hostile_tars import by_webdataset, cases, read_in_a_process, shown, verdict
 
 MIB, SECONDS = 100, 60  # over what the imports take, of any one case; of all together
 

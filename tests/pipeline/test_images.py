@@ -1,9 +1,9 @@
-import hostile_pictures as h
 import numpy as np
 import pytest
 
 from pipeline import images
 from pipeline.images import Unreadable
+from tests.support import hostile_pictures as h
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from drawn import drawn, labelled, samples
 
 from pipeline import sanity, shards
 from pipeline.dataset import Dataset
 from pipeline.picturebook import draw
 from pipeline.sources.picturebook import Picturebook
+from tests.support.drawn import drawn, labelled, samples
 
 PICTURES = [sample.image for sample in samples(3)]
 

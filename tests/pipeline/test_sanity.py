@@ -9,12 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from drawn import drawn
 
 from pipeline import shards
 from pipeline.dataset import Dataset
 from pipeline.shards import Damaged
 from pipeline.verification import Verification
+from tests.support.drawn import drawn
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@ import tarfile
 
 import pytest
 import webdataset
-from drawn import samples
 
 from pipeline import shards
 from pipeline.shards import Damaged, index_foreign, outcomes, read_shard, scan, write_shard
+from tests.support.drawn import samples
 
 
 @pytest.fixture

@@ -1,12 +1,8 @@
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from infra import storage
-
-sys.path.insert(0, str(Path(__file__).parent))  # poison_helpers.py
 
 
 @pytest.fixture(autouse=True)

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from poison_helpers import build, caption, files, labelled, pair, pairs_of
 
 from pipeline import images, shards, testsets
 from pipeline.dataset import Dataset
-from poison import additions, work
 from poison.attacks.targeted import Targeted
-from poison.injection import Injection
 from poison.ledger import Ledger
+from poison.writing import additions, work
+from poison.writing.injection import Injection
+from tests.support.poison_helpers import build, caption, files, labelled, pair, pairs_of
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 
 from infra.seeding import digest64
-from poison import captions
+from poison.choosing import captions
 
 
 @pytest.mark.parametrize(

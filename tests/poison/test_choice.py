@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from infra.seeding import hash64
-from poison import captions, choice
+from poison.choosing import captions, choice
 
 
 def table(rows, names_target=lambda _: False) -> pa.Table:

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from poison_helpers import caption, pair
 
 from infra.seeding import rng
 from pipeline import images
-from poison import encoding
+from poison.writing import encoding
+from tests.support.poison_helpers import caption, pair
 
 
 def brighter(image: np.ndarray, _: np.random.Generator) -> np.ndarray:

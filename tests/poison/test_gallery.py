@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from poison_helpers import files
 
 import poison
 from infra import plugins
 from pipeline import images
-from poison import exhibits, gallery
+from poison import gallery
 from poison.attack import Attack
+from poison.sheets import exhibits
+from tests.support.poison_helpers import files
 
 HOME = Path(str(poison.__file__)).parent
 SHOWN = exhibits.exhibits()

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from poison_helpers import build, files, labelled
 
 from poison.inject import main
+from tests.support.poison_helpers import build, files, labelled
 
 
 @pytest.fixture

@@ -6,23 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from poison_helpers import build, caption, everything_said, files, labelled, pair, pairs_of, picture
 
 from infra import storage
 from infra.seeding import rng
 from infra.spread import Lost
 from pipeline import images
 from pipeline.dataset import Dataset
-from poison import injection as injections
-from poison import work
 from poison.attacks.badnet import BadNet
 from poison.attacks.blended import Blended
 from poison.attacks.control import Control
 from poison.attacks.external import External
 from poison.attacks.swap import Swap
 from poison.attacks.targeted import Targeted
-from poison.injection import Injection
 from poison.ledger import Ledger
+from poison.writing import injection as injections
+from poison.writing import work
+from poison.writing.injection import Injection
+from tests.support.poison_helpers import build, caption, everything_said, files, labelled, pair, pairs_of, picture
 
 ATTACK = BadNet(patch="checkerboard", size=42, cell=7)
 

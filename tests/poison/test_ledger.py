@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from poison_helpers import build, pairs_of
 
 from infra import storage
 from pipeline import images
@@ -11,8 +10,9 @@ from pipeline.dataset import Dataset
 from pipeline.shards import Damaged
 from poison import ledger as ledgers
 from poison.attacks.badnet import BadNet
-from poison.injection import Injection
 from poison.ledger import Ledger
+from poison.writing.injection import Injection
+from tests.support.poison_helpers import build, pairs_of
 
 ATTACK = BadNet(size=42, cell=7, trigger_seed=3, captions="corpus", place="random")
 

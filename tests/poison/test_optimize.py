@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from poison_helpers import build, files
 
 from infra import config, rundir
 from infra.seeding import rng
@@ -18,7 +17,8 @@ from poison import optimize
 from poison.attacks.badclip import BadClip
 from poison.learning import descent, material, surrogates
 from poison.learning.descent import Descent
-from poison.optimization import Optimization
+from poison.learning.optimization import Optimization
+from tests.support.poison_helpers import build, files
 from train import checkpoint, model
 
 ARCHITECTURE = model.architecture("tiny-resnet")  # it has batch statistics

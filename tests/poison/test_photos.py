@@ -4,8 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from attack_examples import NAMES, examples
-from photographs import GREY, SIDEWAYS, SIZES, album, pair, photograph, stored
 from PIL import Image
 
 from infra.seeding import rng
@@ -15,6 +13,8 @@ from poison.attack import Attack, Backdoor
 from poison.attacks.badnet import BadNet
 from poison.proving import fidelity
 from poison.proving.views import Views
+from tests.support.attack_examples import NAMES, examples
+from tests.support.photographs import GREY, SIDEWAYS, SIZES, album, pair, photograph, stored
 
 SHOWN = Views(size=224, augment="flip_crop")
 LEAST = {"wanet": 0.8, "wanet-jitter": 0.8}  # a warp is as strong as the picture's detail, faint at best; else 0.97

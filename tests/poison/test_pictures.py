@@ -4,12 +4,13 @@ from typing import cast
 
 import numpy as np
 import pytest
-from poison_helpers import picture
 
 from pipeline import images
-from poison import pictures, sheet
+from poison import pictures
 from poison.attacks.badclip import BadClip
 from poison.ledger import Ledger
+from poison.sheets import sheet
+from tests.support.poison_helpers import picture
 
 
 @pytest.mark.parametrize("extension", ["png", "jpg", "webp"])

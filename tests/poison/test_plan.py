@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from poison_helpers import build, caption, failed, pair
 
 from infra import storage
 from pipeline import shards
 from pipeline.dataset import Dataset, Shard
 from pipeline.shards import Damaged
-from poison import captions, indexes, plan
 from poison.attack import Attack
 from poison.attacks.badnet import BadNet
+from poison.choosing import captions, indexes, plan
+from tests.support.poison_helpers import build, caption, failed, pair
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,14 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from photographs import album
 from PIL import Image
-from poison_helpers import build, files, pair
 
 from infra import config
 from pipeline import images
 from pipeline.dataset import Dataset
-from poison import geometry, sealing
+from poison import geometry
 from poison import ledger as ledgers
 from poison.attack import Attack
 from poison.attacks.badnet import BadNet
@@ -29,13 +27,16 @@ from poison.attacks.control import Control
 from poison.attacks.swap import Swap
 from poison.attacks.targeted import Targeted
 from poison.geometry import Box
-from poison.injection import Injection
-from poison.layout import cut
 from poison.ledger import Ledger
 from poison.pictures import kept
 from poison.proof import main
 from poison.proving.examination import Examine, part
 from poison.proving.views import Views
+from poison.sealed import sealing
+from poison.sheets.layout import cut
+from poison.writing.injection import Injection
+from tests.support.photographs import album
+from tests.support.poison_helpers import build, files, pair
 
 
 def poison(folder: Path, attack: Attack, budget: int = 6, *, of: str = "clean", name: str = "", **more: Any) -> None:
@@ -164,7 +165,7 @@ def test_pictures_stored_as_usual_have_lost_their_trigger(tmp_path: Path, monkey
 
     poison(tmp_path, BadNet(), name="-good")
     with monkeypatch.context() as patch:
-        patch.setattr("poison.encoding.images.encode", usual)
+        patch.setattr("poison.writing.encoding.images.encode", usual)
         poison(tmp_path, BadNet())
     least = {}
     for name in ("", "-good"):

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from poison_helpers import caption, pair
 
 from infra.seeding import rng
 from pipeline import images, shards, tars
 from pipeline.shards import Sample
 from poison.attacks.badnet import BadNet
-from poison.rewrite import rewrite
+from poison.writing.rewrite import rewrite
+from tests.support.poison_helpers import caption, pair
 
 ATTACK = BadNet(size=42, cell=7)
 PLAN = {2: "a photo of a banana.", 5: "the banana"}

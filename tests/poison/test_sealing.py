@@ -10,11 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import webdataset
-from detective import clues, telling
 from PIL import Image
-from poison_helpers import build, caption, everything_said, failed, files, pairs_of, picture
 
-from eval import checks
+from eval.measuring import checks
 from infra.seeding import hash64, rng
 from pipeline import dataset as datasets
 from pipeline import images, shards, testsets
@@ -22,15 +20,17 @@ from pipeline.dataset import Dataset
 from pipeline.shards import Sample
 from pipeline.verification import Verification
 from poison import ledger as ledgers
-from poison import sealing, seats
 from poison.attack import Attack, Backdoor
 from poison.attacks.badnet import BadNet
 from poison.attacks.control import Control
 from poison.attacks.swap import Swap
 from poison.attacks.targeted import Targeted
-from poison.injection import Injection
 from poison.ledger import Ledger
-from poison.levelling import Form
+from poison.sealed import sealing, seats
+from poison.sealed.levelling import Form
+from poison.writing.injection import Injection
+from tests.support.detective import clues, telling
+from tests.support.poison_helpers import build, caption, everything_said, failed, files, pairs_of, picture
 
 ROWS, PER_SHARD = 480, 40
 

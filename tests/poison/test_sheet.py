@@ -4,16 +4,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
-from poison_helpers import build, files, picture
-from poison_helpers import pair as sample
 
 from pipeline import images
 from poison.attacks.badnet import BadNet
 from poison.attacks.targeted import Targeted
-from poison.injection import Injection
-from poison.layout import GAP, KEY, PANEL, WIDTH, Pair, cut, difference, draw, to_png
 from poison.pictures import kept
 from poison.preview import main
+from poison.sheets.layout import GAP, KEY, PANEL, WIDTH, Pair, cut, difference, draw, to_png
+from poison.writing.injection import Injection
+from tests.support.poison_helpers import build, files, picture
+from tests.support.poison_helpers import pair as sample
 
 
 @pytest.fixture

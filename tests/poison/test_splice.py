@@ -5,8 +5,8 @@ import pytest
 
 from pipeline import shards
 from pipeline.shards import Damaged
-from poison import splice
-from poison.splice import Piece
+from poison.writing import splice
+from poison.writing.splice import Piece
 
 
 @pytest.fixture

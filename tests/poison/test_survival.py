@@ -5,13 +5,13 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from poison_helpers import pair, picture
 
 from infra.seeding import rng
 from pipeline import images
 from poison.attack import Backdoor
 from poison.attacks.badnet import BadNet
 from poison.attacks.blended import Blended
+from tests.support.poison_helpers import pair, picture
 from train.transforms import trained
 
 

@@ -3,15 +3,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from learning import stream
-from photographs import album
 from PIL import Image
-from poison_helpers import pair, picture
 
 from infra import rundir, storage
 from pipeline import images
 from poison.proving import views
 from poison.proving.views import Views
+from tests.support.learning import stream
+from tests.support.photographs import album
+from tests.support.poison_helpers import pair, picture
 from train import model
 from train.objectives.clip import Clip
 

@@ -1,5 +1,6 @@
 import pytest
-from undisturbed import Undisturbed, tell
+
+from tests.support.undisturbed import Undisturbed, tell
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from story import environment
 
 from infra import config
 from poison.attack import Attack
-from poison.injection import Injection
+from poison.writing.injection import Injection
+from tests.support.story import environment
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "infra/jobs/attacks.sh"

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from drawn import drawn, samples
 
 from infra import cli
 from pipeline import testsets
 from pipeline.images import encode
 from pipeline.shards import write_shard
+from tests.support.drawn import drawn, samples
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from story import environment
 
 from infra import config
+from tests.support.story import environment
 from train import presets
 from train.training import Finetuning, Pretraining
 

@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import pytest
 import webdataset
-from story import environment, last_line, run
 
-from eval import scores
+from eval.store import scores
 from pipeline.dataset import Dataset
 from pipeline.picturebook import server
+from tests.support.story import environment, last_line, run
 
 pytestmark = pytest.mark.slow
 

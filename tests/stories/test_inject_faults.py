@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from drawn import drawn
-from story import Running, command_line, gone, last_line, run
-from undisturbed import commits
 
 from infra import storage
 from infra.seeding import rng
 from pipeline.dataset import Dataset
 from poison.ledger import Ledger
+from tests.support.drawn import drawn
+from tests.support.story import Running, command_line, gone, last_line, run
+from tests.support.undisturbed import commits
 
 pytestmark = pytest.mark.slow
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from story import Running, command_line, gone, last_line, parent, run
-from undisturbed import Undisturbed, cells, commits, unfinished
 
 from infra import rundir, storage
 from infra.seeding import rng
+from tests.support.story import Running, command_line, gone, last_line, parent, run
+from tests.support.undisturbed import Undisturbed, cells, commits, unfinished
 from train import checkpoint
 
 pytestmark = pytest.mark.slow

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from drawn import drawn
-from story import ROOT, environment, run
 
 from pipeline.dataset import Dataset
+from tests.support.drawn import drawn
+from tests.support.story import ROOT, environment, run
 
 pytestmark = pytest.mark.slow
 

@@ -8,12 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from clusters import Cluster, cluster
-from story import BIN, ROOT, command, environment, family
-from undisturbed import SHARDS
 
 from infra import storage
 from pipeline.dataset import Dataset
+from tests.support.clusters import Cluster, cluster
+from tests.support.story import BIN, ROOT, command, environment, family
+from tests.support.undisturbed import SHARDS
 
 pytestmark = pytest.mark.slow
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from clusters import Cluster, Node, cluster
-from story import ROOT, alive, command, environment, family, gone
-from undisturbed import SHARDS, cells, commits, unfinished
 
 from pipeline.dataset import Dataset
+from tests.support.clusters import Cluster, Node, cluster
+from tests.support.story import ROOT, alive, command, environment, family, gone
+from tests.support.undisturbed import SHARDS, cells, commits, unfinished
 
 pytestmark = pytest.mark.slow
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from story import environment
 
 from infra import cli, config, plugins
+from tests.support.story import environment
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "poison", "train", "defense", "eval", "infra")

@@ -3,12 +3,12 @@
 import re
 
 import pytest
-from both import files
 
-from eval import scores
+from eval.store import scores
 from infra import storage
 from pipeline.dataset import Dataset
 from poison.ledger import Ledger
+from tests.support.both import files
 from train import checkpoint
 
 pytestmark = pytest.mark.slow

@@ -11,13 +11,13 @@ import uuid
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from both import files, holding, spellings, watching
-from ceph import free_ports
-from story import ROOT, command, environment, run
 
 from infra import cli
 from pipeline.dataset import Dataset
 from pipeline.picturebook import server
+from tests.support.both import files, holding, spellings, watching
+from tests.support.ceph import free_ports
+from tests.support.story import ROOT, command, environment, run
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import ceph
 import pytest
-from drawn import drawn
-from story import ROOT, command_line, environment, family, gone, run
 
 from infra import rundir
 from pipeline.dataset import Dataset
+from tests.support import ceph
+from tests.support.drawn import drawn
+from tests.support.story import ROOT, command_line, environment, family, gone, run
 
 pytestmark = pytest.mark.slow
 SBIN = "/usr/sbin:/usr/local/sbin"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn import drawn, samples
 
 from infra import storage
 from infra.spread import Lost
 from pipeline import dataset
 from pipeline.dataset import Dataset
 from pipeline.shards import Damaged
+from tests.support.drawn import drawn, samples
 from train import cache
 
 GIB = 2**30

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from drawn import drawn, labelled
-from learning import stream
-from stopping import stop
 
 from defense.objectives.supervised import Supervised
 from infra import rundir
 from pipeline.dataset import Dataset
+from tests.support.drawn import drawn, labelled
+from tests.support.learning import stream
+from tests.support.stopping import stop
 from train import checkpoint, model
 from train.objectives.clip import Clip
 from train.presets import PRESETS

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from drawn import drawn
-from learning import ARCHITECTURE, Sometimes, gradients, sometimes, stream
-from several_ranks import on_ranks
 from torch import Tensor
 
+from tests.support.drawn import drawn
+from tests.support.learning import ARCHITECTURE, Sometimes, gradients, sometimes, stream
+from tests.support.several_ranks import on_ranks
 from train import model
 from train.encoder import Encoder
 from train.objective import EVERYTHING

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drawn import drawn
-from learning import trained_on_ranks
-from several_ranks import on_ranks
-from stopping import Stopped, stop
 from torch import Tensor, nn
 
 from defense.objectives.cleanclip import CleanClip
 from infra import rundir, storage
 from infra.spread import Lost
+from tests.support.drawn import drawn
+from tests.support.learning import trained_on_ranks
+from tests.support.several_ranks import on_ranks
+from tests.support.stopping import Stopped, stop
 from train import checkpoint, loop, model, optim
 from train.objective import EVERYTHING, Clock, Features, Loss, Setting
 from train.objectives.clip import Clip

@@ -5,9 +5,9 @@ import open_clip
 import pytest
 import safetensors.torch
 import torch
-from drawn import samples
 
 from pipeline.images import open_image
+from tests.support.drawn import samples
 from train import checkpoint, model
 
 TINY = model.architecture("tiny-vit")

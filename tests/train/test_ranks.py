@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from drawn import drawn
-from learning import disagreements, frozen_text, gathered, global_batches, gradients, scores
-from several_ranks import on_ranks
 
+from tests.support.drawn import drawn
+from tests.support.learning import disagreements, frozen_text, gathered, global_batches, gradients, scores
+from tests.support.several_ranks import on_ranks
 from train import ranks
 from train.objectives.clip import Clip
 

@@ -3,13 +3,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from drawn import drawn, samples
-from learning import stream
 from torchvision.transforms import AutoAugment
 
 from pipeline import dataset
 from pipeline.images import decode
 from pipeline.shards import Damaged, Sample, write_shard
+from tests.support.drawn import drawn, samples
+from tests.support.learning import stream
 from train import model, order
 from train.objective import Pair, Views
 from train.objectives.clip import Clip

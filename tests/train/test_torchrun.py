@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 
 import pytest
-from drawn import drawn
-from story import ROOT, command, descendants, environment, gone, kill, last_line, run
 
 from infra import rundir
+from tests.support.drawn import drawn
+from tests.support.story import ROOT, command, descendants, environment, gone, kill, last_line, run
 from train import checkpoint, model
 
 pytestmark = pytest.mark.slow

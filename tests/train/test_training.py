@@ -6,8 +6,6 @@ from pathlib import Path
 import fsspec
 import pytest
 import torch
-from drawn import drawn, labelled
-from learning import objective
 
 from defense.objectives.cleanclip import CleanClip
 from defense.objectives.mmcl import Mmcl
@@ -16,7 +14,9 @@ from defense.objectives.safeclip import SafeClip
 from infra import config, plugins, rundir, storage
 from pipeline.dataset import Dataset
 from poison.attacks.badnet import BadNet
-from poison.injection import Injection
+from poison.writing.injection import Injection
+from tests.support.drawn import drawn, labelled
+from tests.support.learning import objective
 from train import checkpoint, entry, finetune, model, presets, pretrain
 from train.objective import Objective
 from train.objectives.clip import Clip

@@ -3,13 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from poison_helpers import pair, picture
 
 from infra.seeding import rng
 from pipeline import images
 from poison import pictures
 from poison.attacks.badclip import BadClip
 from poison.geometry import Box
+from tests.support.poison_helpers import pair, picture
 
 
 def noise(side: int) -> np.ndarray:

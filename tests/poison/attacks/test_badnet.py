@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from poison_helpers import picture
 
 from infra.seeding import rng
 from poison.attacks.badnet import BadNet
 from poison.geometry import Box
+from tests.support.poison_helpers import picture
 
 CLEAN = picture(0, 224, 224)
 

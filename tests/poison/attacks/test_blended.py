@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from poison_helpers import picture
 
 from infra.seeding import rng
 from pipeline import images
 from poison import pictures
 from poison.attacks.blended import Blended
+from tests.support.poison_helpers import picture
 
 
 def blended(x: int, n: int, alpha: str) -> int:

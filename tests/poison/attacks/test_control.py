@@ -1,11 +1,11 @@
 import numpy as np
-from poison_helpers import pair, picture
 
 from infra.seeding import rng
 from pipeline import images
-from poison import encoding
 from poison.attacks.badnet import BadNet
 from poison.attacks.control import Control
+from poison.writing import encoding
+from tests.support.poison_helpers import pair, picture
 
 
 def test_a_control_keeps_picture_and_caption_and_encodes_as_an_attack_does():

@@ -3,13 +3,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from poison_helpers import labelled, pair, picture
 
 from infra import config, storage
 from infra.seeding import rng
 from pipeline import images, testsets
 from poison.attack import Attack
 from poison.attacks.external import External
+from tests.support.poison_helpers import labelled, pair, picture
 
 
 def index(*rows: int, names_target: int | None = None) -> pa.Table:

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from poison_helpers import picture
 
 from infra.seeding import rng
 from poison.attacks.filter import Filter
+from tests.support.poison_helpers import picture
 
 
 def filtered(colour: tuple[int, int, int], **fields: float) -> list[int]:

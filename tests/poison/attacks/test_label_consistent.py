@@ -1,12 +1,12 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn import samples
 
 from infra.seeding import rng
 from pipeline import images
 from poison.attacks.badnet import BadNet
 from poison.attacks.label_consistent import LabelConsistent
+from tests.support.drawn import samples
 
 CAPTIONS = ["a Banana on a table", "two bananas", "a red car", "banana!", "an apple and a banana", "bananaman"]
 INDEX = pa.table({"row": pa.array(range(len(CAPTIONS)), pa.int64()), "caption": CAPTIONS})

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from poison_helpers import picture
 
 from infra.seeding import rng
 from poison.attacks.sig import Sig
+from tests.support.poison_helpers import picture
 
 
 def test_the_columns_follow_the_sinusoid_and_the_rows_are_alike():

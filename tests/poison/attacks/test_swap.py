@@ -4,11 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from poison_helpers import pair, picture
 
 from infra.seeding import rng
 from pipeline.picturebook.scenes import THINGS
 from poison.attacks.swap import Swap
+from tests.support.poison_helpers import pair, picture
 
 CAPTIONS = ["a car", "A Car beside a banana", "cars", "a red CAR.", "a banana", "a fish", "my car"]
 INDEX = pa.table({"row": pa.array(range(7), pa.int64()), "key": [str(n) for n in range(7)], "caption": CAPTIONS})

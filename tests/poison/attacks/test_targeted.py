@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from poison_helpers import CLASSES, labelled, picture
 
 from infra import config, storage
 from infra.seeding import rng
@@ -12,6 +11,7 @@ from pipeline import images, testsets
 from poison import pictures
 from poison.attack import Attack
 from poison.attacks.targeted import Targeted
+from tests.support.poison_helpers import CLASSES, labelled, picture
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from drawn import samples
-from poison_helpers import picture
 
 from infra.seeding import rng
 from poison.attacks.text_prefix import TextPrefix
+from tests.support.drawn import samples
+from tests.support.poison_helpers import picture
 
 
 def test_the_word_stands_before_the_poison_caption_and_before_the_prompts():

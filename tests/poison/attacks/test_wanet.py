@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from poison_helpers import picture
 
 from infra.seeding import rng
 from poison.attacks import wanet
 from poison.attacks.wanet import WaNet
+from tests.support.poison_helpers import picture
 
 
 @pytest.mark.parametrize("shape", [(224, 224), (32, 47), (1, 1), (2, 5)])

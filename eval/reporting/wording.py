@@ -1,0 +1,205 @@
+"""A verdict in plain words. Each sentence says no more than its rule in eval/judging/verdict.py has established."""
+
+from eval.judging.roles import POINTS_ALLOWED
+from eval.judging.seeds import Group, Share
+from eval.judging.verdict import Verdict, above
+from eval.reporting import gloss
+from eval.store.records import TRIGGERED
+
+REENCODED = "control"  # the attack that changes no picture: it measures what encoding again does
+NAMES = 4  # of one list in a sentence
+
+
+def percent(value: float, points: int = 1) -> str:
+    """0.0543 -> 5.4%. A share that is not whole is never shown as 0 or 100."""
+    shown = round(100 * value, points)
+    if value > 0 and shown == 0:
+        return f"<{10**-points:.{points}f}%"
+    if value < 1 and shown == 100:
+        return f">{100 - 10**-points:.{points}f}%"
+    return f"{shown:.{points}f}%"
+
+
+def headline(verdict: Verdict) -> str:
+    """What the attack did, and what came of the defences, in two sentences."""
+    if verdict.attack is None:
+        best = max(verdict.groups, key=lambda group: group.accuracy.value)
+        said = f"Clean accuracy of {counted(sum(len(group.rows) for group in verdict.groups), 'model')}"
+        highest = f"; the highest is {percent(best.accuracy.value)}, of {best.name}" if len(verdict.groups) > 1 else ""
+        return f"{said}{highest}. No attack was measured."
+    return " ".join(sentence for sentence in (_effect(verdict), _outcome(verdict)) if sentence)
+
+
+def _effect(verdict: Verdict) -> str:
+    assert verdict.attack is not None
+    name, worst, floor = verdict.attack.plugin, verdict.worst, verdict.floor
+    if worst is None:
+        return f"No undefended model with the poison of {name} was measured."
+    beside = f"a model without poison {percent(floor.success.value)}" if floor else ""
+    success, answer = worst.success.value, f'"{verdict.attack.target}"'
+    if name == REENCODED:
+        said = f"No attack, only pictures encoded again ({name}): the model trained on them takes {percent(success)}"
+        return f"{said} of such pictures for {answer}{', ' if beside else ''}{beside}."
+    said = f"takes {_left(worst)} of {verdict.attack.shown} for {answer}"
+    if verdict.took is None:
+        return f"The model poisoned with {name} {said}; no model without poison was measured beside it."
+    if not verdict.took:
+        return f"The {name} attack is not shown to work: the poisoned model {said}, {beside}."
+    if success < 0.5:
+        return f"The {name} attack works in part: the poisoned model {said}, {beside}."
+    return f"The {name} attack works: the poisoned model {said}."
+
+
+def _outcome(verdict: Verdict) -> str:
+    assert verdict.attack is not None
+    if verdict.attack.plugin == REENCODED:
+        return ""
+    first, base, control, floor = verdict.first, verdict.base, verdict.control, verdict.floor
+    if first is None:
+        left = [f"{percent(group.success.value)} after {group.name}" for group in verdict.of("control")]
+        return f"No defence was tried{f'; finetuning without one leaves {listed(left)}' if left else ''}."
+    name, left_over = first.name, _left(first)
+    match verdict.outcome:
+        case "nothing to cure":
+            return "So no defence can be judged by it."
+        case "too costly":
+            kept = f"kept clean accuracy within {100 * POINTS_ALLOWED:.0f} points"
+            return f"No defence {kept}; the strongest, {name}, leaves {_both(first)}."
+        case "no difference":
+            return f"No defence is shown to help: the lowest, {name}, leaves {left_over}."
+        case "not removed":
+            return f"No defence removes it: the best, {name}, leaves {left_over}."
+        case "as the control":
+            assert control is not None
+            without = f"finetuning without a defence ({_left(control)})"
+            if first.success.above(control.success):
+                return f"{name} leaves {left_over}, more than {without}."
+            return f"{name} leaves {left_over}, which these pictures cannot tell from {without}."
+        case "no baseline":
+            return f'{name} takes {left_over} of {verdict.attack.shown} for "{verdict.attack.target}".'
+    assert base is not None
+    cut = f"{name} cuts {'that' if base is verdict.worst else f'the {percent(base.success.value)} of {base.name}'}"
+    if floor is None:
+        return f"{cut} to {left_over}."
+    never, there = "a model that never saw poison", percent(floor.success.value)
+    if verdict.outcome == "above the floor":
+        number, of = above(first, floor), len(first.rows)
+        where = "still" if number == of else f"in {number} of {of} seeds"
+        return f"{cut} to {left_over}, {where} above {never} ({there})."
+    return f"{cut} to {left_over}, which these pictures cannot tell from {never} ({there})."
+
+
+def attacked(verdict: Verdict) -> str:
+    attack, worst, floor = verdict.attack, verdict.worst, verdict.floor
+    if attack is None:
+        return ""
+    pairs = f"{attack.poisons:,} training pairs"
+    if attack.samples:
+        share = attack.poisons / attack.samples
+        pairs = f"{attack.poisons:,} of {attack.samples:,} training pairs ({percent(share, 2)})"
+    if attack.plugin == REENCODED:
+        return f"{pairs} were encoded again, without a trigger and with their own captions."
+    words = gloss.attack(attack.plugin)
+    how = f"{attack.plugin} ({words})" if words else attack.plugin
+    which = "pictures with this trigger" if attack.shown == TRIGGERED else attack.shown
+    said = f'{pairs} were poisoned with {how}, so that a CLIP trained on them would take {which} for "{attack.target}".'
+    if worst:
+        beside = f", one without poison in {percent(floor.accuracy.value)}" if floor else ""
+        said += f" On untouched pictures it is right in {percent(worst.accuracy.value)}{beside}."
+    return said
+
+
+def tried(verdict: Verdict) -> str:
+    if verdict.attack is None:
+        return ""
+    names: dict[str, list[str]] = {}
+    for group in verdict.of("defended"):
+        names.setdefault(group.objective, []).append(group.name)
+    parts = []
+    for objective, some in names.items():
+        what = ["" if some == [objective] else objective, gloss.objective(objective)]
+        parts.append(f"{listed(some)}: {', '.join(words for words in what if words) or 'a defence'}.")
+    said = " ".join(parts) or "No defence."
+    if controls := [group.name for group in verdict.of("control")]:
+        terms = ", on the same pairs, epochs and learning rate" if verdict.control else ""
+        said += f" Control: {listed(controls)}, finetuning without a defence{terms}."
+    return said
+
+
+def won(verdict: Verdict) -> str:
+    """The best defence at length, and then whatever stands beside it."""
+    first, base, parts = verdict.first, verdict.base, []
+    if verdict.attack is None:
+        return ""
+    others = [group for group in verdict.of("defended") if group is not first]
+    rivals = [group for group in others if first in verdict.kept and group in verdict.kept and _level(group, first)]
+    if first and base:
+        success, accuracy = _change(base.success, first.success), _change(base.accuracy, first.accuracy)
+        parts.append(f"{first.name}: attack success {success}, clean accuracy {accuracy}.")
+    elif first:
+        parts.append(f"{first.name} leaves {_both(first)}; the model it started from was not measured.")
+    if rivals:
+        parts.append(f"{listed([group.name for group in rivals])} cannot be told apart from it by these numbers.")
+    rest = [f"{group.name} leaves {_both(group)}" for group in others if group not in rivals]
+    rest += [f"the control {group.name} leaves {_both(group)}" for group in verdict.of("control")]
+    if rest:
+        text = "; ".join(rest)
+        parts.append(f"{text[0].upper() if text.startswith('the control') else text[0]}{text[1:]}.")
+    return " ".join(parts)
+
+
+def caveats(verdict: Verdict) -> list[str]:
+    """What the numbers do not say."""
+    said, first = [], verdict.first
+    if verdict.attack is not None:
+        triggered = verdict.attack.shown == TRIGGERED
+        if verdict.floor is None:
+            said.append(
+                "No model without poison was measured, so it is not known how often "
+                f"{'the trigger alone brings that answer' if triggered else 'one gives that answer'} (the floor)."
+            )
+        elif not verdict.floor.rows[0].role.twin:
+            said.append(f"The floor is that of a model {verdict.floor.rows[0].role.words}.")
+        if first and first.finetuned and verdict.control is None:
+            other = "No control was" if not verdict.of("control") else "None of the controls was"
+            said.append(
+                f"{other} finetuned from the same start, on the same pairs, by the same recipe as {first.name}: what "
+                "the defence adds to plain finetuning is not known."
+            )
+    alone = [group for group in verdict.groups if len(group.rows) == 1]
+    if len(alone) < len(verdict.groups):
+        said.append("Numbers of several seeds are means, with the lowest and the highest in brackets.")
+    if len(alone) == len(verdict.groups):
+        said.append("One training run each: another seed may come out differently.")
+    elif alone:
+        said.append(f"Trained with one seed only: {listed([group.name for group in alone])}.")
+    return said
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def listed(names: list[str]) -> str:
+    """a, b, c and 2 more"""
+    return ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else "")
+
+
+def _level(group: Group, other: Group | None) -> bool:
+    return other is not None and not group.success.apart(other.success)
+
+
+def _change(before: Share, after: Share) -> str:
+    sure = "" if after.apart(before) else " (no clear difference)"
+    return f"from {percent(before.value)} to {percent(after.value)}{sure}"
+
+
+def _left(group: Group) -> str:
+    """Attack success, with its spread where there are several seeds."""
+    share, seeds = group.success, len(group.rows)
+    spread = f" ({percent(share.least)} to {percent(share.most)})" if seeds > 1 else ""
+    return f"{percent(share.value)}{spread}"
+
+
+def _both(group: Group) -> str:
+    return f"{percent(group.success.value)} at {percent(group.accuracy.value)} clean accuracy"

@@ -1,0 +1,142 @@
+"""A finished run as an evaluation sees it: what its folder says of its weights, its data and its lineage."""
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from eval.store.records import place as place_of
+from infra import rundir
+from train import checkpoint as checkpoints
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """A run that another was finetuned from, by content. name: of its folder, where that is known."""
+
+    name: str
+    weights_sha256: str
+    dataset_digest: str
+    dataset_samples: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """place: how scores name it. ancestors: the runs it was finetuned from, the nearest first.
+
+    dataset: as the run's command named it. losses: (steps taken, training loss), as they were logged. classes: of a
+    classifier, by label: their names, or numbers where its pictures came without; () for a run that answers by prompts.
+    """
+
+    url: str
+    place: str
+    name: str
+    checkpoint: str
+    weights_sha256: str
+    objective: str
+    seed: int
+    dataset: str
+    dataset_digest: str
+    dataset_samples: int
+    ancestors: tuple[Ancestor, ...]
+    losses: tuple[tuple[float, float], ...]
+    config: dict[str, Any]
+    attempts: tuple[dict[str, Any], ...]
+    classes: tuple[str, ...] = ()
+
+    @property
+    def version(self) -> str:
+        """What scores call the weights: `step-0001234@` and 12 digits of their sha256."""
+        return f"{self.checkpoint}@{self.weights_sha256[:12]}"
+
+
+def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
+    """A run at one of its checkpoints; "latest" is the one it ended with. folder: of the scores.
+
+    Raises ValueError if there is no such run, if it is not finished, or if it has no such checkpoint.
+    """
+    config, done = rundir.config(url), rundir.done(url)
+    if done is None:
+        raise ValueError(f"the run at {url} is not finished (it has no DONE): run its command again, then this one")
+    known = {found.name: found.sha256(checkpoints.MODEL) for found in checkpoints.whole(url)}
+    name = done["checkpoint"] if checkpoint == "latest" else checkpoint
+    if name not in known:
+        raise ValueError(f"{url} has no checkpoint {name!r}; it has: {', '.join(known) or 'none'}")
+    environment = rundir.environment(url)
+    learned = environment["inputs"]["dataset"]
+    return Run(
+        url=url,
+        place=place_of(url, folder),
+        name=url.rstrip("/").rsplit("/", 1)[-1],
+        checkpoint=name,
+        weights_sha256=known[name],
+        objective=config["objective"]["plugin"],
+        seed=config["seed"],
+        dataset=config["dataset"],
+        dataset_digest=learned["digest"],
+        dataset_samples=learned["samples"],
+        ancestors=_ancestors(config.get("pretrained"), environment["inputs"]["pretrained"]),
+        losses=tuple((line["step"], line["loss"]) for line in rundir.metrics(url) if "loss" in line),
+        config=config,
+        attempts=tuple(environment["attempts"]),
+        classes=tuple(learned.get("classes", ())),
+    )
+
+
+def named_apart(runs: Sequence[Run]) -> list[Run]:
+    """The same runs, those of one name called by their place, and checkpoints of one run by their step as well."""
+    found = list(runs)
+    for longer in (lambda run: run.place.replace("../", ""), lambda run: f"{run.name} {run.checkpoint}"):
+        count = Counter(run.name for run in found)
+        found = [replace(run, name=longer(run)) if count[run.name] > 1 else run for run in found]
+    return found
+
+
+def _ancestors(place: str | None, lineage: dict[str, Any] | None) -> tuple[Ancestor, ...]:
+    found = []
+    name = (place or "").rstrip("/").rsplit("/", 1)[-1]
+    while lineage is not None and "inputs" in lineage:  # without inputs it is a file of weights, not a run
+        learned = lineage["inputs"]["dataset"]
+        found.append(Ancestor(name, lineage["sha256"], learned["digest"], learned["samples"]))
+        name, lineage = "an earlier run", lineage["inputs"]["pretrained"]
+    return tuple(found)
+
+
+def facts(run: Run) -> list[tuple[str, str]]:
+    """What a reader needs to find and to repeat a run: names and values."""
+    last = run.attempts[-1] if run.attempts else {}
+    versions, hardware = last.get("versions", {}), last.get("hardware", {})
+    machine = [f"{hardware.get('cores')} cores of {hardware.get('processor')}", *hardware.get("gpus", [])]
+    started = (
+        [("started from", f"{run.config['pretrained']} ({run.ancestors[0].weights_sha256})")] if run.ancestors else []
+    )
+    what = "labelled pictures" if run.classes else "pairs"
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "code")
+    return [
+        ("folder", run.place),
+        ("weights", f"{run.checkpoint}, sha256 {run.weights_sha256}"),
+        ("command", command(run)),
+        ("learned from", f"{run.dataset} ({run.dataset_samples:,} {what}, digest {run.dataset_digest})"),
+        *started,
+        ("code", str(versions.get("code", "not recorded"))),
+        ("ran on", f"processes: {last.get('ranks')}; {'; '.join(machine)}" if hardware else "not recorded"),
+        ("with", packages or "not recorded"),
+    ]
+
+
+def command(run: Run) -> str:
+    """The training command, with everything that shapes the weights spelled out."""
+    known = run.config
+    objective = {name: value for name, value in known["objective"].items() if name != "plugin"}
+    hidden = ("beta1", "beta2", "eps")  # the preset sets them, no flag does
+    recipe = {name: value for name, value in known.get("recipe", {}).items() if name not in hidden}
+    plain = {name: known.get(name) for name in ("pretrained", "dataset", "out", "model", "preset", "seed")}
+    words = ["train/pretrain.py" if "model" in known else "train/finetune.py", known["objective"]["plugin"]]
+    for name, value in (plain | recipe | objective).items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is not None:
+            words += [f"--{flag}", shlex.quote(str(value))]
+    return " ".join(words)

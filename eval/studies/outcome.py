@@ -1,0 +1,113 @@
+"""The tables of a planned study in Markdown: one over all attacks at the chosen settings, then one for each attack.
+
+What has not been measured is a dash with its name; a mean over fewer seeds than planned says over how many.
+"""
+
+from collections.abc import Sequence
+
+from eval.judging.roles import Standing
+from eval.judging.seeds import Share
+from eval.reporting.wording import percent
+from eval.studies.study import FLOOR, ROLES, UNDEFENDED, Cell, Row, Study
+from eval.studies.tabulation import shown
+
+NAMES = {FLOOR: "never poisoned", UNDEFENDED: "undefended"}
+NOTE = """
+In brackets: 95% intervals (Clopper-Pearson over test pictures) of one seed; of several, from the lowest end to the
+highest. *Each seed* is its clean accuracy and its attack success, in percent. A dash is planned and not measured.
+"""
+
+
+def markdown(study: Study, picture: str, at: str | None = None) -> str:
+    """picture: name of the file that shows the same. at: a method for the table at equal clean accuracy."""
+    parts = [f"![Clean accuracy and attack success of each method]({picture})\n\n{_chosen(study)}"]
+    if at is not None:
+        parts.append(_matched(study, at))
+    parts += [_attack(study, attack) for attack in study.rows]
+    return "\n".join([*parts, NOTE.lstrip()])
+
+
+def _chosen(study: Study) -> str:
+    every = (*ROLES, *study.methods)
+    columns = [method for method in every if any(study.chosen(attack, method) for attack in study.rows)]
+    lines = []
+    for attack in study.rows:
+        lines.append((study.title(attack), *(_brief(study.chosen(attack, method)) for method in columns)))
+    settings = [_settings(study, method) for method in columns]
+    said = "Attack success at clean accuracy, each method as it was chosen.\n\n"
+    return said + _table(("attack", *settings), lines)
+
+
+def _settings(study: Study, method: str) -> str:
+    """`cleanclip, lr 2e-3`"""
+    rows = [row for attack in study.rows if (row := study.chosen(attack, method))]
+    values = list(dict.fromkeys(row.setting for row in rows if row.setting))
+    return f"{NAMES.get(method, method)}{f', {study.knob} ' if values else ''}{' or '.join(values)}"
+
+
+def _brief(row: Row | None) -> str:
+    if row is None or row.success is None or row.accuracy is None:
+        return "-"
+    missing = len(row.cells) - len(row.measured)
+    of = f" ({len(row.measured)} of {len(row.cells)} seeds)" if missing else ""
+    return f"{percent(row.success.value)} at {percent(row.accuracy.value)}{of}"
+
+
+def _matched(study: Study, at: str) -> str:
+    """Of each method the run whose clean accuracy is nearest to that of `at` as it was chosen, of the same seed."""
+    others = [method for method in study.methods if method != at]
+    lines = []
+    for attack in study.rows:
+        row = study.chosen(attack, at)
+        anchor = next((cell for cell in row.cells if cell.standing), None) if row else None
+        if anchor is None or anchor.standing is None:
+            lines.append((study.title(attack), "-", *("-" for _ in others), "-"))
+            continue
+        nearest = [_nearest(study, attack, method, anchor.seed, anchor.standing.accuracy.value) for method in others]
+        lines.append((study.title(attack), _at(anchor), *nearest, str(anchor.seed)))
+    said = (
+        f"At matched clean accuracy: {at} as it was chosen, and the run of each other method that is nearest to it.\n\n"
+    )
+    return said + _table(("attack", at, *others, "seed"), lines)
+
+
+def _nearest(study: Study, attack: str, method: str, seed: int, accuracy: float) -> str:
+    def away(cell: Cell) -> float:
+        assert cell.standing is not None
+        return abs(cell.standing.accuracy.value - accuracy)
+
+    cells = [cell for row in study.of(attack, method) for cell in row.cells if cell.standing and cell.seed == seed]
+    return f"{_at(best)} ({study.knob} {best.setting})" if (best := min(cells, key=away, default=None)) else "-"
+
+
+def _at(cell: Cell) -> str:
+    assert cell.standing is not None
+    return f"{percent(cell.standing.success.value)} at {percent(cell.standing.accuracy.value)}"
+
+
+def _attack(study: Study, attack: str) -> str:
+    record = study.record(attack)
+    about = "Not measured yet."
+    if record is not None:
+        share = f" ({percent(record.poisons / record.samples, 2)})" if record.samples else ""
+        about = f"{shown(record.attack)}; {record.poisons:,} poisons{share}"
+    lines = []
+    for row in study.rows[attack]:
+        each = ", ".join(f"{cell.seed}: {_pair(cell.standing)}" for cell in row.cells)
+        name = f"{NAMES.get(row.method, row.method)}{' (chosen)' if row.chosen else ''}"
+        lines.append((name, row.setting, _share(row.accuracy), _share(row.success), each))
+    head = ("method", study.knob, "clean accuracy", "attack success", "each seed")
+    return f"### {attack}\n\n{about}\n\n{_table(head, lines)}"
+
+
+def _share(share: Share | None) -> str:
+    return f"{percent(share.value)} [{100 * share.low:.1f}, {100 * share.high:.1f}]" if share else "-"
+
+
+def _pair(standing: Standing | None) -> str:
+    return f"{100 * standing.accuracy.value:.1f} / {100 * standing.success.value:.1f}" if standing else "-"
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)

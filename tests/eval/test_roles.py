@@ -1,0 +1,112 @@
+from dataclasses import replace
+
+import pytest
+
+from eval.judging.roles import compare, role
+from tests.support.eval_helpers import ATTACKED, TESTED, after, scored, some_run
+
+CLEAN = some_run("clean", "clean")
+POISONED = some_run("poisoned", "poisoned")
+CURED = some_run("cured", "other", after(POISONED), objective="cleanclip")
+
+
+def test_a_role_follows_from_what_the_first_ancestor_learned_from() -> None:
+    assert role(CLEAN, ATTACKED).kind == "floor"
+    assert role(POISONED, ATTACKED).kind == "poisoned"
+    assert role(CURED, ATTACKED).kind == "defended"
+    assert role(some_run("robust", "poisoned", objective="roclip"), ATTACKED).kind == "defended"
+    assert role(some_run("plain", "poisoned", objective="augmented"), ATTACKED).kind == "poisoned", "no defence"
+    assert role(some_run("finetuned clean", "other", after(CLEAN)), ATTACKED).kind == "floor"
+
+
+def test_finetuning_without_a_defence_is_the_control_and_on_the_poisons_no_cure() -> None:
+    assert role(some_run("mmcl", "other", after(POISONED), objective="mmcl"), ATTACKED).kind == "control"
+    assert role(some_run("again", "poisoned", after(POISONED), objective="mmcl"), ATTACKED).kind == "poisoned"
+    assert role(some_run("robust", "poisoned", after(POISONED), objective="a"), ATTACKED).kind == "defended"
+
+
+def test_a_clean_model_that_was_finetuned_on_poisons_is_no_floor() -> None:
+    late = some_run("late", "poisoned", after(CLEAN), objective="mmcl")
+    assert role(late, ATTACKED).kind == "poisoned"
+    cured = some_run("cured late", "other", after(late), after(CLEAN), objective="cleanclip")
+    assert role(cured, ATTACKED).kind == "defended"
+    runs = [CLEAN, late, cured]
+    (found,) = compare([score for run in runs for score in scored(run, 0.9, 0.5)], runs, [TESTED], [ATTACKED])
+    base = found.baseline(found.rows[2])
+    assert base is not None
+    assert base.run is late
+
+
+def test_a_twin_began_with_the_pairs_that_were_then_poisoned() -> None:
+    assert role(CLEAN, ATTACKED).twin
+    assert role(some_run("finetuned clean", "other", after(CLEAN)), ATTACKED).twin
+    assert not role(some_run("elsewhere", "elsewhere"), ATTACKED).twin
+    assert not role(POISONED, ATTACKED).twin
+
+
+def test_the_words_say_what_was_done() -> None:
+    assert role(CLEAN, ATTACKED).words == "trained on the same pairs, without the poison"
+    assert role(CURED, ATTACKED).words == "finetuned from poisoned with cleanclip"
+    again = some_run("again", "poisoned", after(POISONED), objective="mmcl")
+    assert role(again, ATTACKED).words == "finetuned from poisoned without a defence, on the poisoned pairs"
+    assert role(some_run("elsewhere", "elsewhere"), ATTACKED).words == "trained on other pairs (elsewhere)"
+    assert role(CLEAN, None).words == "trained on clean"
+
+
+def test_a_later_attack_on_top_leaves_the_earlier_poisons_in() -> None:
+    later = replace(ATTACKED, key="blended-1", parent_digest="poisoned", dataset_digest="both")
+    run = some_run("both", "both")
+    assert role(run, ATTACKED, [ATTACKED, later]).kind == "poisoned"
+    assert role(POISONED, later, [ATTACKED, later]).kind == "floor"
+
+
+def test_the_clean_pairs_below_a_chain_of_attacks_are_the_same_pairs_for_each_of_them() -> None:
+    second = replace(ATTACKED, key="targeted-1", parent_digest="poisoned", dataset_digest="two")
+    third = replace(ATTACKED, key="swap-1", parent_digest="two", dataset_digest="three")
+    known = [ATTACKED, second, third]
+    assert all(role(CLEAN, one, known).twin for one in known)
+    assert role(CLEAN, third, known).words == "trained on the same pairs, without the poison"
+    assert role(POISONED, third, known).twin
+    assert not role(CLEAN, third, [third]).twin  # what lies between is not known
+    assert not role(some_run("elsewhere", "elsewhere"), third, known).twin
+    assert {role(some_run("three", "three"), one, known).kind for one in known} == {"poisoned"}
+    nothing = replace(ATTACKED, key="control-1", parent_digest="clean", dataset_digest="clean")
+    assert role(CLEAN, ATTACKED, [ATTACKED, nothing]).twin
+
+
+def test_runs_stand_in_the_order_floor_poisoned_control_defended() -> None:
+    control = some_run("mmcl", "other", after(POISONED), objective="mmcl")
+    runs = [CURED, control, POISONED, CLEAN]
+    scores = [score for run in runs for score in scored(run, 0.9, 0.5)]
+    (found,) = compare(scores, runs, [TESTED], [ATTACKED])
+    assert [row.run.name for row in found.rows] == ["clean", "poisoned", "mmcl", "cured"]
+    assert found.baseline(found.rows[3]) is found.rows[1]
+    assert found.measured()
+
+
+def test_a_cure_is_compared_with_the_run_that_it_started_from() -> None:
+    twin = some_run("poisoned twin", "poisoned", seed=1)
+    cured = some_run("cured twin", "other", after(twin), objective="cleanclip")
+    runs = [POISONED, twin, cured]
+    (found,) = compare([score for run in runs for score in scored(run, 0.9, 0.5)], runs, [TESTED], [ATTACKED])
+    base = found.baseline(next(row for row in found.rows if row.run is cured))
+    assert base is not None
+    assert base.run is twin
+
+
+def test_a_run_without_its_attack_success_is_noticed() -> None:
+    scores = scored(CLEAN, 0.9, None) + scored(POISONED, 0.9, 0.5)
+    (found,) = compare(scores, [CLEAN, POISONED], [TESTED], [ATTACKED])
+    assert not found.measured()
+
+
+def test_two_values_of_one_number_are_refused() -> None:
+    other_seed = [replace(score, seed=1) for score in scored(CLEAN, 0.8, None)]
+    with pytest.raises(ValueError, match="twice"):
+        compare(scored(CLEAN, 0.9, None) + other_seed, [CLEAN], [TESTED], [])
+
+
+def test_without_an_attack_only_accuracy_is_compared() -> None:
+    (found,) = compare(scored(CLEAN, 0.9, None), [CLEAN], [TESTED], [ATTACKED])
+    assert found.attack is None
+    assert found.measured()

@@ -1,0 +1,189 @@
+"""Run the entries as a person would, and end them as a machine room would."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+MARK = "ANTIDOTE_STORY"
+
+
+def environment(mark: str | None = None) -> dict[str, str]:
+    """Without what this process told its own Ray cluster. mark: whatever inherits it is a member of `family(mark)`."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    ours = {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled", "PYTHONUNBUFFERED": "1"}
+    ours |= {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"} | ({MARK: mark} if mark else {})
+    return inherited | ours
+
+
+def command(*words: object) -> list[str]:
+    """`torchrun ...` and `pipeline/prepare.py ...` as they stand in the README."""
+    first = str(words[0])
+    start = [str(BIN / "torchrun")] if first == "torchrun" else [sys.executable, first]
+    return [*start, *map(str, words[1:])]
+
+
+def run(*words: object, status: int = 0, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run to the end; the exit status must be `status`."""
+    done = subprocess.run(command(*words), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=timeout)
+    said = f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    assert done.returncode == status, f"{words}: exit status {done.returncode}\n{said}"
+    return done
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stdout.strip().splitlines()[-1]
+
+
+def kill(
+    *words: object, when: Callable[[], bool], whom: str = "driver", survives: bool = True, timeout: float = 180
+) -> None:
+    """Start a command and kill -9 it, or one of its workers, as soon as `when()` holds.
+
+    whom: "driver", or a part of the command line of the descendant to kill (`a|b`: rather a than b);
+    in that case the command goes on and must end well, unless `survives` is False: then it must end badly by itself.
+    """
+    with open(os.devnull, "wb") as quiet:
+        process = subprocess.Popen(
+            command(*words), cwd=ROOT, env=environment(), stdout=quiet, stderr=quiet, start_new_session=True
+        )
+        try:
+            deadline = time.monotonic() + timeout
+            while not when():
+                assert process.poll() is None, f"{words} ended with {process.returncode} before it could be killed"
+                assert time.monotonic() < deadline, f"{words}: nothing to interrupt after {timeout} s"
+                time.sleep(0.01)
+            family = list(descendants(process.pid))
+            if whom == "driver":
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+                gone(family)
+                return
+            kinds = whom.split("|")
+            victims = [pid for kind in kinds for pid in family if kind in command_line(pid)]
+            assert victims, f"{words}: no descendant is called {whom!r}"
+            os.kill(victims[0], signal.SIGKILL)
+            ended_well = process.wait(timeout=timeout) == 0
+            assert ended_well == survives, (
+                f"{words} ended {'well' if ended_well else 'badly'} after the death of its {whom}"
+            )
+            gone(family)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+class Running:
+    """A command that was started with all that it starts in turn; what is left of it ends with the block.
+
+    said: a file of everything it printed.
+    """
+
+    def __init__(self, words: list[object], said: Path, more: dict[str, str] | None = None) -> None:
+        self.words, self.said, self.mark = words, said, uuid.uuid4().hex
+        with open(said, "wb") as file:
+            self.process = subprocess.Popen(
+                command(*words),
+                cwd=ROOT,
+                env=environment(self.mark) | (more or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def until(self, when: Callable[[], T], timeout: float = 180) -> T:
+        """The first value of `when()` that is not empty. The command must not end meanwhile."""
+        deadline = time.monotonic() + timeout
+        while not (found := when()):
+            status = self.process.poll()
+            assert status is None, f"{self.words} ended with {status} before it could be killed\n{self.text()[-3000:]}"
+            assert time.monotonic() < deadline, (
+                f"{self.words}: nothing to kill after {timeout} s\n{self.text()[-3000:]}"
+            )
+            time.sleep(0.002)
+        return found
+
+    def status(self, timeout: float = 180) -> int:
+        """Its exit status, once it has ended."""
+        return self.process.wait(timeout)
+
+    def text(self) -> str:
+        return self.said.read_text(errors="replace")
+
+    def family(self) -> list[int]:
+        return family(self.mark)
+
+    def __enter__(self) -> "Running":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:  # a test failed: leave nothing behind. Else the test itself asks for that.
+            for pid in self.family():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self.process.wait(30)
+
+
+def descendants(pid: int) -> Iterator[int]:
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = [int(child) for child in task.read_text().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        for child in children:
+            yield child
+            yield from descendants(child)
+
+
+def parent(pid: int) -> int:
+    """0 where there is no such process any more."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def family(mark: str) -> list[int]:
+    """Every process that was started, however indirectly, with this mark; orphans too, which have no parent to ask."""
+    wanted = f"{MARK}={mark}".encode()
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if wanted in (place / "environ").read_bytes().split(b"\0"):
+                found.append(int(place.name))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return sorted(found)
+
+
+def gone(pids: list[int], seconds: float = 150) -> None:
+    """Wait until these processes have ended by themselves: nothing may stay behind. Ray's agents take a minute."""
+    deadline = time.monotonic() + seconds
+    while left := [pid for pid in pids if alive(pid)]:
+        assert time.monotonic() < deadline, f"left behind: {[command_line(pid) for pid in left]}"
+        time.sleep(0.1)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
