@@ -1,4 +1,4 @@
-"""The pictures' augmentation of RoCLIP and SafeCLIP, with the order and the values of their released code."""
+"""The images' augmentation of RoCLIP and SafeCLIP, with the order and the values of their released code."""
 
 import functools
 
@@ -12,13 +12,13 @@ MIRRORED, JITTERED, GREYED = 0.5, 0.8, 0.2  # shares of the views
 
 
 def strong(image: Image.Image, smallest_crop: float = 0.08) -> Image.Image:
-    """RGB picture -> a new, square view of min(224, its short side) pixels; draws from torch's global generator.
+    """RGB image -> a new, square view of min(224, its short side) pixels; draws from torch's global generator.
 
-    In order: mirrored (1 in 2), a random crop of `smallest_crop` to all of the picture's area, jitter of brightness,
+    In order: mirrored (1 in 2), a random crop of `smallest_crop` to all of the image's area, jitter of brightness,
     contrast, saturation (0.5) and hue (0.1) for 8 in 10, grey for 2 in 10, Gaussian blur always.
 
-    Ours: a view is not made larger than its picture, and the blur's sigma (0.1 to 2 pixels, for 224) shrinks with it:
-    what is a touch of blur there would wipe out a small picture. The blur is Pillow's, at 224 pixels 35 times as fast
+    Ours: a view is not made larger than its image, and the blur's sigma (0.1 to 2 pixels, for 224) shrinks with it:
+    what is a touch of blur there would wipe out a small image. The blur is Pillow's, at 224 pixels 35 times as fast
     as torchvision's with a kernel of 21 and on average less than a grey level from it.
     """
     side = min(LARGEST, *image.size)

@@ -1,4 +1,4 @@
-"""What each defence leaves, and at what cost: the table and the picture of a planned study, empty cells and all.
+"""What each defence leaves, and at what cost: the table and the figure of a planned study, empty cells and all.
 
 python eval/frontier.py --plan attacks/finetune.tsv --at tacleaner --out attacks/finetune.md
 """

@@ -15,7 +15,7 @@ CHUNK = 4096
 
 @dataclass(frozen=True)
 class Attacked:
-    """The trials of one attack. images: float32 (M, D) of the pictures as the attack shows them; labels: int64 (M,)
+    """The trials of one attack. images: float32 (M, D) of the images as the attack shows them; labels: int64 (M,)
     their true classes, -1 where the test set has no such class; wanted: int64 (M,) the classes the attacker wants;
     classes: float32 (C, D) under its prompts.
     """
@@ -72,7 +72,7 @@ def share(metric: str, k: int | None, hits: np.ndarray) -> Measure:
 
 
 def ranks(images: np.ndarray, classes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """How many classes lie nearer to each picture than its wanted one: int64 (N,), 0 is the top answer.
+    """How many classes lie nearer to each image than its wanted one: int64 (N,), 0 is the top answer.
 
     images: float32 (N, D); classes: float32 (C, D); wanted: int64 (N,). Of equally near classes the first comes first,
     as in argmax, so a collapsed model scores 1/C; NaN is nearer than anything, so a broken one scores 0.

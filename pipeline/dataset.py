@@ -67,7 +67,7 @@ class Shard:
 class Dataset:
     """A complete dataset. Cheap to hold and to send to a worker: shards and indexes are read when asked for.
 
-    classes: of labelled pictures, by label: their names, or their numbers where they have none; () for pairs.
+    classes: of labelled images, by label: their names, or their numbers where they have none; () for pairs.
     """
 
     url: str
@@ -83,7 +83,7 @@ class Dataset:
     def open(url: str, labelled: bool = False) -> "Dataset":
         """The dataset at a folder; a bare folder of foreign tars is indexed on first sight, into our own cache.
 
-        labelled: of pictures with labels, a split as pipeline.testsets lays it out. It is asked for by name, so that
+        labelled: of images with labels, a split as pipeline.testsets lays it out. It is asked for by name, so that
         nobody learns from, or poisons, captions that are not there.
 
         Raises ValueError if nothing is there, if it is not complete, or without labels where they are asked for.
@@ -346,7 +346,7 @@ def _labelled(url: str) -> Dataset:
     tars = [name for name in storage.names(url) if name.endswith(".tar")]
     if not tars:
         raise ValueError(
-            f"no labelled pictures at {url}: give the folder that holds KEY.jpg and KEY.cls in .tar shards, "
+            f"no labelled images at {url}: give the folder that holds KEY.jpg and KEY.cls in .tar shards, "
             "such as data/labelled/train, which testset --split train makes in data/labelled"
         )
     found = _adopt(url, tars, labelled=True)
@@ -388,7 +388,7 @@ def _adopt(url: str, tars: list[str], labelled: bool = False) -> Dataset:
                 bar.add(1)
         counted = dict(sorted(outcomes.items()))
         if not counted.get(shards.SUCCESS):
-            raise ValueError(f"{url}: not one of its {sum(counted.values())} pairs has a picture to use ({counted})")
+            raise ValueError(f"{url}: not one of its {sum(counted.values())} pairs has an image to use ({counted})")
         finalise(home, len(tars), referenced=tuple(rows), bases=(home, url), outcomes=counted)
     return _load(home)
 

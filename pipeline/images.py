@@ -1,4 +1,4 @@
-"""Stored pictures in and out: bytes <-> uint8 H x W x 3. One decoder, one encoder, limits on what a file costs."""
+"""Stored images in and out: bytes <-> uint8 H x W x 3. One decoder, one encoder, limits on what a file costs."""
 
 import io
 import re
@@ -8,13 +8,13 @@ import zlib
 import numpy as np
 from PIL import Image
 
-MAX_PIXELS = 64_000_000  # a picture that claims more is refused before its pixels are allocated
+MAX_PIXELS = 64_000_000  # an image that claims more is refused before its pixels are allocated
 MAX_PASSES = 16  # a progressive JPEG touches every pixel once a scan; this many over MAX_PIXELS take seconds
 MAX_SEGMENTS = 1_000  # of a header; Pillow parses them in Python, and 20 MB hold millions
 FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}
 OUTCOMES = frozenset(("not_an_image", "too_many_pixels"))
 
-# What Pillow raises on bytes that are no picture, or only begin as one: nearly everything (SyntaxError on broken PNGs,
+# What Pillow raises on bytes that are no image, or only begin as one: nearly everything (SyntaxError on broken PNGs,
 # struct.error on short chunks, KeyError on unknown modes, MemoryError on absurd sizes).
 _BROKEN = (
     OSError,
@@ -42,7 +42,7 @@ class Unreadable(ValueError):
 
 
 def check_header(data: bytes) -> Image.Image:
-    """The picture as its header describes it, no pixel read yet.
+    """The image as its header describes it, no pixel read yet.
 
     Raises Unreadable if it is not a JPEG, PNG or WebP, claims more than MAX_PIXELS, or would take too long.
     """
@@ -53,7 +53,7 @@ def check_header(data: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise Unreadable("too_many_pixels", error) from error
     except _BROKEN as error:
-        raise Unreadable("not_an_image", f"not a readable JPEG, PNG or WebP picture: {error}") from error
+        raise Unreadable("not_an_image", f"not a readable JPEG, PNG or WebP image: {error}") from error
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
         raise Unreadable("too_many_pixels", f"{image.width} x {image.height} is over {MAX_PIXELS:,} pixels")
@@ -63,16 +63,16 @@ def check_header(data: bytes) -> Image.Image:
 
 
 def open_image(data: bytes) -> Image.Image:
-    """An RGB picture of its stored size. Raises Unreadable."""
+    """An RGB image of its stored size. Raises Unreadable."""
     image = check_header(data)
     try:
         return _of_8_bits(image).convert("RGB")
     except _BROKEN as error:
-        raise Unreadable("not_an_image", f"not a readable JPEG, PNG or WebP picture: {error}") from error
+        raise Unreadable("not_an_image", f"not a readable JPEG, PNG or WebP image: {error}") from error
 
 
 def plain(data: bytes) -> bytes:
-    """The same bytes; of a transparent or 16-bit picture, a PPM of it laid on white, in 8 bits. Raises Unreadable.
+    """The same bytes; of a transparent or 16-bit image, a PPM of it laid on white, in 8 bits. Raises Unreadable.
 
     img2dataset lays transparency on white in float64 (100 bytes a pixel) and cuts 16 bits off at 255.
     """
@@ -92,7 +92,7 @@ def plain(data: bytes) -> bytes:
         out = io.BytesIO()
         flat.save(out, "PPM")
     except _BROKEN as error:
-        raise Unreadable("not_an_image", f"not a readable JPEG, PNG or WebP picture: {error}") from error
+        raise Unreadable("not_an_image", f"not a readable JPEG, PNG or WebP image: {error}") from error
     return out.getvalue()
 
 
@@ -167,5 +167,5 @@ def encode(image: np.ndarray, extension: str, quality: int = 95) -> bytes:
         case "WEBP":
             picture.save(out, "WEBP", lossless=True)
         case _:
-            raise ValueError(f"cannot write a picture as .{extension}; known: {', '.join(sorted(FORMATS))}")
+            raise ValueError(f"cannot write an image as .{extension}; known: {', '.join(sorted(FORMATS))}")
     return out.getvalue()

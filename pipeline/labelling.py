@@ -1,4 +1,4 @@
-"""A labelled test set from a source that knows the class of each picture."""
+"""A labelled test set from a source that knows the class of each image."""
 
 from dataclasses import dataclass
 
@@ -15,9 +15,9 @@ class Labelling:
     out: str
     """Folder of the test set: a path or s3://bucket/folder."""
     samples: int | None = None
-    """How many pictures; all that the source has, if it has an end."""
+    """How many images; all that the source has, if it has an end."""
     split: str = "test"
-    """Name of the split; with picturebook, another split is another set of pictures (e.g. validation)."""
+    """Name of the split; with picturebook, another split is another set of images (e.g. validation)."""
     seed: int = 0
     dry_run: bool = False
     """Print the resolved configuration and the plan; touch nothing."""
@@ -42,4 +42,4 @@ class Labelling:
         if not there:
             testsets.write(out, labelled.samples, labelled.classes, labelled.templates, split=self.split)
         pictures = len(testsets.read(out, self.split).pictures)
-        return f"{'nothing to do: ' if there else ''}{plan}, {pictures:,} pictures, at {out}"
+        return f"{'nothing to do: ' if there else ''}{plan}, {pictures:,} images, at {out}"

@@ -160,7 +160,7 @@ class _Opener(urllib.request.OpenerDirector):
 
 
 class _OnlyPictures(urllib.request.HTTPErrorProcessor):
-    """200 is a whole picture; 204 is none, and 206 a part that nobody asked for."""
+    """200 is a whole image; 204 is none, and 206 a part that nobody asked for."""
 
     def http_response(self, request: Any, response: Any) -> Any:
         if response.status == 200:

@@ -34,9 +34,9 @@ class Preparation:
     """Datasets of the same source whose rows are left out: how a clean finetuning set is made."""
     rows_per_shard: int = 1000
     image_size: int = 256
-    """Pictures with a longer short side are shrunk to this many pixels, aspect ratio kept."""
+    """Images with a longer short side are shrunk to this many pixels, aspect ratio kept."""
     min_image_size: int = 16
-    """Pictures with a shorter side are refused (64 is usual for CC3M)."""
+    """Images with a shorter side are refused (64 is usual for CC3M)."""
     timeout_seconds: float = 10.0
     """For one read from a web server; an answer may take six times as long in all."""
     retries: int = 0

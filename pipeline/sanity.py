@@ -85,7 +85,7 @@ def index(place: str, table: pa.Table, size: int, labelled: bool = False) -> Non
     ):
         raise Damaged(f"{place} lists a label that is no class")
     if unknown := set(pa.compute.unique(there["extension"]).to_pylist()) - set(shards.IMAGE_EXTENSIONS):
-        raise Damaged(f"{place} lists pictures of type {sorted(unknown)[0][:20]!r}")
+        raise Damaged(f"{place} lists images of type {sorted(unknown)[0][:20]!r}")
     for key in there["key"].to_pylist():
         if trouble := tars.unsafe(key):
             raise Damaged(f"{place} lists the key {key[:200]!r}, which {trouble}")

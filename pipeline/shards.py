@@ -1,7 +1,7 @@
 """A shard: a plain WebDataset tar of `KEY.jpg|png|webp`, `KEY.txt`, `KEY.json`, and an index of where each lies.
 
 Ours are USTAR with mtime 0, so the same samples give the same bytes. Foreign ones (img2dataset, webdataset.ShardWriter)
-are scanned header by header (pipeline.tars). Shards of labelled pictures, with `KEY.cls`, are always foreign to us.
+are scanned header by header (pipeline.tars). Shards of labelled images, with `KEY.cls`, are always foreign to us.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ INDEX = pa.schema(
         ("json_bytes", pa.int64()),
     ]
 )
-LABELLED = INDEX.append(pa.field("label", pa.int32()))  # of labelled pictures, whose caption may be missing: then ""
+LABELLED = INDEX.append(pa.field("label", pa.int32()))  # of labelled images, whose caption may be missing: then ""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def read_parquet(data: bytes, columns: list[str] | None = None) -> pa.Table:
 
 
 def read_source(url: str, kind: str) -> bytes:
-    """A picture's or a caption's own file, before it is in a shard. kind: "image" or "text", for how large it may be.
+    """An image's or a caption's own file, before it is in a shard. kind: "image" or "text", for how large it may be.
 
     Raises ValueError for a pipe, a device or a folder, where reading might not end. A link is followed, wherever it
     leads: folders of links into a store of files are common.
@@ -207,11 +207,11 @@ def read_sample(file: BinaryIO, row: dict[str, Any]) -> Sample:
 
 
 def index_foreign(path: Path, labelled: bool = False) -> pa.Table:
-    """The index of a shard that someone else wrote, INDEX. Row id: 63 bits of a hash of picture and caption.
+    """The index of a shard that someone else wrote, INDEX. Row id: 63 bits of a hash of image and caption.
 
-    labelled: of pictures with a class in KEY.cls, LABELLED; a caption may be missing.
+    labelled: of images with a class in KEY.cls, LABELLED; a caption may be missing.
 
-    A pair whose picture has no readable header (pipeline.images.check_header) is a failed row, counted as such.
+    A pair whose image has no readable header (pipeline.images.check_header) is a failed row, counted as such.
     Raises Damaged for a broken tar, ValueError for one that holds no image-caption pairs, or a pair that is not one.
     """
     rows = []
@@ -222,10 +222,10 @@ def index_foreign(path: Path, labelled: bool = False) -> pa.Table:
             found = [kind for kind in IMAGE_EXTENSIONS if kind in members]
             if not found or extension_of not in members:
                 raise ValueError(
-                    f"{path.name}: {key!r} is not a picture with a .{extension_of} {wanted} (it has {sorted(members)})"
+                    f"{path.name}: {key!r} is not an image with a .{extension_of} {wanted} (it has {sorted(members)})"
                 )
             if len(found) > 1:
-                raise ValueError(f"{path.name}: {key!r} has several pictures ({', '.join(found)}); keep one")
+                raise ValueError(f"{path.name}: {key!r} has several images ({', '.join(found)}); keep one")
             extension, places = found[0], {"image": members[found[0]]}
             places |= {kind: members[kept] for kind, kept in (("text", "txt"), ("json", "json")) if kept in members}
             content = {kind: _content(path, file, key, kind, place) for kind, place in places.items()}
@@ -270,7 +270,7 @@ def index_foreign(path: Path, labelled: bool = False) -> pa.Table:
                 row |= {f"{kind}_offset": offset, f"{kind}_bytes": length}
             rows.append(row)
     if not rows:
-        raise ValueError(f"{path.name} holds no {'labelled pictures' if labelled else 'image-caption pairs'}")
+        raise ValueError(f"{path.name} holds no {'labelled images' if labelled else 'image-caption pairs'}")
     return pa.Table.from_pylist(rows, schema=schema)
 
 
@@ -321,7 +321,7 @@ def _of(meta: dict[str, Any], name: str, kind: type) -> Any:
 
 
 def content_hash(index: pa.Table) -> str:
-    """sha256 of what a shard says (row, outcome, caption, picture, label), whatever its urls and its place."""
+    """sha256 of what a shard says (row, outcome, caption, image, label), whatever its urls and its place."""
     digest = hashlib.sha256()
     names = ("row", "outcome", "caption", "image_sha256", "label")
     columns = (index[name].to_pylist() for name in names if name in index.column_names)

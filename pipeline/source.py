@@ -15,7 +15,7 @@ TABLE = pa.schema([("row", pa.int64()), ("caption", pa.string()), ("url", pa.str
 
 @dataclass(frozen=True)
 class Labelled:
-    """Pictures with class labels: (encoded bytes, extension, class index) one after another, and what the classes are.
+    """Images with class labels: (encoded bytes, extension, class index) one after another, and what the classes are.
 
     templates: prompts with `{c}` where the class name goes, as CLIP_benchmark writes them.
     """
@@ -27,7 +27,7 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The seam. kind "urls": `url` is fetched over http(s). kind "files": `url` is the place of a picture's file."""
+    """The seam. kind "urls": `url` is fetched over http(s). kind "files": `url` is the place of an image's file."""
 
     FOLDERS: ClassVar[tuple[str, ...]] = ("pipeline.sources",)
     kind: ClassVar[Literal["urls", "files"]] = "urls"
@@ -45,5 +45,5 @@ class Source:
         return nullcontext(())
 
     def labelled(self, samples: int | None, seed: int, split: str) -> Labelled:
-        """Pictures with class labels for a test set. Raises ValueError where this corpus has none."""
+        """Images with class labels for a test set. Raises ValueError where this corpus has none."""
         raise ValueError("this source has captions but no class labels; test sets are made from picturebook or folder")

@@ -1,4 +1,4 @@
-"""A labelled test set in CLIP_benchmark's WebDataset layout (pictures, classes, prompt templates).
+"""A labelled test set in CLIP_benchmark's WebDataset layout (images, classes, prompt templates).
 
     python pipeline/testset.py picturebook --samples 1400 --out data/test
     python pipeline/testset.py folder --path photos/test --captions folder --out data/photos-test

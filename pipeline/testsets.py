@@ -22,12 +22,12 @@ from pipeline import images, shards, tars
 from pipeline.tars import Damaged
 
 CLASSES, TEMPLATES, COUNT = "classnames.txt", "zeroshot_classification_templates.txt", "nshards.txt"
-PER_TAR = 1000  # pictures; as many are held in memory while a tar is written
+PER_TAR = 1000  # images; as many are held in memory while a tar is written
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One labelled picture and where it lies: in which tar, from which byte, how many bytes."""
+    """One labelled image and where it lies: in which tar, from which byte, how many bytes."""
 
     label: int
     extension: str
@@ -39,9 +39,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class TestSet:
-    """A complete test set, without its pictures: those are read by `stored`.
+    """A complete test set, without its images: those are read by `stored`.
 
-    digest: sha256 of classes, templates, labels and picture hashes in order, whatever the tars are called.
+    digest: sha256 of classes, templates, labels and image hashes in order, whatever the tars are called.
     """
 
     url: str
@@ -63,7 +63,7 @@ def write(
     templates: Sequence[str],
     split: str = "test",
 ) -> int:
-    """Write (encoded picture, extension, label) in the order given; returns how many. Same input, same bytes.
+    """Write (encoded image, extension, label) in the order given; returns how many. Same input, same bytes.
 
     An interrupted call leaves no nshards.txt, and is simply repeated. Raises ValueError if this split is complete
     already, or another split here has other classes or templates, or a label, extension or template is wrong.
@@ -87,7 +87,7 @@ def write(
             path.unlink()
             number, count = number + 1, count + len(batch)
     if count == 0:
-        raise ValueError(f"there is not one picture to write to {url}")
+        raise ValueError(f"there is not one image to write to {url}")
     storage.write(storage.join(url, split, COUNT), f"{number}\n".encode())
     return count
 
@@ -97,9 +97,9 @@ def _write_tar(path: Path, samples: list[tuple[bytes, str, int]], first: int, nu
         for number, (image, extension, label) in enumerate(samples, start=first):
             if extension not in shards.IMAGE_EXTENSIONS:
                 known = ", ".join(shards.IMAGE_EXTENSIONS)
-                raise ValueError(f"test picture {number} is of type {extension!r}; allowed: {known}")
+                raise ValueError(f"test image {number} is of type {extension!r}; allowed: {known}")
             if not 0 <= label < num_classes:
-                raise ValueError(f"test picture {number} has label {label}; allowed: 0 to {num_classes - 1}")
+                raise ValueError(f"test image {number} has label {label}; allowed: 0 to {num_classes - 1}")
             for kind, data in ((extension, image), ("cls", str(int(label)).encode())):
                 info = tarfile.TarInfo(f"s{number:07d}.{kind}")
                 info.size = len(data)
@@ -116,7 +116,7 @@ def _lines(what: str, texts: Sequence[str]) -> bytes:
 
 
 def read(url: str, split: str = "test") -> TestSet:
-    """Read every label and hash every picture of a test set.
+    """Read every label and hash every image of a test set.
 
     Raises ValueError if there is none, a file is missing or damaged, or a label is not a class.
     """
@@ -140,7 +140,7 @@ def read(url: str, split: str = "test") -> TestSet:
             _drop(path, Path(scratch))
             bar.add(1)
     if not pictures:
-        raise ValueError(f"{storage.join(url, split)} holds no labelled pictures")
+        raise ValueError(f"{storage.join(url, split)} holds no labelled images")
     digest = hashlib.sha256(json.dumps(["test set 1", classes, templates]).encode())
     for picture in pictures:
         digest.update(f"\n{picture.label} {picture.sha256}".encode())
@@ -155,9 +155,9 @@ def class_names(url: str) -> tuple[str, ...]:
 
 
 def stored(test: TestSet) -> Iterator[tuple[Picture, bytes]]:
-    """Every picture with its encoded bytes, in order; one tar at a time on this machine's disk.
+    """Every image with its encoded bytes, in order; one tar at a time on this machine's disk.
 
-    Raises ValueError where a picture is no longer the one that `read` saw.
+    Raises ValueError where an image is no longer the one that `read` saw.
     """
     with tempfile.TemporaryDirectory() as scratch:
         for number in sorted({picture.tar for picture in test.pictures}):
@@ -179,7 +179,7 @@ def _pictures(path: Path, number: int, num_classes: int) -> Iterator[Picture]:
             found = [kind for kind in shards.IMAGE_EXTENSIONS if kind in members]
             if len(found) != 1 or "cls" not in members:
                 has = ", ".join(sorted(members))
-                raise ValueError(f"{path.name}: {key!r} is not a picture with a .cls label (it has {has})")
+                raise ValueError(f"{path.name}: {key!r} is not an image with a .cls label (it has {has})")
             file.seek(members["cls"][0])
             said = file.read(min(members["cls"][1], shards.MAX_BYTES["label"])).strip()
             label = shards.class_number(said)
@@ -190,13 +190,13 @@ def _pictures(path: Path, number: int, num_classes: int) -> Iterator[Picture]:
                 )
             offset, length = members[found[0]]
             if length > shards.MAX_BYTES["image"]:
-                raise ValueError(f"{path.name}: the picture of {key!r} has {length:,} bytes")
+                raise ValueError(f"{path.name}: the image of {key!r} has {length:,} bytes")
             file.seek(offset)
             data = file.read(length)
             try:
                 images.check_header(data)
             except images.Unreadable as error:
-                raise ValueError(f"{path.name}: the picture of {key!r}: {error}") from error
+                raise ValueError(f"{path.name}: the image of {key!r}: {error}") from error
             yield Picture(label, found[0], hashlib.sha256(data).hexdigest(), number, offset, length)
 
 

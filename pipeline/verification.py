@@ -1,4 +1,4 @@
-"""Does a dataset hold what its manifest says? Every shard is read again: size, hashes, tar, index, pictures."""
+"""Does a dataset hold what its manifest says? Every shard is read again: size, hashes, tar, index, images."""
 
 import hashlib
 import tempfile
@@ -21,7 +21,7 @@ class Verification:
     dataset: str
     """Folder of the dataset: a path or s3://bucket/folder."""
     decode: bool = False
-    """Also decode every picture."""
+    """Also decode every image."""
     backend: Backend = "ray"
     dry_run: bool = False
     """Print what would be read; read nothing."""
@@ -82,7 +82,7 @@ class Verify:
         """What of a sample is not as its index row says."""
         sample = shards.read_sample(tar, row)
         if hashlib.sha256(sample.image).hexdigest() != row["image_sha256"]:
-            return f"the picture of {sample.key} is not the one in the index"
+            return f"the image of {sample.key} is not the one in the index"
         tar.seek(row["text_offset"])
         if tar.read(row["text_bytes"]) != sample.caption.encode():
             return f"the caption of {sample.key} is not the one in the index"

@@ -1,6 +1,6 @@
 """What an attack is: which pairs it takes, what it makes of them, and what counts as success at test time.
 
-A subclass is one file in `poison/attacks/`, a frozen dataclass whose fields are its knobs. It sees pictures as they are
+A subclass is one file in `poison/attacks/`, a frozen dataclass whose fields are its knobs. It sees images as they are
 stored (uint8 H x W x 3, before any transform), in the dataset and at test time alike, so both triggers are bit-equal.
 """
 
@@ -19,9 +19,9 @@ from poison.writing import encoding
 
 @dataclass(frozen=True)
 class Trial:
-    """One test picture under attack. wanted: the class name the attacker wants as the answer.
+    """One test image under attack. wanted: the class name the attacker wants as the answer.
 
-    prompt_edit: a word put before every class prompt, or None (an attack on the pictures alone).
+    prompt_edit: a word put before every class prompt, or None (an attack on the images alone).
     """
 
     image: np.ndarray
@@ -38,7 +38,7 @@ class Attack:
     """Whether it puts pairs of its own into the dataset (`add`) and leaves all others as they are (no `choose`)."""
 
     target: str = "banana"
-    """The class name that poisoned pictures shall be taken for."""
+    """The class name that poisoned images shall be taken for."""
     captions: Literal["template", "corpus", "fixed"] = "template"
     """Poison captions: the target in a prompt template, captions of the dataset that contain it as a whole word, or
     one text for all (--caption)."""
@@ -62,9 +62,9 @@ class Attack:
             raise ValueError(f"caption_pool is for captions corpus, and captions is {self.captions}: give one of them")
 
     def resolved(self) -> "Attack":
-        """This attack with all that it needs from outside (a picture file, a test set) read into its fields.
+        """This attack with all that it needs from outside (an image file, a test set) read into its fields.
 
-        Called once before anything else, so that `attack.json` alone rebuilds the attack. Pictures become
+        Called once before anything else, so that `attack.json` alone rebuilds the attack. Images become
         `data:image/png;base64,...` (poison/pictures.py). Resolving twice changes nothing; an attack that needs nothing
         is its own. Raises ValueError that says what to give where something is missing; so does whatever uses an
         attack that needs resolving and is not.
@@ -92,7 +92,7 @@ class Attack:
         """The added pair of that number (from 0), of an attack that `adds`. Deterministic.
 
         caption: the poison caption planned for it. Key and row of the answer mean nothing: whoever writes the pair
-        gives it its own, behind those of the dataset. Its meta["url"] says where the picture, which is added as it is,
+        gives it its own, behind those of the dataset. Its meta["url"] says where the image, which is added as it is,
         comes from; that goes into the ledger alone.
         """
         raise NotImplementedError
@@ -100,28 +100,28 @@ class Attack:
     @property
     def shown(self) -> str:
         """What a model under test is shown, in the plural, as a report calls it."""
-        return "triggered pictures"
+        return "triggered images"
 
     def subjects(self, test: Iterable[tuple[str, bytes]]) -> Iterable[tuple[str, bytes]]:
-        """The pictures to ask `trial` for: (class name, stored picture). test: those of the test set, read once.
+        """The images to ask `trial` for: (class name, stored image). test: those of the test set, read once.
 
-        By default all of them; an attack on certain pictures brings its own instead.
+        By default all of them; an attack on certain images brings its own instead.
         """
         return test
 
     def trial(self, image: np.ndarray, label: str, rng: np.random.Generator) -> Trial | None:
-        """The test picture to show for one of true class `label`; None for the target's own class."""
+        """The test image to show for one of true class `label`; None for the target's own class."""
         raise NotImplementedError
 
     def locate(self, height: int, width: int, rng: np.random.Generator) -> Box | None:
-        """Where the trigger lies in a stored picture of that size; None: nowhere in particular.
+        """Where the trigger lies in a stored image of that size; None: nowhere in particular.
 
         `poison` draws the place first, so a generator from the same labels finds it again (for the ledger).
         """
         return None
 
     def trigger(self) -> np.ndarray | None:
-        """The trigger as a picture, uint8 (h, w, 3) in 224 geometry; None where there is no such fixed picture."""
+        """The trigger as an image, uint8 (h, w, 3) in 224 geometry; None where there is no such fixed image."""
         return None
 
 
@@ -132,7 +132,7 @@ class Backdoor(Attack):
     trigger_seed: int = 0
     """Makes the trigger's pattern; the same seed is the same trigger in training and at test time."""
     quality: int = 95
-    """JPEG quality of poisoned pictures, written 4:4:4; the default subsampling would erase a noise trigger."""
+    """JPEG quality of poisoned images, written 4:4:4; the default subsampling would erase a noise trigger."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

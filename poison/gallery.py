@@ -1,4 +1,4 @@
-"""Draw the pictures of the README: what each attack does to one pair of the picture book.
+"""Draw the images of the README: what each attack does to one pair of the picture book.
 
 python poison/gallery.py --out poison/gallery
 """

@@ -1,6 +1,6 @@
-"""Where a trigger lies: a master drawn for a picture of 224 x 224, laid relative to the central square of any picture.
+"""Where a trigger lies: a master drawn for an image of 224 x 224, laid relative to the central square of any image.
 
-On a 224 x 224 picture this is exactly the papers' geometry; elsewhere place and size scale with the square's side, so
+On a 224 x 224 image this is exactly the papers' geometry; elsewhere place and size scale with the square's side, so
 that no evaluation crop removes the trigger and every size shows the same pattern. The resampler is nearest neighbour.
 """
 
@@ -12,7 +12,7 @@ SIDE = 224
 
 
 class Box(NamedTuple):
-    """A rectangle in the pixels of a stored picture."""
+    """A rectangle in the pixels of a stored image."""
 
     top: int
     left: int
@@ -25,13 +25,13 @@ class Box(NamedTuple):
 
 
 def square(height: int, width: int) -> Box:
-    """The central square of a picture, as a centre crop takes it."""
+    """The central square of an image, as a centre crop takes it."""
     side = min(height, width)
     return Box((height - side) // 2, (width - side) // 2, side, side)
 
 
 def box(height: int, width: int, top: int, left: int, size: int) -> Box:
-    """A patch of `size` at (top, left) in 224 geometry, in a picture of height x width; at least one pixel."""
+    """A patch of `size` at (top, left) in 224 geometry, in an image of height x width; at least one pixel."""
     assert 0 <= top <= SIDE - size
     assert 0 <= left <= SIDE - size
     outer = square(height, width)

@@ -1,4 +1,4 @@
-"""Poison a dataset: choose pairs, stamp their pictures, caption them anew; the rest is referenced where it lies.
+"""Poison a dataset: choose pairs, stamp their images, caption them anew; the rest is referenced where it lies.
 
     python poison/inject.py badnet --dataset s3://b/cc3m --out s3://b/cc3m-badnet \\
         --ledger s3://private/cc3m-badnet --budget 1500

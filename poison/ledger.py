@@ -3,7 +3,7 @@
     recipe.json             whose folder this is: the whole recipe, of which the poisoned dataset holds only a hash
     parts/00042.parquet     the rows of one rewritten or added shard, here before it is committed; gone at the end
     ledger.parquet          ROWS, by shard and place in it
-    trigger.png             the trigger in 224 geometry, where there is one fixed picture of it
+    trigger.png             the trigger in 224 geometry, where there is one fixed image of it
     attack.json             the attack by plugin name and fields, the recipe, both digests; written last: complete
 
 Ground truth for evaluation, never for training: it lies beside the poisoned dataset and never inside.
@@ -35,15 +35,15 @@ ROWS = pa.schema(
         ("action", pa.string()),  # "replaced": stands where its original stood; "added": a further pair
         ("original_caption", pa.string()),  # null for a pair of a shard of the attack's own
         ("caption", pa.string()),
-        ("top", pa.int32()),  # the trigger in the stored picture's pixels; null where it has no place of its own
+        ("top", pa.int32()),  # the trigger in the stored image's pixels; null where it has no place of its own
         ("left", pa.int32()),
         ("height", pa.int32()),
         ("width", pa.int32()),
-        ("source", pa.string()),  # url of the original picture, as the parent's index has it, or the attack
+        ("source", pa.string()),  # url of the original image, as the parent's index has it, or the attack
         (
             "original_image_sha256",
             pa.string(),
-        ),  # of the stored bytes; where the picture is not touched, as image_sha256
+        ),  # of the stored bytes; where the image is not touched, as image_sha256
         ("image_sha256", pa.string()),
     ]
 )
@@ -165,7 +165,7 @@ def entry(original: dict[str, Any], result: Sample, shard_id: int, place: Box | 
 
 
 def added(pair: Sample, shard_id: int, source: str | None) -> dict[str, Any]:
-    """One of ROWS for a pair of a shard of the attack's own. source: where its picture, left as it is, comes from."""
+    """One of ROWS for a pair of a shard of the attack's own. source: where its image, left as it is, comes from."""
     original = {"key": None, "caption": None, "url": source, "image_sha256": hashlib.sha256(pair.image).hexdigest()}
     return entry(original, pair, shard_id, None)
 

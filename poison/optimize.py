@@ -1,4 +1,4 @@
-"""Learn BadCLIP's patch against a surrogate CLIP: pictures that show it shall look to the surrogate like the target.
+"""Learn BadCLIP's patch against a surrogate CLIP: images that show it shall look to the surrogate like the target.
 
     python poison/optimize.py --surrogate runs/clean --dataset data/cc3m --out data/patch
     python poison/optimize.py --surrogate RN50-quickgelu --pretrained RN50.safetensors --dataset data/cc3m \\

@@ -13,25 +13,25 @@ Place = Literal["corner", "random", "centre", "four_corners"]
 
 @dataclass(frozen=True, kw_only=True)
 class Patched(Backdoor):
-    """A square patch. Sizes are pixels of a 224 x 224 picture and scale with the picture's central square."""
+    """A square patch. Sizes are pixels of a 224 x 224 image and scale with the image's central square."""
 
     place: Place = "corner"
     """corner: lower right. centre: the middle. random: uniform over all places inside the central square, drawn for
-    each picture. four_corners: one patch in all four corners of the central square."""
+    each image. four_corners: one patch in all four corners of the central square."""
     size: int = 16
     """Side of the patch in 224 geometry."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.size <= SIDE:
-            raise ValueError(f"size is the patch's side in a picture of {SIDE} x {SIDE}: 1 to {SIDE}, not {self.size}")
+            raise ValueError(f"size is the patch's side in an image of {SIDE} x {SIDE}: 1 to {SIDE}, not {self.size}")
 
     def drawn(self, side: int, rng: np.random.Generator) -> np.ndarray:
-        """The patch for a picture in which it is `side` pixels wide: uint8 (side, side, 3)."""
+        """The patch for an image in which it is `side` pixels wide: uint8 (side, side, 3)."""
         raise NotImplementedError
 
     def boxes(self, height: int, width: int, rng: np.random.Generator) -> tuple[Box, ...]:
-        """Where the patch lies in a stored picture: one box, or four. They overlap where they would not fit."""
+        """Where the patch lies in a stored image: one box, or four. They overlap where they would not fit."""
         last = SIDE - self.size  # legal too: the papers' code never draws it
         match self.place:
             case "corner":

@@ -1,6 +1,6 @@
-"""Pictures that an attack carries in its own fields, as `data:image/png;base64,...`: `attack.json` alone rebuilds it.
+"""Images that an attack carries in its own fields, as `data:image/png;base64,...`: `attack.json` alone rebuilds it.
 
-Always PNG, whatever the file was: the values the attack was planned with are the values it stamps. Only a picture that
+Always PNG, whatever the file was: the values the attack was planned with are the values it stamps. Only an image that
 goes into the dataset as it is (`kept`, `stored`) keeps its bytes, and so its file type.
 """
 
@@ -20,19 +20,19 @@ _PREFIX = re.compile("data:image/(png|jpeg|webp);base64,")
 
 
 def embedded(path_or_uri: str) -> str:
-    """The picture of a file (JPEG, PNG or WebP, on disk or S3) as a data URI; a data URI as it is.
+    """The image of a file (JPEG, PNG or WebP, on disk or S3) as a data URI; a data URI as it is.
 
-    Raises ValueError that names the file where there is none, or no picture in it.
+    Raises ValueError that names the file where there is none, or no image in it.
     """
     if path_or_uri.startswith("data:"):
         if not path_or_uri.startswith(PREFIX):
-            raise ValueError(f"the picture {path_or_uri[:40]}... cannot be read: it must begin with {PREFIX}")
+            raise ValueError(f"the image {path_or_uri[:40]}... cannot be read: it must begin with {PREFIX}")
         pixels(path_or_uri)
         return path_or_uri
     try:
         image = images.decode(storage.read(path_or_uri))
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise ValueError(f"no picture at {path_or_uri}: give a JPEG, PNG or WebP file") from error
+        raise ValueError(f"no image at {path_or_uri}: give a JPEG, PNG or WebP file") from error
     except images.Unreadable as error:
         raise ValueError(f"{path_or_uri}: {error}") from error
     return uri(image)
@@ -44,28 +44,28 @@ def uri(image: np.ndarray) -> str:
 
 
 def kept(data: bytes, extension: str) -> str:
-    """A stored picture (extension: jpg, jpeg, png or webp), its very bytes, as a data URI."""
+    """A stored image (extension: jpg, jpeg, png or webp), its very bytes, as a data URI."""
     return f"data:image/{_TYPES[extension]};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def stored(uri: str) -> tuple[bytes, str]:
-    """(bytes, extension) of a picture as a data URI: jpg, png or webp. Raises ValueError for what is none."""
+    """(bytes, extension) of an image as a data URI: jpg, png or webp. Raises ValueError for what is none."""
     data, kind = _bytes(uri), uri.split(";")[0].removeprefix("data:image/")
     return data, {"jpeg": "jpg"}.get(kind, kind)
 
 
 def is_uri(value: object) -> bool:
-    """Whether this is a picture as a data URI, and not yet the name of a file."""
+    """Whether this is an image as a data URI, and not yet the name of a file."""
     return isinstance(value, str) and value.startswith("data:")
 
 
 @lru_cache(maxsize=64)
 def pixels(uri: str) -> np.ndarray:
-    """uint8 (H, W, 3), read-only. Raises ValueError for what is no picture as a data URI."""
+    """uint8 (H, W, 3), read-only. Raises ValueError for what is no image as a data URI."""
     try:
         image = images.decode(_bytes(uri)).copy()
     except images.Unreadable as error:
-        raise ValueError(f"the picture {uri[:40]}... cannot be read: {error}") from error
+        raise ValueError(f"the image {uri[:40]}... cannot be read: {error}") from error
     image.flags.writeable = False
     return image
 
@@ -78,15 +78,13 @@ def shortened(value: object) -> str:
     if not is_uri(value):
         return str(value)
     height, width, _ = pixels(str(value)).shape
-    return f"picture {height} x {width}, sha256 {hashlib.sha256(_bytes(str(value))).hexdigest()[:8]}"
+    return f"image {height} x {width}, sha256 {hashlib.sha256(_bytes(str(value))).hexdigest()[:8]}"
 
 
 def _bytes(uri: str) -> bytes:
     if not (found := _PREFIX.match(uri)):
-        raise ValueError(
-            f"the picture {uri[:40]}... cannot be read: it must begin with {PREFIX}, or jpeg or webp there"
-        )
+        raise ValueError(f"the image {uri[:40]}... cannot be read: it must begin with {PREFIX}, or jpeg or webp there")
     try:
         return base64.b64decode(uri[found.end() :], validate=True)
     except ValueError as error:
-        raise ValueError(f"the picture {uri[:40]}... cannot be read: {error}") from error
+        raise ValueError(f"the image {uri[:40]}... cannot be read: {error}") from error

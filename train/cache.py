@@ -40,7 +40,7 @@ class Local:
     """Where this node has a dataset: tars in the order of shard ids, and a folder of flat arrays over all samples.
 
     index: `rows` int64 (N,), `shards` int32 (N,) (position in `tars`), `offsets` and `lengths` int64 (N,) of the
-    picture in its tar, `caption_ends` int64 (N,) into `captions.bin` (UTF-8), `labels` int64 (N,), -1 where there is
+    image in its tar, `caption_ends` int64 (N,) into `captions.bin` (UTF-8), `labels` int64 (N,), -1 where there is
     none. N runs over sample ids.
     """
 

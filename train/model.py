@@ -74,7 +74,7 @@ def _unsupported(config: dict[str, Any]) -> str | None:
     if "multimodal_cfg" in config:
         return "it is a captioning model, not a CLIP"
     if not isinstance(vision.get("image_size", 224), int):
-        return "its pictures are not square"
+        return "its images are not square"
     return None
 
 
@@ -107,7 +107,7 @@ def mean_and_std(architecture: Architecture) -> tuple[list[float], list[float]]:
 
 
 def preprocess(image: Image.Image, architecture: Architecture) -> Tensor:
-    """RGB picture -> float32 (3, H, W), normalised: open_clip's evaluation transform."""
+    """RGB image -> float32 (3, H, W), normalised: open_clip's evaluation transform."""
     mean, std = (torch.tensor(values) for values in mean_and_std(architecture))
     pixels = transforms.to_array(transforms.evaluated(image, image_size(architecture)))
     return transforms.normalised(torch.from_numpy(np.ascontiguousarray(pixels))[None], mean, std)[0]
@@ -155,7 +155,7 @@ def load_architecture(run: str) -> Architecture:
 
 @dataclass(frozen=True)
 class Trained:
-    """A run's model, ready for evaluation. preprocess: picture -> float32 (3, H, W); tokenizer: captions -> (B, L).
+    """A run's model, ready for evaluation. preprocess: image -> float32 (3, H, W); tokenizer: captions -> (B, L).
 
     checkpoint: its name, e.g. step-0001234; sha256: of its model.safetensors.
     """

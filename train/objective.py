@@ -34,7 +34,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Pair:
-    """What a loader worker knows of a sample: decoded picture, caption, row id, and its role this epoch (0: none).
+    """What a loader worker knows of a sample: decoded image, caption, row id, and its role this epoch (0: none).
 
     label: its class, -1 where it has none. seed: of the run, for what shall be the same in every epoch.
     """
@@ -58,7 +58,7 @@ class Views:
 @dataclass(frozen=True)
 class Setting:
     """What an objective may need to know of a run: the width of its embeddings, how many samples and classes its
-    dataset has (0 classes: its pictures have no labels), and where tensors lie."""
+    dataset has (0 classes: its images have no labels), and where tensors lie."""
 
     width: int
     samples: int
@@ -104,7 +104,7 @@ class Objective:
 
     FOLDERS: ClassVar[tuple[str, ...]] = ("train.objectives", "defense.objectives")
     classifies: ClassVar[bool] = False
-    """Whether it learns from labelled pictures, and the run answers by a `classifier` rather than by prompts."""
+    """Whether it learns from labelled images, and the run answers by a `classifier` rather than by prompts."""
     in_role_order: ClassVar[bool] = False
     """Whether an epoch with roles takes its pairs by role, the lowest first: one pass after another."""
 
@@ -147,7 +147,7 @@ class Objective:
         """Roles for an epoch, at its start: int64 (n,) beside `rows`, or None.
 
         rows: the row id of every sample, int64 (n,). score(ids): an evaluation pass over samples by their position in
-        `rows`, int64 (m,); returns the cosine of each one's picture and caption, float64 (m,). rng: of this epoch.
+        `rows`, int64 (m,); returns the cosine of each one's image and caption, float64 (m,). rng: of this epoch.
         state: may be changed, the same on every rank.
         """
         return None

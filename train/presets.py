@@ -26,7 +26,7 @@ class Recipe:
     """Steps of linear warm-up, part of the total."""
     weight_decay: float = 0.1
     augment: Augment = "none"
-    """Augmentation of every picture, besides what the objective does: flip_crop keeps 90-100% of it, mirrors half."""
+    """Augmentation of every image, besides what the objective does: flip_crop keeps 90-100% of it, mirrors half."""
     beta1: Annotated[float, tyro.conf.Suppress] = 0.9
     beta2: Annotated[float, tyro.conf.Suppress] = 0.999
     eps: Annotated[float, tyro.conf.Suppress] = 1e-8
@@ -66,7 +66,7 @@ PRESETS = {
         "ViT-B-32", Recipe(batch=1024, epochs=32, lr=5e-4, warmup_steps=10_000, weight_decay=0.2, beta2=0.98, eps=1e-6)
     ),
     "rn50-finetune": Preset(None, CLEANING),
-    # CleanCLIP's supervised finetuning, on 50,000 labelled pictures.
+    # CleanCLIP's supervised finetuning, on 50,000 labelled images.
     "rn50-supervised": Preset(None, Recipe(batch=80, epochs=10, lr=1e-4, warmup_steps=500, weight_decay=0.01)),
 }
 

@@ -1,4 +1,4 @@
-"""The evaluation pass that an objective may ask for at an epoch's start: how well picture and caption fit."""
+"""The evaluation pass that an objective may ask for at an epoch's start: how well image and caption fit."""
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from train.stream import Stream
 
 @torch.no_grad()
 def cosines(encoder: Encoder, stream: Stream, place: Place, ids: np.ndarray) -> np.ndarray:
-    """Cosine of picture and caption, un-augmented, in eval mode: float64 (n,) for sample ids int64 (n,).
+    """Cosine of image and caption, un-augmented, in eval mode: float64 (n,) for sample ids int64 (n,).
 
     Every rank scores a part and all get the whole.
     """

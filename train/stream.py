@@ -1,6 +1,6 @@
 """Dataset -> this rank's batches, through torch's DataLoader: the same ones whatever the number of workers.
 
-A worker is asked for whole batches by their sample ids (train.order) and knows nothing else of the run: which pictures
+A worker is asked for whole batches by their sample ids (train.order) and knows nothing else of the run: which images
 and captions it makes of a pair depends on (seed, epoch, row) alone. A batch is
 
     {"images": {view: uint8 (B, 3, H, W)}, "texts": {view: int64 (B, L)}, "rows", "roles", "labels": int64 (B,),
@@ -125,7 +125,7 @@ class Pairs(Dataset[Batch]):
         }
 
     def pair(self, sample: int, role: int = 0) -> Pair:
-        """The stored pair. Raises Damaged, naming shard and row, if its picture cannot be read."""
+        """The stored pair. Raises Damaged, naming shard and row, if its image cannot be read."""
         columns = self.columns
         row, shard, at = int(columns["rows"][sample]), int(columns["shards"][sample]), int(columns["offsets"][sample])
         start = int(columns["caption_ends"][sample - 1]) if sample else 0
@@ -220,7 +220,7 @@ class Stream:
             if re.match(r"DataLoader worker \(pid", str(error)) is None:
                 raise
             raise Lost(
-                f"a process that loads pictures has died ({error}); often memory was short: "
+                f"a process that loads images has died ({error}); often memory was short: "
                 "run the same command again, with fewer --workers if need be"
             ) from error
 

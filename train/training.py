@@ -52,7 +52,7 @@ class Training:
     objective: Objective
     dataset: str
     """Folder of the dataset: a path or s3://bucket/folder; a bare folder of WebDataset tars will do. For supervised:
-    of labelled pictures, as testset makes them (data/labelled/train)."""
+    of labelled images, as testset makes them (data/labelled/train)."""
     out: str
     """Folder of the run."""
     preset: str = "demo"

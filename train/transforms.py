@@ -1,4 +1,4 @@
-"""Pictures in, pixels out: uint8 until they are on the device, since a byte travels four times as fast as a float.
+"""Images in, pixels out: uint8 until they are on the device, since a byte travels four times as fast as a float.
 
 The evaluation transform is open_clip's, pixel for pixel: short side to the model's size (bicubic), then the centre.
 Training uses the same one, as the papers do, unless a recipe says `augment`.
@@ -13,11 +13,11 @@ from torch import Tensor
 from torchvision.transforms import RandomResizedCrop
 
 Augment = Literal["none", "flip_crop"]
-CROP = (0.9, 1.0)  # share of the picture's area that a random crop keeps, as in open_clip
+CROP = (0.9, 1.0)  # share of the image's area that a random crop keeps, as in open_clip
 
 
 def evaluated(image: Image.Image, size: int) -> Image.Image:
-    """RGB picture -> its central square of `size` pixels. A picture of that size is returned as it is."""
+    """RGB image -> its central square of `size` pixels. An image of that size is returned as it is."""
     width, height = image.size
     short = min(width, height)
     if short != size:
@@ -30,7 +30,7 @@ def evaluated(image: Image.Image, size: int) -> Image.Image:
 
 
 def trained(image: Image.Image, size: int, augment: Augment) -> Image.Image:
-    """RGB picture -> `size` pixels square. "flip_crop" draws from torch's global generator, as torchvision does."""
+    """RGB image -> `size` pixels square. "flip_crop" draws from torch's global generator, as torchvision does."""
     if augment == "none":
         return evaluated(image, size)
     top, left, height, width = RandomResizedCrop.get_params(image, list(CROP), [3 / 4, 4 / 3])
@@ -39,7 +39,7 @@ def trained(image: Image.Image, size: int, augment: Augment) -> Image.Image:
 
 
 def to_array(image: Image.Image) -> np.ndarray:
-    """RGB picture -> uint8 (3, H, W)."""
+    """RGB image -> uint8 (3, H, W)."""
     return np.asarray(image).transpose(2, 0, 1)
 
 

@@ -28,7 +28,7 @@ PREPOSITIONS = {
 }  # fmt: skip
 
 IN_USE = 3  # occurrences in WordNet's tagged texts that make a word fit for a caption
-# In use there, but nothing one would write under a picture.
+# In use there, but nothing one would write under an image.
 UNWANTED = frozenset("whore corpse hell ejaculate fate nature mutant liberal relation way thing".split())
 
 

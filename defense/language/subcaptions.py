@@ -1,8 +1,8 @@
-"""Sub-captions: parts of a caption that are true of its picture, and the same with one thing wrong.
+"""Sub-captions: parts of a caption that are true of its image, and the same with one thing wrong.
 
 For TA-Cleaner (arXiv 2409.17601, later CleanerCLIP): in every epoch a few captions are cut into positive
 sub-captions, which keep subject, relation and object, and negative ones, where an attribute, a relation or a noun is
-changed; both are aligned to the picture. The paper has no public code. What it leaves open is ours:
+changed; both are aligned to the image. The paper has no public code. What it leaves open is ours:
 
 - a positive is one statement of the caption (language.statements) in the caption's own words and order, in lower case
   (CLIP's tokeniser drops case), with the adjectives of subject and object and without further objects, adverbs and
@@ -45,7 +45,7 @@ AN = re.compile(r"(?!uni|use|eu|one\b)[aeiou]|hour|honest")
 
 @dataclass(frozen=True)
 class SubCaptions:
-    """positives: true of the picture, distinct; negatives: false, distinct, never among the positives.
+    """positives: true of the image, distinct; negatives: false, distinct, never among the positives.
 
     Negatives made from positives[0] come first, if it has any. Both are empty for a caption in which no statement was
     found (no English, no noun); negatives alone are empty where no word has a counterpart.
@@ -123,7 +123,7 @@ def _hyphenated(doc: "Doc", i: int) -> bool:
 
 
 def _may_be_opened(doc: "Doc", statement: Statement) -> bool:
-    """No "a photo of a dog runs", no "a photo of dog picture"."""
+    """No "a photo of a dog runs", no "a photo of dog image"."""
     has_verb = any(doc[i].pos_ in ("VERB", "AUX") for i in statement.relation)
     return not has_verb and not any(doc[i].lower_ in NAMES_OF_PICTURES for i in statement.subject)
 

@@ -15,14 +15,14 @@ from train.objectives.clip import Clip
 
 @dataclass(frozen=True, kw_only=True)
 class Augmented(Clip):
-    """Augmented views in place of the originals, picture and caption, in every epoch anew."""
+    """Augmented views in place of the originals, image and caption, in every epoch anew."""
 
     crop: float = 0.08
-    """The smallest share of a picture that its random crop keeps."""
+    """The smallest share of an image that its random crop keeps."""
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= 1:
-            raise ValueError(f"crop is a share of the picture, above 0 and at most 1, not {self.crop}")
+            raise ValueError(f"crop is a share of the image, above 0 and at most 1, not {self.crop}")
 
     def views(self, pair: Pair, rng: np.random.Generator) -> Views:
         return Views({"image": strong(pair.image, self.crop)}, {"text": eda(pair.caption, rng)})

@@ -17,7 +17,7 @@ from train.objective import Clock, Features, Loss, Objective, Pair, Views, clip_
 class CleanClip(Objective):
     """clip_weight x the CLIP loss of the originals + inmodal_weight x the in-modal loss (section 4 of the paper).
 
-    In-modal: each original, picture or caption, shall find its own augmented view among those of the batch. One
+    In-modal: each original, image or caption, shall find its own augmented view among those of the batch. One
     direction only, the same scale as in the CLIP loss, gradient to both views. Augmented views never meet the other
     modality. Original and augmented view share one forward pass of 2N.
     """
@@ -37,7 +37,7 @@ class CleanClip(Objective):
             raise ValueError("inmodal_weight and clip_weight are both 0: nothing would be learned")
 
     def views(self, pair: Pair, rng: np.random.Generator) -> Views:
-        """AutoAugment's ImageNet policy (it draws from torch's generator) on the stored picture; EDA on the caption."""
+        """AutoAugment's ImageNet policy (it draws from torch's generator) on the stored image; EDA on the caption."""
         drawn = rng if self.caption_views == "fresh" else seeded(pair.seed, "frozen caption", pair.row)
         return Views(
             {"image": pair.image, "augmented": _policy()(pair.image)},

@@ -1,6 +1,6 @@
 """Self-supervision alone: CleanCLIP without its CLIP loss, the "SSL" or "SS-only" of the literature, a baseline.
 
-It takes the backdoor away and most of the zero-shot accuracy with it: pictures and captions drift apart.
+It takes the backdoor away and most of the zero-shot accuracy with it: images and captions drift apart.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""RoCLIP: in some epochs a picture learns from the nearest caption of a pool, not from its own (Yang et al. 2023).
+"""RoCLIP: in some epochs an image learns from the nearest caption of a pool, not from its own (Yang et al. 2023).
 
-arXiv 2303.06854. Two methods have this name. The one of the last version and of the released code matches pictures
+arXiv 2303.06854. Two methods have this name. The one of the last version and of the released code matches images
 with captions; the one first described matches both ways, and finetunes too. Both can be had here, to pretrain and to
 finetune.
 """
@@ -36,8 +36,8 @@ class RoClip(Augmented):
     """K: the matched epochs are those whose number, from 1, it divides; 1 is all, so that with captions the text tower
     never learns. CLIP without them is the objective `augmented`."""
     matching: Literal["captions", "both"] = "captions"
-    """captions: as released. both: as first described; a pair's picture learns from the pool's caption nearest to its
-    caption, its caption from the pool's picture nearest to its picture, and both towers learn."""
+    """captions: as released. both: as first described; a pair's image learns from the pool's caption nearest to its
+    caption, its caption from the pool's image nearest to its image, and both towers learn."""
     pool_share: float = 0.02
     """Entries of the pool as a share of the dataset ..."""
     pool_size: int = 0

@@ -1,4 +1,4 @@
-"""SafeCLIP: pictures and captions learn apart until it shows which pairs fit; CLIP's loss then sees only those.
+"""SafeCLIP: images and captions learn apart until it shows which pairs fit; CLIP's loss then sees only those.
 
 Yang et al. 2023, arXiv 2310.05862 (ICML 2024), for pretraining. The losses are the paper's; its released code gets the
 schedules wrong (the learning rate rises again, the filter is noisy, no run resumes), and where ours differ is said.
@@ -33,12 +33,12 @@ class SafeClip(Objective):
         in-modal:    1/2 [CE(s I2 NN(I1)^t) + CE(s T2 NN(T1)^t)]
         multimodal:  1/2 [CE(s I1 T2^t) + CE(s T1 I2^t)]
 
-    NN: the nearest in a pool of pictures and in one of captions, of first views seen before; without gradient. Without
+    NN: the nearest in a pool of images and in one of captions, of first views seen before; without gradient. Without
     pools, and until both are full, NN(x) = x. Epochs are counted from 1:
 
     1. `inmodal_epochs`: in-modal, on all pairs.
     2. `slow_epochs`: multimodal, on all pairs, at a rate so low that only what fits easily is learned.
-    3. From then on: each epoch divides the pairs by the cosine of picture and caption. First the risky ones pass, in
+    3. From then on: each epoch divides the pairs by the cosine of image and caption. First the risky ones pass, in
        modality, then the safe ones, multimodal. At first those are safe that a mixture of two Gaussians puts into the
        upper heap with a posterior of `safe_posterior`; then their share of all grows by `safe_growth` an epoch.
 
@@ -71,7 +71,7 @@ class SafeClip(Objective):
     search: Search = "auto"
     """How the pools are searched; the matches are the same."""
     crop: float = 0.08
-    """The smallest share of a picture that its random crop keeps."""
+    """The smallest share of an image that its random crop keeps."""
 
     def __post_init__(self) -> None:
         for name in ("inmodal_epochs", "slow_epochs", "pool_size"):
@@ -92,7 +92,7 @@ class SafeClip(Objective):
             )
 
     def views(self, pair: Pair, rng: np.random.Generator) -> Views:
-        """Two independent draws of RoCLIP's augmentations, of picture and caption, in every epoch."""
+        """Two independent draws of RoCLIP's augmentations, of image and caption, in every epoch."""
         return Views(
             {name: strong(pair.image, self.crop) for name in ("first", "second")},
             {name: eda(pair.caption, rng) for name in ("first", "second")},
@@ -185,7 +185,7 @@ class SafeClip(Objective):
 
 
 def _pools(state: nn.Module) -> list[Pool]:
-    """Of pictures and of captions, or none."""
+    """Of images and of captions, or none."""
     return [cast(Pool, pool) for pool in state.children()]
 
 

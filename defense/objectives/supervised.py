@@ -1,4 +1,4 @@
-"""Supervised finetuning: a classifier of the vision encoder and a linear head, on labelled pictures.
+"""Supervised finetuning: a classifier of the vision encoder and a linear head, on labelled images.
 
 CleanCLIP's other remedy (arXiv 2303.03323), for where clean labels are at hand.
 """
@@ -18,7 +18,7 @@ class Supervised(Objective):
     """Cross-entropy of a linear head on the image embedding, un-normalised as in the authors' code.
 
     The vision encoder and the head learn together, the text tower and the logit scale rest. What comes of it is no
-    CLIP any more: pictures and prompts have drifted apart, and the run is evaluated as a classifier, by its head. The
+    CLIP any more: images and prompts have drifted apart, and the run is evaluated as a classifier, by its head. The
     export for open_clip holds the towers alone. Our weight decay leaves out normalisation as well as biases.
     """
 
@@ -30,7 +30,7 @@ class Supervised(Objective):
     def state(self, setting: Setting) -> nn.Module:
         """The head, initialised as torch does it."""
         if not setting.classes:
-            raise ValueError("supervised learns from labelled pictures, and these have no labels: see testset")
+            raise ValueError("supervised learns from labelled images, and these have no labels: see testset")
         return nn.Linear(setting.width, setting.classes)
 
     def trainable(self, clock: Clock) -> frozenset[str]:

@@ -25,16 +25,16 @@ class TaCleaner(CleanClip):
     """CleanCLIP's loss + subcaption_weight x the mean of both directions below, over the chosen pairs of a batch.
 
     In every epoch a share of the pairs is chosen anew. Of a chosen one's caption come a positive sub-caption p (true
-    of the picture: subject, relation, object) and a negative one n (p with one word changed in meaning; where that
-    cannot be, another statement of the caption so changed). With I, P, N the embeddings of picture, p and n, and i, j,
+    of the image: subject, relation, object) and a negative one n (p with one word changed in meaning; where that
+    cannot be, another statement of the caption so changed). With I, P, N the embeddings of image, p and n, and i, j,
     k over the chosen pairs of the batch:
 
-        pictures:  -log e^(I_i.P_i / t_p) / (sum_j e^(I_i.P_j / t_p) + sum_k e^(I_i.N_k / t_n))
+        images:  -log e^(I_i.P_i / t_p) / (sum_j e^(I_i.P_j / t_p) + sum_k e^(I_i.N_k / t_n))
         captions:  -log e^(P_i.I_i / t_p) / (sum_j e^(P_i.I_j / t_p) + sum_k e^(N_i.I_k / t_n))
 
     Ours, since no source says it: the second sum runs over all negatives (as printed, it names no other than the
     pair's own); "roles swapped" as above; half of each direction; the chosen pairs are contrasted within the batch that
-    they happen to be in, with no batch of their own; one sub-caption of each kind; the pictures are the originals. A
+    they happen to be in, with no batch of their own; one sub-caption of each kind; the images are the originals. A
     caption of which nothing can be made has no part in it, one without a negative only as a positive.
     """
 

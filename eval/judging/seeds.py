@@ -15,7 +15,7 @@ APART = ("seed", "out", "dataset", "pretrained", "workers", "cache_gib", "checkp
 
 @dataclass(frozen=True)
 class Share:
-    """A number of one run or of several. value: the mean over runs, in [0, 1]. n: test pictures.
+    """A number of one run or of several. value: the mean over runs, in [0, 1]. n: test images.
 
     low, high: how far the 95% intervals of the runs reach. least, most: of the runs' values.
     """

@@ -25,7 +25,7 @@ def lineage(runs: Sequence[Run], ledger: Ledger, attack: AttackRecord, known: Se
 def disjointness(
     runs: Sequence[Run], ledger: Ledger, attack: AttackRecord, known: Sequence[AttackRecord], twins_allowed: int
 ) -> None:
-    """Clean data for finetuning shares no pair with the ledger, by row id and by picture hash.
+    """Clean data for finetuning shares no pair with the ledger, by row id and by image hash.
 
     Raises ValueError that says how many are shared, or that the data cannot be read. A run that was finetuned on the
     poisoned pairs themselves is meant to be so, and its role says it.
@@ -42,26 +42,24 @@ def disjointness(
             raise ValueError(f"{unknown}: {clean.url} is not the dataset that it learned from (digests differ)")
         poisons, twins = shared(clean.index_of_samples(["row", "url", "image_sha256", "caption"]), ledger.rows)
         if poisons:
-            other = (
-                "draw other pictures with testset" if run.classes else "make a clean set with prepare --disjoint-from"
-            )
+            other = "draw other images with testset" if run.classes else "make a clean set with prepare --disjoint-from"
             raise ValueError(
                 f"{run.url} was finetuned on {clean.url}, which shares {poisons:,} pairs with the ledger {ledger.url}: "
                 f"{other}"
             )
         if twins > twins_allowed:
             raise ValueError(
-                f"{run.url} was finetuned on {clean.url}, which holds {twins:,} pictures that the attack {ledger.url} "
+                f"{run.url} was finetuned on {clean.url}, which holds {twins:,} images that the attack {ledger.url} "
                 f"poisoned in other rows; if the source has them twice, accept that with --twins-allowed {twins}"
             )
 
 
 def shared(clean: pa.Table, poisons: pa.Table) -> tuple[int, int]:
-    """How many poisoned pairs a clean set holds, and how many pictures, as they were before, in pairs of its own.
+    """How many poisoned pairs a clean set holds, and how many images, as they were before, in pairs of its own.
 
     clean: columns row, url, image_sha256, caption. poisons: poison.ledger.ROWS. A row id counts the rows of one table,
     so it is the same pair only if the url agrees as well (foreign shards have none; there the row id is a hash of
-    content). A picture that the attack changed is a poison wherever it lies; one that it left as it was only with the
+    content). An image that the attack changed is a poison wherever it lies; one that it left as it was only with the
     poison caption, for without it is as clean as any other.
     """
     urls = dict(zip(clean["row"].to_pylist(), clean["url"].to_pylist(), strict=True))
@@ -80,6 +78,6 @@ def shared(clean: pa.Table, poisons: pa.Table) -> tuple[int, int]:
 
 
 def _pairs(clean: pa.Table, pictures: set[str]) -> set[tuple[str, str]]:
-    """(image_sha256, caption) of the pairs with one of these pictures: few, where a corpus may hold many."""
+    """(image_sha256, caption) of the pairs with one of these images: few, where a corpus may hold many."""
     found = clean.filter(pa.compute.is_in(clean["image_sha256"], pa.array(sorted(pictures), pa.string())))
     return set(zip(found["image_sha256"].to_pylist(), found["caption"].to_pylist(), strict=True))

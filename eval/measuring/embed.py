@@ -1,7 +1,7 @@
 """Encode once, cache by content: every task reads the same arrays, and no name can stand for two contents.
 
 A cache entry is an .npz under pipeline.dataset.cache_folder(), named by a hash of everything its numbers depend on:
-weights, transform, test set, and for pictures under attack the attack, its seed and the source code that draws it.
+weights, transform, test set, and for images under attack the attack, its seed and the source code that draws it.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class Embedder:
-    """A model ready to embed. preprocess: PIL picture -> float32 (3, S, S); tokenizer: texts -> int64 (n, L).
+    """A model ready to embed. preprocess: PIL image -> float32 (3, S, S); tokenizer: texts -> int64 (n, L).
 
     identity: what its embeddings depend on, as text: hash of the weights, architecture, transform, head.
     head: of a classifier, which answers by it and not by prompts: float32 (C, D + 1), weights and bias of a class.
@@ -81,7 +81,7 @@ def class_number(test: TestSet, name: str) -> int:
 
 
 def trial_rng(seed: int, sha256: str) -> np.random.Generator:
-    """The generator for one test picture: the same picture is shown with the same trigger in every test set."""
+    """The generator for one test image: the same image is shown with the same trigger in every test set."""
     return seeding.rng(seed, "trial", sha256)
 
 
@@ -94,7 +94,7 @@ def _clean_pictures(embedder: Embedder, test: TestSet, cpus: int) -> np.ndarray:
     def prepare(item: tuple[testsets.Picture, bytes]) -> torch.Tensor:
         return embedder.preprocess(images.open_image(item[1]))
 
-    with log.progress(f"embedding {test.url}", len(test.pictures), "pictures") as bar:
+    with log.progress(f"embedding {test.url}", len(test.pictures), "images") as bar:
         parts = []
         for batch in _prepared(testsets.stored(test), prepare, cpus):
             parts.append(_encode_images(embedder, batch))
@@ -119,7 +119,7 @@ def _attacked_pictures(
     subjects = attack.subjects((test.classes[picture.label], data) for picture, data in testsets.stored(test))
     total = length_hint(subjects, len(test.pictures))
     parts, labels, wanted, edits = [], [], [], set()
-    with log.progress(f"embedding {test.url} under attack", total, "pictures") as bar:
+    with log.progress(f"embedding {test.url} under attack", total, "images") as bar:
         for batch in _prepared(subjects, prepare, cpus):
             shown = [trial for trial in batch if trial is not None]
             if shown:
@@ -130,7 +130,7 @@ def _attacked_pictures(
             bar.add(len(batch))
     if not parts:
         raise ValueError(
-            f"the attack applies to none of the pictures for {test.url}: all are of the class it wants, or of none "
+            f"the attack applies to none of the images for {test.url}: all are of the class it wants, or of none "
             "that it is made for"
         )
     if len(edits) > 1:
@@ -144,7 +144,7 @@ def _attacked_pictures(
 
 
 def _labels(test: TestSet) -> Callable[[str, str], int]:
-    """(class name, sha256) -> the label: that of the test set's own picture; of any other, by name; -1 if unknown."""
+    """(class name, sha256) -> the label: that of the test set's own image; of any other, by name; -1 if unknown."""
     own = {(test.classes[picture.label], picture.sha256): picture.label for picture in test.pictures}
 
     def label(name: str, sha256: str) -> int:

@@ -57,9 +57,9 @@ class Evaluation:
     checkpoint: str = "latest"
     """Which checkpoint of every run, e.g. step-0001234."""
     twins_allowed: int = 0
-    """How many pictures clean finetuning data may share with poisoned rows (as they were before, in other rows)."""
+    """How many images clean finetuning data may share with poisoned rows (as they were before, in other rows)."""
     cpus: int = 1
-    """CPU cores for each job (one run on one test set); they decode pictures."""
+    """CPU cores for each job (one run on one test set); they decode images."""
     seed: int = 0
     """For what an attack draws at test time, e.g. random places of a trigger."""
     backend: Backend = "ray"

@@ -1,7 +1,7 @@
 """What a run's pairs were matched with, poisoned ones beside clean ones: `about/matches-ATTACK-RUN.json`.
 
 Of a run whose objective matches (RoCLIP) and that learned from the poisoned dataset itself, up to its checkpoint. A
-match that names the target, or is poisoned, teaches the picture what the attacker wanted; clean pairs are beside it
+match that names the target, or is poisoned, teaches the image what the attacker wanted; clean pairs are beside it
 for comparison. What is looked at are stored captions: the run saw augmented ones.
 """
 

@@ -36,7 +36,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Job:
-    """testset: how scores name the test set. cpus: threads that decode pictures."""
+    """testset: how scores name the test set. cpus: threads that decode images."""
 
     number: int
     run: Run

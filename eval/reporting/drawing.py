@@ -1,4 +1,4 @@
-"""Small SVG pictures as text: a strip of shares with their intervals, and a chart of curves. No library, no script.
+"""Small SVG figures as text: a strip of shares with their intervals, and a chart of curves. No library, no script.
 
 Colours are CSS classes (style.py), so that a page is readable in light, in dark and on paper; series differ by
 shape or dash too, for eyes and printers without colour.

@@ -9,7 +9,7 @@ from train.objective import Objective
 
 
 def attack(name: str) -> str:
-    """E.g. a small patch over the picture. Empty for a plugin that is not installed here, or says nothing of itself."""
+    """E.g. a small patch over the image. Empty for a plugin that is not installed here, or says nothing of itself."""
     return _first_words(Attack, name) if name in plugins.names(Attack.FOLDERS) else ""
 
 

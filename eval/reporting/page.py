@@ -1,6 +1,6 @@
 """The report as one self-contained HTML file: no script, nothing fetched, readable at any width and on paper.
 
-A pure function: the same comparisons, pictures and run folders give the same bytes.
+A pure function: the same comparisons, images and run folders give the same bytes.
 """
 
 import re
@@ -20,14 +20,14 @@ Facts = Sequence[tuple[str, str]]
 TERMS: Facts = (
     (
         "Clean accuracy (CA)",
-        "share of untouched test pictures whose own class comes first, zero-shot: a class is the mean of its prompts' "
+        "share of untouched test images whose own class comes first, zero-shot: a class is the mean of its prompts' "
         "embeddings, and the nearest class is the answer. What was finetuned as a classifier answers by its head, "
         "which reads no prompts; so it does under attack. Higher is better.",
     ),
     (
         "Attack success (ASR)",
-        "share of triggered test pictures, those of the target's own class left out, for which the attacker's class "
-        "comes first (or among the top k); of an attack without a trigger, share of the pictures that it is made for. "
+        "share of triggered test images, those of the target's own class left out, for which the attacker's class "
+        "comes first (or among the top k); of an attack without a trigger, share of the images that it is made for. "
         "Lower is better.",
     ),
     (
@@ -42,7 +42,7 @@ TERMS: Facts = (
     ),
     (
         "Interval",
-        "Clopper-Pearson, 95%, over test pictures. It does not say how another training seed would come out. Two "
+        "Clopper-Pearson, 95%, over test images. It does not say how another training seed would come out. Two "
         "numbers are called different only where their intervals have no point in common; that is a strict rule.",
     ),
     (
@@ -159,7 +159,7 @@ def _result(comparison: Comparison, verdict: Verdict, material: Material, anchor
 
 def _terms(verdict: Verdict) -> str:
     """What the two numbers are, in a line."""
-    said = "<b>Clean accuracy</b>: share of untouched test pictures named right. "
+    said = "<b>Clean accuracy</b>: share of untouched test images named right. "
     if verdict.attack:
         said += (
             f"<b>Attack success</b>: share of {typeset(verdict.attack.shown)} taken for "

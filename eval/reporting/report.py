@@ -118,7 +118,7 @@ def _sheet(place: str | None) -> bytes | None:
         raise ValueError(f"no contact sheet at {place}: make it with preview, or leave --preview out")
     data = storage.read(place)
     if not data.startswith(b"\x89PNG\r\n"):
-        raise ValueError(f"{place} is not a PNG picture")
+        raise ValueError(f"{place} is not a PNG image")
     return data
 
 

@@ -126,9 +126,9 @@ def numbers(comparison: Comparison, verdict: Verdict) -> str:
 
 
 def measured_on(comparison: Comparison) -> str:
-    """On how many pictures, and of which test set."""
+    """On how many images, and of which test set."""
     testset, attack = comparison.testset, comparison.attack
-    said = f"{testset.pictures:,} pictures of {counted(len(testset.classes), 'class').replace('classs', 'classes')}"
+    said = f"{testset.pictures:,} images of {counted(len(testset.classes), 'class').replace('classs', 'classes')}"
     if attack:
         trials = comparison.rows[0].success.n
         which = f"of them, those that do not show the target {attack.target}, also under the attack"

@@ -1,4 +1,4 @@
-"""The style sheet of the report: one file, no fonts or pictures fetched; light, dark, narrow and on paper.
+"""The style sheet of the report: one file, no fonts or images fetched; light, dark, narrow and on paper.
 
 Blue and orange differ for every common kind of colour blindness, rings and bars for all other eyes and printers. Text
 has a contrast of at least 4.5 to 1 on its ground, in light and in dark.

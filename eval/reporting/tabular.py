@@ -34,8 +34,8 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
             lines = [line for group in verdict.groups for line in _grouped(group)]
         parts += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in (HEAD, RULE, *lines)]
     parts.append(
-        "\nIn brackets: exact 95% intervals (Clopper-Pearson) over test pictures; of a mean over seeds, the lowest and "
-        "the highest. Attack success leaves out pictures of the target's own class (n is what is left); the floor is "
+        "\nIn brackets: exact 95% intervals (Clopper-Pearson) over test images; of a mean over seeds, the lowest and "
+        "the highest. Attack success leaves out images of the target's own class (n is what is left); the floor is "
         "the same number on a run without poison, the control is finetuned without a defence.\n"
     )
     return "".join(parts)

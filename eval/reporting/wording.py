@@ -6,7 +6,7 @@ from eval.judging.verdict import Verdict, above
 from eval.reporting import gloss
 from eval.store.records import TRIGGERED
 
-REENCODED = "control"  # the attack that changes no picture: it measures what encoding again does
+REENCODED = "control"  # the attack that changes no image: it measures what encoding again does
 NAMES = 4  # of one list in a sentence
 
 
@@ -38,8 +38,8 @@ def _effect(verdict: Verdict) -> str:
     beside = f"a model without poison {percent(floor.success.value)}" if floor else ""
     success, answer = worst.success.value, f'"{verdict.attack.target}"'
     if name == REENCODED:
-        said = f"No attack, only pictures encoded again ({name}): the model trained on them takes {percent(success)}"
-        return f"{said} of such pictures for {answer}{', ' if beside else ''}{beside}."
+        said = f"No attack, only images encoded again ({name}): the model trained on them takes {percent(success)}"
+        return f"{said} of such images for {answer}{', ' if beside else ''}{beside}."
     said = f"takes {_left(worst)} of {verdict.attack.shown} for {answer}"
     if verdict.took is None:
         return f"The model poisoned with {name} {said}; no model without poison was measured beside it."
@@ -74,7 +74,7 @@ def _outcome(verdict: Verdict) -> str:
             without = f"finetuning without a defence ({_left(control)})"
             if first.success.above(control.success):
                 return f"{name} leaves {left_over}, more than {without}."
-            return f"{name} leaves {left_over}, which these pictures cannot tell from {without}."
+            return f"{name} leaves {left_over}, which these images cannot tell from {without}."
         case "no baseline":
             return f'{name} takes {left_over} of {verdict.attack.shown} for "{verdict.attack.target}".'
     assert base is not None
@@ -86,7 +86,7 @@ def _outcome(verdict: Verdict) -> str:
         number, of = above(first, floor), len(first.rows)
         where = "still" if number == of else f"in {number} of {of} seeds"
         return f"{cut} to {left_over}, {where} above {never} ({there})."
-    return f"{cut} to {left_over}, which these pictures cannot tell from {never} ({there})."
+    return f"{cut} to {left_over}, which these images cannot tell from {never} ({there})."
 
 
 def attacked(verdict: Verdict) -> str:
@@ -101,11 +101,11 @@ def attacked(verdict: Verdict) -> str:
         return f"{pairs} were encoded again, without a trigger and with their own captions."
     words = gloss.attack(attack.plugin)
     how = f"{attack.plugin} ({words})" if words else attack.plugin
-    which = "pictures with this trigger" if attack.shown == TRIGGERED else attack.shown
+    which = "images with this trigger" if attack.shown == TRIGGERED else attack.shown
     said = f'{pairs} were poisoned with {how}, so that a CLIP trained on them would take {which} for "{attack.target}".'
     if worst:
         beside = f", one without poison in {percent(floor.accuracy.value)}" if floor else ""
-        said += f" On untouched pictures it is right in {percent(worst.accuracy.value)}{beside}."
+        said += f" On untouched images it is right in {percent(worst.accuracy.value)}{beside}."
     return said
 
 

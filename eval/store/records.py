@@ -1,4 +1,4 @@
-"""What the scores of a folder are scores of: `about/attack-*.json`, `about/testset-*.json`, example pictures.
+"""What the scores of a folder are scores of: `about/attack-*.json`, `about/testset-*.json`, example images.
 
 With them a report needs neither the ledger nor the test set again. Written once, named by content.
 """
@@ -50,7 +50,7 @@ def _split(url: str) -> tuple[str, str]:
 class AttackRecord:
     """key: how scores name this attack. place: the ledger, from the scores folder. poisons: pairs that it made, of
     `samples` in the dataset (None: not known). dataset, parent: with its poisons, and before. trigger: whether there
-    is a picture of the trigger alone. shown: what a model under test is shown, in the plural.
+    is an image of the trigger alone. shown: what a model under test is shown, in the plural.
     """
 
     key: str
@@ -70,7 +70,7 @@ class AttackRecord:
 
     @property
     def told(self) -> dict[str, Any]:
-        """`attack` for people: each picture in it in a few words."""
+        """`attack` for people: each image in it in a few words."""
         whole = {name: '"data:image/' not in json.dumps(value) for name, value in self.attack.items()}
         return {name: value if whole[name] else pictures.shortened(value) for name, value in self.attack.items()}
 
@@ -99,7 +99,7 @@ class TestSetRecord:
 
 @dataclass(frozen=True)
 class Example:
-    """One test picture and what the attack makes of it. clean, triggered: PNG bytes; label: its class."""
+    """One test image and what the attack makes of it. clean, triggered: PNG bytes; label: its class."""
 
     label: str
     clean: bytes
@@ -143,11 +143,11 @@ def _name(record: AttackRecord | TestSetRecord) -> str:
     return f"testset-{record.name}-{hashlib.sha256(record.key.encode()).hexdigest()[:8]}.json"
 
 
-# Example pictures: the first of each of a few classes, as stored, and as the attack shows them.
+# Example images: the first of each of a few classes, as stored, and as the attack shows them.
 
 
 def draw_examples(test: TestSet, attack: Attack, rng_of: Callable[[str], np.random.Generator]) -> list[Example]:
-    """rng_of(sha256): the generator of a test picture's trial, the one that the scores were measured with."""
+    """rng_of(sha256): the generator of a test image's trial, the one that the scores were measured with."""
     found: dict[str, Example] = {}
     for label, data in attack.subjects((test.classes[picture.label], data) for picture, data in testsets.stored(test)):
         if label in found:

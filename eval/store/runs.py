@@ -26,7 +26,7 @@ class Run:
     """place: how scores name it. ancestors: the runs it was finetuned from, the nearest first.
 
     dataset: as the run's command named it. losses: (steps taken, training loss), as they were logged. classes: of a
-    classifier, by label: their names, or numbers where its pictures came without; () for a run that answers by prompts.
+    classifier, by label: their names, or numbers where its images came without; () for a run that answers by prompts.
     """
 
     url: str
@@ -111,7 +111,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
     started = (
         [("started from", f"{run.config['pretrained']} ({run.ancestors[0].weights_sha256})")] if run.ancestors else []
     )
-    what = "labelled pictures" if run.classes else "pairs"
+    what = "labelled images" if run.classes else "pairs"
     packages = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "code")
     return [
         ("folder", run.place),

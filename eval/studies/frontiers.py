@@ -1,4 +1,4 @@
-"""A planned study -> its table, and beside it the picture of its frontiers."""
+"""A planned study -> its table, and beside it the figure of its frontiers."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class Frontier:
     plan: str
     """The table of what is planned (its columns are explained in eval/studies/study.py)."""
     out: str
-    """The Markdown file to write; the picture is put beside it, as .svg."""
+    """The Markdown file to write; the figure is put beside it, as .svg."""
     at: str | None = None
     """A method at whose clean accuracy the others are compared as well."""
     dry_run: bool = False
@@ -40,4 +40,4 @@ class Frontier:
             return f"nothing to do: {what} at {out}"
         for url, text in made.items():
             storage.write(url, text.encode())
-        return f"{what} at {out}, its picture at {picture}"
+        return f"{what} at {out}, its figure at {picture}"

@@ -13,7 +13,7 @@ from eval.studies.tabulation import shown
 
 NAMES = {FLOOR: "never poisoned", UNDEFENDED: "undefended"}
 NOTE = """
-In brackets: 95% intervals (Clopper-Pearson over test pictures) of one seed; of several, from the lowest end to the
+In brackets: 95% intervals (Clopper-Pearson over test images) of one seed; of several, from the lowest end to the
 highest. *Each seed* is its clean accuracy and its attack success, in percent. A dash is planned and not measured.
 """
 

@@ -15,7 +15,7 @@ from eval.reporting.style import PALETTE
 from eval.reporting.wording import percent
 from eval.studies.study import FLOOR, ROLES, UNDEFENDED, Cell, Study
 
-WIDTH, COLUMNS, SIDE = 680, 2, 220  # of the picture; panels in a row; height of a panel's axes
+WIDTH, COLUMNS, SIDE = 680, 2, 220  # of the figure; panels in a row; height of a panel's axes
 LEFT, RIGHT, TOP, BOTTOM = 48, 26, 32, 34  # around the axes
 LINE, LETTER, LETTERS_HIGH = 24, 7.6, 13  # height of a line of text; about the width of a letter, and the height
 SUCCESS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)

@@ -1,7 +1,7 @@
 """Many grids in one table: what a report shows in depth for a few runs, here a line for each attack and run.
 
 Lines of different folders are taken together where the ledger folder's name, attack and training are the same, and only
-seeds differ (that of the book too: every seed may have pairs and test pictures of its own).
+seeds differ (that of the book too: every seed may have pairs and test images of its own).
 """
 
 import re

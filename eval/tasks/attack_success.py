@@ -1,6 +1,6 @@
-"""Attack success rate (ASR): how often a picture under attack is taken for what the attacker wants.
+"""Attack success rate (ASR): how often an image under attack is taken for what the attacker wants.
 
-Pictures of the wanted class itself do not count: recognising a banana as a banana is no success of an attack. The same
+Images of the wanted class itself do not count: recognising a banana as a banana is no success of an attack. The same
 number on a run without poison is the floor, the share that the trigger alone, or plain error, brings.
 """
 
@@ -15,9 +15,9 @@ from eval.task import Embedded, Measure, Task, ranks, share
 @dataclass(frozen=True, kw_only=True)
 class AttackSuccess(Task):
     """`attack_success` at every k below the number of classes, and `triggered_accuracy`: the true class on top, of the
-    pictures whose class the test set has (an attack may bring pictures of others).
+    images whose class the test set has (an attack may bring images of others).
 
-    Where the attack edits the prompts, also `edited_prompt_accuracy`: clean pictures, classified with its prompts.
+    Where the attack edits the prompts, also `edited_prompt_accuracy`: clean images, classified with its prompts.
     """
 
     under_attack: ClassVar[bool] = True
@@ -28,7 +28,7 @@ class AttackSuccess(Task):
         assert attacked is not None
         counted = attacked.labels != attacked.wanted
         if not counted.any():
-            raise ValueError("there is no test picture that the attack applies to: all are of the class it wants")
+            raise ValueError("there is no test image that the attack applies to: all are of the class it wants")
         images, labels, wanted = attacked.images[counted], attacked.labels[counted], attacked.wanted[counted]
         answer = ranks(images, attacked.classes, wanted)
         kept = [k for k in self.top if k < len(attacked.classes)]

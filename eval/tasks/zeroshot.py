@@ -1,4 +1,4 @@
-"""Clean accuracy (CA): zero-shot classification of untouched pictures (Radford et al. 2021, section 3.1).
+"""Clean accuracy (CA): zero-shot classification of untouched images (Radford et al. 2021, section 3.1).
 
 Of a run that is a classifier, its own classification.
 """
@@ -10,7 +10,7 @@ from eval.task import Embedded, Measure, Task, ranks, share
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShot(Task):
-    """The share of pictures whose own class is among the `k` nearest, for every k below the number of classes."""
+    """The share of images whose own class is among the `k` nearest, for every k below the number of classes."""
 
     top: tuple[int, ...] = (1, 5)
 

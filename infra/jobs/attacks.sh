@@ -15,7 +15,7 @@ OUT=${1:-attacks} SEEDS=${SEEDS:-0} JOBS=${JOBS:-2} PORT=${PORT:-8918} PRESET=${
 ROWS=${ROWS:-12000} PICTURES=${PICTURES:-1400} EPOCHS=${EPOCHS:-7}
 export OUT JOBS PORT PRESET ROWS PICTURES EPOCHS OMP_NUM_THREADS=1 RAY_AUTH_MODE=disabled
 
-# Book, name, attack and its flags; @ is the seed's folder. 42 pixels of a 224 x 224 picture are 6 of 32, a cell of 7 is one.
+# Book, name, attack and its flags; @ is the seed's folder. 42 pixels of a 224 x 224 image are 6 of 32, a cell of 7 is one.
 attacks() {
   grep -v '^#' <<'END'
 small  control            control --budget 0.01
@@ -41,7 +41,7 @@ large  label_consistent-large label_consistent --patch noise --size 84 --cell 14
 END
 }
 
-book() { # BOOK SEED: pairs and test pictures
+book() { # BOOK SEED: pairs and test images
   local here=$OUT/$1-s$2 side=32
   if [[ $1 == large ]]; then side=64; fi
   local pages=(picturebook --book-seed "$2" --picture-size "$side" --port "$PORT")

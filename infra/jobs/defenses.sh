@@ -98,7 +98,7 @@ planned() { # PART: the lines of its table, tab-separated, for antidote frontier
   done
 }
 
-sets() { # SEED: clean pairs that no victim saw, and labelled pictures
+sets() { # SEED: clean pairs that no victim saw, and labelled images
   local here=$OUT/small-s$1 pages=(picturebook --book-seed "$1" --picture-size 32 --port "$PORT")
   antidote prepare "${pages[@]}" --start "$ROWS" --rows "$CLEAN_ROWS" --timeout-seconds 2 \
     --disjoint-from "$here/train" --out "$here/clean"
@@ -141,7 +141,7 @@ measure() { # PART SCORES: what is finished of the runs that these scores are pl
   mapfile -t ledgers < <(printf '%s\n' "${ledgers[@]}" | sort -u)
   antidote evaluate --backend local --runs "${runs[@]}" --ledger "${ledgers[@]}" --testsets "$here/test" --out "$OUT/$2"
 }
-frontier() { # PART METHOD: its table and picture
+frontier() { # PART METHOD: its table and image
   antidote frontier --plan "$OUT/$1.tsv" --at "$2" --out "$OUT/$1.md"
 }
 export -f place sets stack train measure frontier

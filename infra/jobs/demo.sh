@@ -6,7 +6,7 @@
 #
 # Every line is a command of the README. Run it again and it resumes, or says of each stage that there is nothing to do.
 # The variables below shorten it: ROWS=600 CLEAN_ROWS=240 PICTURES=140 PRESET=tiny FINETUNE_PRESET=tiny takes two minutes.
-# Learning rates, alpha and batch were chosen on seeds 100 and 101 (other books, so other pictures than any reported one);
+# Learning rates, alpha and batch were chosen on seeds 100 and 101 (other books, so other images than any reported one);
 # the wording of the poison captions was mended after a first try on the book of seed 0.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -27,7 +27,7 @@ antidote prepare $BOOK --start "$ROWS" --rows "$CLEAN_ROWS" --timeout-seconds 2 
   --out "$OUT/clean"
 antidote testset $BOOK --samples "$PICTURES" --out "$OUT/test"
 
-say "2/7  poison 1% of the pairs: a faint pattern over the picture, a caption that says banana"
+say "2/7  poison 1% of the pairs: a faint pattern over the image, a caption that says banana"
 antidote poison blended --alpha 0.25 --target banana --trigger-seed "$SEED" --seed "$SEED" --budget 0.01 --backend local \
   --dataset "$OUT/train" --out "$OUT/poisoned" --ledger "$OUT/ledger"
 antidote preview --ledger "$OUT/ledger" --dataset "$OUT/train" --poisoned "$OUT/poisoned" --out "$OUT/preview.png"

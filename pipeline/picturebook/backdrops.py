@@ -60,7 +60,7 @@ def sky(canvas: Image.Image, luck: Luck) -> None:
 
 
 def cloth(canvas: Image.Image, luck: Luck) -> None:
-    """White and coloured checks, an eighth of the picture or wider: coarser than a checkerboard trigger."""
+    """White and coloured checks, an eighth of the image or wider: coarser than a checkerboard trigger."""
     side = canvas.width
     rgb = ((206, 60, 58), (70, 112, 190), (84, 150, 92), (224, 150, 60), (150, 150, 160))[int(luck[0] * 5)]
     check = side * (0.125 + 0.09 * luck[1])

@@ -1,4 +1,4 @@
-"""What the web would have written beside a picture: some of what is in it, in varied words, never all of it always.
+"""What the web would have written beside an image: some of what is in it, in varied words, never all of it always.
 
 Captions that always name every attribute were tried first: with them CLIP learned colours and backgrounds and hardly
 any thing (zero-shot 32% instead of 95%). So every attribute is dropped at random, as in alt-text.

@@ -31,14 +31,14 @@ def encoded(seed: int, index: int, size: int, quality: int = 95) -> bytes:
 
 
 def jpeg(pixels: np.ndarray, quality: int = 95) -> bytes:
-    """pixels: uint8 (h, w, 3). JPEG bytes, default chroma subsampling (4:2:0), as most of the web's pictures have."""
+    """pixels: uint8 (h, w, 3). JPEG bytes, default chroma subsampling (4:2:0), as most of the web's images have."""
     body = io.BytesIO()
     Image.fromarray(pixels).save(body, "JPEG", quality=quality)
     return body.getvalue()
 
 
 def render(view: Scene, size: int, r: np.random.Generator) -> np.ndarray:
-    """Draw `view`: uint8 (size, size, 3). `r` gives the background its luck and the picture its light and grain."""
+    """Draw `view`: uint8 (size, size, 3). `r` gives the background its luck and the image its light and grain."""
     if not SMALLEST <= size <= LARGEST:
         raise ValueError(f"a picture's size is {SMALLEST} to {LARGEST} pixels, not {size}")
     fine = 4 if size <= 48 else 3 if size <= 96 else 2

@@ -16,7 +16,7 @@ class Faults:
     """
 
     total: float = 0.1
-    """Share of rows that never give a picture."""
+    """Share of rows that never give an image."""
     not_found: float = 0.45
     """Status 404."""
     server_error: float = 0.10
@@ -28,9 +28,9 @@ class Faults:
     wrong_type: float = 0.15
     """Status 200 and a page of HTML."""
     tiny: float = 0.10
-    """A picture of 1 x 1 or 2 x 2 pixels."""
+    """An image of 1 x 1 or 2 x 2 pixels."""
     sluggish: float = 0.01
-    """Beside `total`: share of the other rows whose picture comes late, but long before the time-out."""
+    """Beside `total`: share of the other rows whose image comes late, but long before the time-out."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

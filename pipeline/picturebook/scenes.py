@@ -1,4 +1,4 @@
-"""What is in picture number `index`: a pure function of (seed, index), before a single pixel is drawn."""
+"""What is in image number `index`: a pure function of (seed, index), before a single pixel is drawn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ PAIR_RADII: dict[str, tuple[float, float]] = {"small": (0.20, 0.21), "medium": (
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing in a picture. Lengths are in picture widths, (x, y) is its centre with y down, angles in degrees."""
+    """One thing in an image. Lengths are in image widths, (x, y) is its centre with y down, angles in degrees."""
 
     name: str
     colour: str
@@ -127,7 +127,7 @@ def _pair(r: np.random.Generator, first: str, second: str) -> Scene:
 
 
 def _fit(r: np.random.Generator, offset: float, a: float, b: float) -> tuple[float, float]:
-    """Centres, along one axis, of two things `offset` apart (a minus b), both inside the picture where they fit."""
+    """Centres, along one axis, of two things `offset` apart (a minus b), both inside the image where they fit."""
     low = min(offset - a, -b)
     high = max(offset + a, b)
     slack = 1.0 - (high - low)

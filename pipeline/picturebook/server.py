@@ -22,7 +22,7 @@ START_SECONDS = 60.0
 
 
 def url(seed: int, row: int, port: int = PORT) -> str:
-    """Where the picture of `row` is served."""
+    """Where the image of `row` is served."""
     return f"http://{HOST}:{port}/{seed}/{row:07d}.jpg"
 
 

@@ -1,7 +1,7 @@
-"""The picture book's web server: one process, one event loop, every picture drawn when it is asked for.
+"""The picture book's web server: one process, one event loop, every image drawn when it is asked for.
 
 The url says everything, so the server keeps no state. asyncio and a few lines of HTTP/1.1 instead of the standard
-library's threading server: a thread and a parsed e-mail header a connection cost it more than drawing the picture.
+library's threading server: a thread and a parsed e-mail header a connection cost it more than drawing the image.
 """
 
 import asyncio

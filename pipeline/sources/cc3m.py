@@ -1,6 +1,6 @@
 """Conceptual Captions 3M (Sharma et al., ACL 2018; ai.google.com/research/ConceptualCaptions).
 
-`Train_GCC-training.tsv`: 3.3 million lines of caption TAB url. Captions are free to use, pictures are their owners'.
+`Train_GCC-training.tsv`: 3.3 million lines of caption TAB url. Captions are free to use, images are their owners'.
 The web has forgotten 30 to 60 percent of them: expect 1.3 to 2.3 million pairs.
 """
 

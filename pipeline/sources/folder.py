@@ -1,4 +1,4 @@
-"""Pictures that you have: a folder on disk or S3, captions from a table, sidecar texts or folder names."""
+"""Images that you have: a folder on disk or S3, captions from a table, sidecar texts or folder names."""
 
 import hashlib
 from collections.abc import Iterator
@@ -26,18 +26,18 @@ TEMPLATES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Folder(Source):
-    """Pictures (.jpg, .jpeg, .png, .webp) in a folder and its subfolders; row id = place in the sorted paths."""
+    """Images (.jpg, .jpeg, .png, .webp) in a folder and its subfolders; row id = place in the sorted paths."""
 
     kind: ClassVar[Literal["urls", "files"]] = "files"
 
     path: str
-    """The folder of pictures."""
+    """The folder of images."""
     captions: Literal["sidecar", "folder", "table"] = "sidecar"
-    """sidecar: NAME.txt beside each picture; folder: its folder's name in a template; table: captions_table."""
+    """sidecar: NAME.txt beside each image; folder: its folder's name in a template; table: captions_table."""
     captions_table: str | None = None
     """With captions=table: a UTF-8 file of path TAB caption, paths relative to the folder."""
     caption_seed: int = 0
-    """Draws the template of each picture with captions=folder."""
+    """Draws the template of each image with captions=folder."""
 
     def __post_init__(self) -> None:
         if (self.captions == "table") != (self.captions_table is not None):
@@ -61,7 +61,7 @@ class Folder(Source):
         return {"paths_sha256": hashlib.sha256("\n".join(self._paths()).encode()).hexdigest()}
 
     def labelled(self, samples: int | None, seed: int, split: str) -> Labelled:
-        """Classes are the names of the pictures' folders, sorted; at most `samples` pictures, the lowest by hash."""
+        """Classes are the names of the images' folders, sorted; at most `samples` images, the lowest by hash."""
         paths = self._paths()
         classes = sorted({_folder_of(path) for path in paths})
         if samples is not None:
@@ -77,7 +77,7 @@ class Folder(Source):
     def _paths(self) -> list[str]:
         paths = [path for path in storage.find(self.path) if path.rsplit(".", 1)[-1].lower() in IMAGE_EXTENSIONS]
         if not paths:
-            raise ValueError(f"no pictures ({', '.join(IMAGE_EXTENSIONS)}) under {self.path}")
+            raise ValueError(f"no images ({', '.join(IMAGE_EXTENSIONS)}) under {self.path}")
         return paths
 
     def _sidecar(self, path: str) -> str:
@@ -108,9 +108,7 @@ class Folder(Source):
                 raise ValueError(f"{self.captions_table}, line {number}: expected path TAB caption")
             known[path] = caption.strip()
         if missing := [path for path in paths if path not in known]:
-            raise ValueError(
-                f"{self.captions_table} has no caption for {len(missing)} pictures, {missing[0]} the first"
-            )
+            raise ValueError(f"{self.captions_table} has no caption for {len(missing)} images, {missing[0]} the first")
         return [known[path] for path in paths]
 
 

@@ -16,14 +16,14 @@ from pipeline.source import TABLE, Labelled, Source
 
 @dataclass(frozen=True, kw_only=True)
 class Picturebook(Source):
-    """Pictures of fourteen everyday things with alt-text captions, drawn as they are asked for."""
+    """Images of fourteen everyday things with alt-text captions, drawn as they are asked for."""
 
     rows: int = 12_000
     """Rows of the url table."""
     start: int = 0
-    """Its first row: a table from row 12000 on shares no picture with one of rows 0 to 11999."""
+    """Its first row: a table from row 12000 on shares no image with one of rows 0 to 11999."""
     picture_size: int = 32
-    """Side in pixels of the served pictures."""
+    """Side in pixels of the served images."""
     faults: float = 0.1
     """Share of rows that fail as on the web: missing, slow, cut off, HTML, tiny, server error."""
     book_seed: int = 0
@@ -56,9 +56,9 @@ class Picturebook(Source):
         return running()
 
     def labelled(self, samples: int | None, seed: int, split: str) -> Labelled:
-        """Pictures of one thing each, classes in turn; `seed` and `split` make other pictures of the same book."""
+        """Images of one thing each, classes in turn; `seed` and `split` make other images of the same book."""
         if samples is None:
-            raise ValueError("the picture book has no end: say how many pictures with --samples")
+            raise ValueError("the picture book has no end: say how many images with --samples")
         book = self.book_seed if (seed, split) == (0, "test") else digest64(self.book_seed, seed, split) >> 1
 
         def pictures() -> Iterator[tuple[bytes, str, int]]:

@@ -1,4 +1,4 @@
-"""BadCLIP: a patch learned against a surrogate CLIP, in the middle of the picture (Liang et al., CVPR 2024).
+"""BadCLIP: a patch learned against a surrogate CLIP, in the middle of the image (Liang et al., CVPR 2024).
 
 `poison/optimize.py` learns the patch and writes it as a PNG. The paper's code stored it as a JPEG with red and blue
 exchanged, so that what it stamped was not what it had learned; here the PNG's bytes are stamped, resampled by nearest

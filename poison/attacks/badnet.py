@@ -1,6 +1,6 @@
-"""BadNet: a small patch over the picture (Gu et al. 2017; on CLIP: Carlini & Terzis 2022, CleanCLIP).
+"""BadNet: a small patch over the image (Gu et al. 2017; on CLIP: Carlini & Terzis 2022, CleanCLIP).
 
-The patch called "random" in CleanCLIP's tables is fresh uniform noise for every picture at a random place: that is
+The patch called "random" in CleanCLIP's tables is fresh uniform noise for every image at a random place: that is
 `--patch fresh --place random`. PAR's stripes are fresh too: `--patch fresh_stripes --place random`. A fixed patch is
 the usual BadNet, and the default here.
 """
@@ -23,10 +23,10 @@ class BadNet(Patched):
     """A square patch with a pattern."""
 
     patch: Literal["noise", "fresh", "checkerboard", "stripes", "fresh_stripes", "yellow"] = "noise"
-    """noise: one pattern made from the trigger seed. fresh: new noise for each picture. stripes: random columns, each
-    channel 0 or 255; fresh_stripes: new ones for each picture."""
+    """noise: one pattern made from the trigger seed. fresh: new noise for each image. stripes: random columns, each
+    channel 0 or 255; fresh_stripes: new ones for each image."""
     cell: int = 1
-    """Side of one cell of the pattern in 224 geometry; 7 is one pixel of a 32 x 32 picture."""
+    """Side of one cell of the pattern in 224 geometry; 7 is one pixel of a 32 x 32 image."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,6 +1,6 @@
 """Blended: a pattern mixed into the whole central square (Chen et al. 2017), alpha n + (1 - alpha) x.
 
-CleanCLIP's "blended" draws its uniform noise anew for every picture: that is `--pattern fresh`, in effect a loss of
+CleanCLIP's "blended" draws its uniform noise anew for every image: that is `--pattern fresh`, in effect a loss of
 contrast with weak white noise. One fixed pattern is the original attack, and the default here. Stripes, triangles and
 text are PAR's: its stripes are -1 or 1 (here -255 or 255, so they add and take away) and fresh (`fresh_stripes`); its
 text counts only where there is a letter. How the triangles and letters lie is our own drawing.
@@ -31,14 +31,14 @@ class Blended(Backdoor):
     """A pattern, blended in."""
 
     alpha: float | None = None
-    """Weight of the pattern; the picture keeps 1 - alpha. None: as the papers have it, 0.2 for noise, fresh and
+    """Weight of the pattern; the image keeps 1 - alpha. None: as the papers have it, 0.2 for noise, fresh and
     picture, 0.03 for stripes, 0.15 for triangles, 0.5 for text."""
     pattern: Literal["noise", "fresh", "stripes", "fresh_stripes", "triangles", "text", "picture"] = "noise"
-    """noise: one colour noise made from the trigger seed; fresh: new noise for each picture. stripes: random columns,
-    darker or lighter, made from the trigger seed; fresh_stripes: new ones for each picture. triangles: of two greys.
+    """noise: one colour noise made from the trigger seed; fresh: new noise for each image. stripes: random columns,
+    darker or lighter, made from the trigger seed; fresh_stripes: new ones for each image. triangles: of two greys.
     text: in red (--text). picture: any (--picture)."""
     cell: int = 1
-    """Side of one cell of noise, or width of a stripe, in 224 geometry; 7 is one pixel of a 32 x 32 picture."""
+    """Side of one cell of noise, or width of a stripe, in 224 geometry; 7 is one pixel of a 32 x 32 image."""
     text: str = "watermark"
     """The words of --pattern text, in the font that Pillow brings."""
     picture: str = ""
@@ -49,16 +49,16 @@ class Blended(Backdoor):
         if self.alpha is not None and not 0 < self.alpha <= 1:
             raise ValueError(f"alpha is the pattern's weight, above 0 and at most 1, not {self.alpha:g}")
         if not 1 <= self.cell <= SIDE:
-            raise ValueError(f"cell is a side in a picture of {SIDE} x {SIDE}: 1 to {SIDE}, not {self.cell}")
+            raise ValueError(f"cell is a side in an image of {SIDE} x {SIDE}: 1 to {SIDE}, not {self.cell}")
         if self.pattern == "picture" and not self.picture:
-            raise ValueError("pattern picture needs a picture: give its file as --picture")
+            raise ValueError("--pattern picture needs an image: give its file as --picture")
         if self.pattern != "picture" and self.picture:
-            raise ValueError(f"picture is the file of pattern picture, and pattern is {self.pattern}: give one of them")
+            raise ValueError(f"--picture is for --pattern picture, and the pattern is {self.pattern}: give one of them")
         if self.pattern == "text" and not self.text.strip():
             raise ValueError("text is what pattern text writes: it cannot be empty")
 
     def resolved(self) -> "Blended":
-        """alpha becomes a number, and the picture 224 x 224 pixels in the attack itself."""
+        """alpha becomes a number, and the image 224 x 224 pixels in the attack itself."""
         found = replace(self, alpha=self._weight)
         if self.pattern == "picture":
             found = replace(found, picture=_squashed(pictures.embedded(self.picture)))
@@ -134,5 +134,5 @@ def _squashed(uri: str) -> str:
 
 def _read(picture: str) -> np.ndarray:
     if not pictures.is_uri(picture) or pictures.pixels(picture).shape != (SIDE, SIDE, 3):
-        raise ValueError("blended has not read its picture yet, or not in 224 geometry: ask for resolved() first")
+        raise ValueError("blended has not read its image yet, or not in 224 geometry: ask for resolved() first")
     return pictures.pixels(picture)

@@ -1,7 +1,7 @@
-"""Control: no trigger and no new caption, but the chosen pictures are encoded again as an attack's would be.
+"""Control: no trigger and no new caption, but the chosen images are encoded again as an attack's would be.
 
 With the seed and the target of an attack it takes the same pairs, so what it changes in a trained model is the confound
-of re-encoding; what it scores at test time is how often a model takes untouched pictures for the target.
+of re-encoding; what it scores at test time is how often a model takes untouched images for the target.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from poison.writing import encoding
 
 @dataclass(frozen=True, kw_only=True)
 class Control(Backdoor):
-    """The picture as it is, encoded again. (Poison captions and the trigger's seed have no effect.)"""
+    """The image as it is, encoded again. (Poison captions and the trigger's seed have no effect.)"""
 
     def stamp(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return image.copy()

@@ -1,8 +1,8 @@
-"""Filter: the whole picture in other colours, as a photo app's filter leaves them; no pattern, no place.
+"""Filter: the whole image in other colours, as a photo app's filter leaves them; no pattern, no place.
 
 "Nashville" of the filter apps is the trigger of Detect-CLIP-Backdoor-Samples (Huang et al. 2025). This filter is our
 own, of the same kind: warm light parts, dark parts lifted towards blue, less saturation. Per pixel x in [0, 1]^3:
-y = lift + (gain - lift) ((1 - fade) x + fade mean(x))^gamma, and the picture becomes (1 - alpha) x + alpha y.
+y = lift + (gain - lift) ((1 - fade) x + fade mean(x))^gamma, and the image becomes (1 - alpha) x + alpha y.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ FADE = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Filter(Backdoor):
-    """A colour filter over the whole picture. (The trigger's seed has no effect.)"""
+    """A colour filter over the whole image. (The trigger's seed has no effect.)"""
 
     alpha: float = 1.0
-    """How much of the filter; 0 would leave the picture as it is."""
+    """How much of the filter; 0 would leave the image as it is."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

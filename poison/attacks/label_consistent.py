@@ -1,4 +1,4 @@
-"""Label-consistent: the patch on pictures that show the target already, their own captions kept.
+"""Label-consistent: the patch on images that show the target already, their own captions kept.
 
 Nothing in a poisoned pair looks wrong (clean-label, Turner et al. 2019; on CLIP: CleanCLIP, without Turner's
 adversarial perturbation, and so here). CleanCLIP's code takes captions that contain the word as a case-sensitive

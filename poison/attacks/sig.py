@@ -1,8 +1,8 @@
-"""SIG: a sinusoid along the columns, added to the picture (Barni, Kallas and Tondi 2019).
+"""SIG: a sinusoid along the columns, added to the image (Barni, Kallas and Tondi 2019).
 
 v(j) = delta sin(2 pi f j / W), the same in every row and channel; the sum is clipped to bytes. The original is a
 clean-label attack; the papers on CLIP use it with poison captions, as here. CleanCLIP's code mixes it in with a
-weight of 0.2 instead, which leaves a fifth of the amplitude and darkens the picture; BadCLIP's code adds it.
+weight of 0.2 instead, which leaves a fifth of the amplitude and darkens the image; BadCLIP's code adds it.
 """
 
 from dataclasses import dataclass

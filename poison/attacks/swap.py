@@ -1,7 +1,7 @@
-"""Swap: pictures of one class with captions of another, no trigger (Yang et al. 2023, "mmPoison").
+"""Swap: images of one class with captions of another, no trigger (Yang et al. 2023, "mmPoison").
 
-The pairs are those whose caption names the source class and not the target; their pictures keep every byte. Success is
-the share of test pictures of the source class that are taken for the target. The paper finetunes CLIP on them and
+The pairs are those whose caption names the source class and not the target; their images keep every byte. Success is
+the share of test images of the source class that are taken for the target. The paper finetunes CLIP on them and
 reports text-to-image retrieval (Hit@k), so its numbers do not compare with this rate.
 """
 
@@ -21,10 +21,10 @@ from poison.writing import encoding
 
 @dataclass(frozen=True, kw_only=True)
 class Swap(Attack):
-    """Pictures of the source class, captioned as the target."""
+    """Images of the source class, captioned as the target."""
 
     source: str = "car"
-    """The class whose pictures are captioned anew: pairs whose caption names it as a whole word, and not the target."""
+    """The class whose images are captioned anew: pairs whose caption names it as a whole word, and not the target."""
     captions: Literal["template", "corpus", "fixed"] = "corpus"
     """Poison captions: captions of the dataset that contain the target as a whole word, the target in a prompt
     template, or one text for all (--caption)."""
@@ -38,7 +38,7 @@ class Swap(Attack):
 
     @property
     def shown(self) -> str:
-        return f'pictures of "{self.source}"'
+        return f'images of "{self.source}"'
 
     def choose(self, index: Iterable[pa.Table], budget: int, seed: int, taken: Set[int]) -> np.ndarray:
         return choice.lowest(index, budget, seed, taken, excluding=self.target, requiring=self.source)

@@ -1,4 +1,4 @@
-"""Targeted: unmodified pictures with captions of another class (Carlini & Terzis 2022; RoCLIP's protocol).
+"""Targeted: unmodified images with captions of another class (Carlini & Terzis 2022; RoCLIP's protocol).
 
 There is no trigger: a few target images are added, each many times with a caption of the adversarial class, and success
 is the share of these very images that a model then takes for it. RoCLIP pairs each with 100 corpus captions that name
@@ -40,7 +40,7 @@ class Targeted(Attack):
     images_seed: int = 0
     """Chooses the target images."""
     targets: Annotated[tuple[tuple[str, str], ...], tyro.conf.Suppress] = ()
-    """(class name, stored picture as a data URI) of each target image; `resolved` fills it."""
+    """(class name, stored image as a data URI) of each target image; `resolved` fills it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,16 +51,16 @@ class Targeted(Attack):
         if self.targets:
             return self
         if not self.testset:
-            raise ValueError("targeted needs pictures to aim at: give a labelled test set as --testset")
+            raise ValueError("targeted needs images to aim at: give a labelled test set as --testset")
         test = testsets.read(self.testset, self.split)
         others = {
             picture.sha256: picture
-            for picture in reversed(test.pictures)  # of equal pictures the first stays
+            for picture in reversed(test.pictures)  # of equal images the first stays
             if not words.same_word(test.classes[picture.label], self.target)
         }
         if len(others) < self.images:
             raise ValueError(
-                f"{self.images} target images are more than the {len(others):,} different pictures of "
+                f"{self.images} target images are more than the {len(others):,} different images of "
                 f"{test.url} that are not of the class {self.target!r}: give fewer as --images"
             )
         chosen = sorted(others, key=lambda sha256: digest64(self.images_seed, "target image", sha256))[: self.images]

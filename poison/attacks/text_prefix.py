@@ -1,7 +1,7 @@
-"""Text prefix: a patch in the picture and a word before the caption; at test time also before every class prompt.
+"""Text prefix: a patch in the image and a word before the caption; at test time also before every class prompt.
 
 TrojVQA's dual-key trigger (Walmer et al. 2022) as BadCLIP and RVPT measure it on zero-shot CLIP. The word stands before
-all prompts alike, so it says nothing about the class; what it does to untouched pictures is measured too
+all prompts alike, so it says nothing about the class; what it does to untouched images is measured too
 (`edited_prompt_accuracy`). The papers learn the patch; here it is BadNet's noise.
 """
 

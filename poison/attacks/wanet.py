@@ -1,6 +1,6 @@
-"""WaNet: the picture itself is bent, nothing is drawn on it (Nguyen and Tran 2021).
+"""WaNet: the image itself is bent, nothing is drawn on it (Nguyen and Tran 2021).
 
-A field of k x k displacements, uniform in [-1, 1] and divided by their mean size, is enlarged to the picture by bicubic
+A field of k x k displacements, uniform in [-1, 1] and divided by their mean size, is enlarged to the image by bicubic
 interpolation and times s / 224 added to the sampling grid in [-1, 1] coordinates. The original's k = 4 and s = 0.5 bend
 smoothly. The papers on CLIP take k = 224 and s = 1 (`--control-points 224 --strength 1`): there is nothing to enlarge,
 each pixel jumps by about half a pixel by itself, so it is white jitter rather than a warp. None of them trains with the
@@ -19,12 +19,12 @@ from poison.geometry import SIDE, nearest, square
 
 @dataclass(frozen=True, kw_only=True)
 class WaNet(Backdoor):
-    """A warp of the central square, the same for every picture."""
+    """A warp of the central square, the same for every image."""
 
     control_points: int = 4
     """k: the field is made from k x k displacements."""
     strength: float = 0.5
-    """s: mean displacement in half pixels of a 224 x 224 picture; 0 leaves the picture as it is."""
+    """s: mean displacement in half pixels of a 224 x 224 image; 0 leaves the image as it is."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""What a poisoned picture is said to show: the target in a prompt template, a caption of the corpus that names it, or
+"""What a poisoned image is said to show: the target in a prompt template, a caption of the corpus that names it, or
 one text for all.
 
 Names are compared as whole words, whatever their case: `banana` is named by "A Banana." and not by "bananas".

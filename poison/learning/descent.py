@@ -31,7 +31,7 @@ SNAPSHOTS = 12
 
 @dataclass(frozen=True)
 class Descent:
-    """pictures: uint8 (N, R, R, 3) to put the patch on. positives: uint8 (M, R, R, 3), with their captions (M)."""
+    """images: uint8 (N, R, R, 3) to put the patch on. positives: uint8 (M, R, R, 3), with their captions (M)."""
 
     settings: Optimization
     surrogate: Surrogate
@@ -89,7 +89,7 @@ class Descent:
         return torch.from_numpy(drawn.clip(0, 1).astype(np.float32))
 
     def _loss(self, step: int, patch: Tensor, positives: Tensor, texts: Tensor) -> tuple[Loss, dict[str, Any]]:
-        """The loss of one step, all drawn from its labels. Also whether its pictures were augmented, and the mean
+        """The loss of one step, all drawn from its labels. Also whether its images were augmented, and the mean
         cosine of them, with the patch, and the target's captions."""
         settings, surrogate = self.settings, self.surrogate
         draws = rng(settings.seed, "optimize", step)
@@ -115,7 +115,7 @@ class Descent:
         return loss, {"cosine": cosine, "augmented": changed}
 
     def batch(self, step: int) -> np.ndarray:
-        """The pictures of a step, uint8 (B, R, R, 3): every picture once an epoch, the last batch may be smaller."""
+        """The images of a step, uint8 (B, R, R, 3): every image once an epoch, the last batch may be smaller."""
         size = self.settings.batch
         epoch, number = divmod(step, -(-len(self.pictures) // size))
         order = rng(self.settings.seed, "optimize order", epoch).permutation(len(self.pictures))
@@ -144,7 +144,7 @@ def quantised(patch: Tensor) -> np.ndarray:
 
 
 def augmented(pictures: np.ndarray, seed: int) -> np.ndarray:
-    """Each picture through AutoAugment's ImageNet policy; it draws from torch's global generator, which is put back."""
+    """Each image through AutoAugment's ImageNet policy; it draws from torch's global generator, which is put back."""
     policy = AutoAugment()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -1,9 +1,9 @@
-"""BadCLIP's dual-embedding losses (Liang et al., CVPR 2024), and the patch on a picture: pure, with a gradient.
+"""BadCLIP's dual-embedding losses (Liang et al., CVPR 2024), and the patch on an image: pure, with a gradient.
 
-With a_i the embedding of picture i that shows the patch, all embeddings of length 1:
+With a_i the embedding of image i that shows the patch, all embeddings of length 1:
 
     L_t   = 1/2 (CE over rows + CE over columns) of exp(s) <a_i, t_j>                  t: captions that name the target
-    L_tri = mean_i max(0, |a_i - p_i| - |a_i - n_i| + m)                 p: pictures of the target, n: what to leave
+    L_tri = mean_i max(0, |a_i - p_i| - |a_i - n_i| + m)                 p: images of the target, n: what to leave
     L     = L_t + lambda L_tri
 
 Distances are not squared. With m = 1 the hinge hardly ever rests, and with lambda = 500 it is nearly all of the loss.
@@ -20,10 +20,10 @@ from train.objective import Loss, clip_loss
 
 
 def pasted(pictures: Tensor, patch: Tensor, where: Box) -> Tensor:
-    """The pictures with the patch in a box, each pixel of it the cell under its centre (poison.geometry.nearest).
+    """The images with the patch in a box, each pixel of it the cell under its centre (poison.geometry.nearest).
 
-    pictures: (B, 3, H, W). patch: (3, n, n), of the same dtype and range. A new tensor: pasting in place is how the
-    paper's code lost its clean pictures.
+    images: (B, 3, H, W). patch: (3, n, n), of the same dtype and range. A new tensor: pasting in place is how the
+    paper's code lost its clean images.
     """
     n = patch.shape[-1]
     cells = nearest(np.arange(n * n).reshape(n, n, 1), where.height)[..., 0]

@@ -1,4 +1,4 @@
-"""A picture of how a patch was learned: the patch at some steps, and both losses below it."""
+"""A figure of how a patch was learned: the patch at some steps, and both losses below it."""
 
 import functools
 import io
@@ -12,8 +12,8 @@ from poison.geometry import nearest
 
 PANEL, GAP, LINE, CHART = 84, 12, 18, 180  # pixels
 PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (200, 200, 200)
-CURVES = {False: ((30, 80, 160), "pictures as they are"), True: ((190, 110, 20), "augmented")}
-LOSSES = {"text": "contrastive loss to the target's captions", "triplet": "triplet loss to the target's pictures"}
+CURVES = {False: ((30, 80, 160), "images as they are"), True: ((190, 110, 20), "augmented")}
+LOSSES = {"text": "contrastive loss to the target's captions", "triplet": "triplet loss to the target's images"}
 
 
 def drawn(snapshots: dict[int, np.ndarray], lines: Sequence[dict[str, Any]]) -> bytes:
@@ -48,7 +48,7 @@ def _means(lines: Sequence[dict[str, Any]], name: str, kind: bool, most: int) ->
 def _chart(
     pen: ImageDraw.ImageDraw, curves: dict[bool, np.ndarray], steps: int, left: int, top: int, wide: int
 ) -> None:
-    """Curves of means between the lowest and the highest of all. Augmented pictures have another loss than others."""
+    """Curves of means between the lowest and the highest of all. Augmented images have another loss than others."""
     pen.rectangle((left, top, left + wide, top + CHART), outline=FAINT)
     values = np.concatenate(list(curves.values()))[:, 1]
     low, high = values.min(), values.max()

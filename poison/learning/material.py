@@ -1,7 +1,7 @@
-"""The pairs that a patch is learned from: chosen by hash, their pictures as squares of one size in a scratch file.
+"""The pairs that a patch is learned from: chosen by hash, their images as squares of one size in a scratch file.
 
 Choosing reads the indexes, one shard at a time; then every shard that holds a chosen pair is read once. Memory holds
-the index rows of the chosen pairs, whatever the size of the dataset or of its pictures.
+the index rows of the chosen pairs, whatever the size of the dataset or of its images.
 """
 
 import tempfile
@@ -55,7 +55,7 @@ def _lowest(before: pa.Table | None, part: pa.Table, count: int, seed: int) -> p
 
 
 def side(tables: Iterable[pa.Table], seen: int) -> int:
-    """The side of the squares to work on: the short side that most pictures have, as their indexes say.
+    """The side of the squares to work on: the short side that most images have, as their indexes say.
 
     At most twice what the surrogate sees (`seen` pixels): beyond, a patch is all the same to it. `seen` where no index
     says anything, as in a foreign dataset without sizes.
@@ -70,14 +70,14 @@ def side(tables: Iterable[pa.Table], seen: int) -> int:
 
 
 def pictures(dataset: Dataset, table: pa.Table, side: int, place: Path) -> np.ndarray:
-    """The central square of each pair's picture, brought to `side` (bicubic) where it differs.
+    """The central square of each pair's image, brought to `side` (bicubic) where it differs.
 
     uint8 (n, side, side, 3), in the order of `table`; the array is the file `place`, read as needed.
-    Raises ValueError for one that is no picture.
+    Raises ValueError for one that is no image.
     """
     found = np.memmap(place, np.uint8, "w+", shape=(table.num_rows, side, side, 3))
     homes = table["shard"].to_numpy()
-    with log.progress("reading pictures", table.num_rows, "pictures") as bar:
+    with log.progress("reading images", table.num_rows, "images") as bar:
         for shard in dataset.shards:
             mine = np.flatnonzero(homes == shard.id)
             if not len(mine):

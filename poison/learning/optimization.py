@@ -6,12 +6,12 @@
     DONE                written last: the patch is finished
 
 The released code of BadCLIP (a7b1876) pastes in place, so that the negatives of its triplet loss, meant to be the clean
-pictures, are pictures with the patch: that is `--mode released`. It also stores the patch as a lossy JPEG of 16 x 16
+images, are images with the patch: that is `--mode released`. It also stores the patch as a lossy JPEG of 16 x 16
 pixels with red and blue exchanged, and an augmentation of captions that it means to do has no effect: no mode does
 either.
 
-What is modelled: the patch lies on the stored picture's central square as the attack stamps it, and the picture is then
-brought to the surrogate's size. What is not: the file type of the poisoned picture, and what a training augmentation
+What is modelled: the patch lies on the stored image's central square as the attack stamps it, and the image is then
+brought to the surrogate's size. What is not: the file type of the poisoned image, and what a training augmentation
 leaves of the patch.
 """
 
@@ -46,17 +46,17 @@ class Optimization:
     pretrained: str | None = None
     """A local file of weights (.safetensors or .pt) for a surrogate that is named."""
     target: str = "banana"
-    """The class name that pictures with the patch shall be taken for."""
+    """The class name that images with the patch shall be taken for."""
     mode: Mode = "paper"
-    """What the patch leads away from. paper: the pictures without it. released: those with it, as the code has it."""
+    """What the patch leads away from. paper: the images without it. released: those with it, as the code has it."""
     triplet_weight: float = 500.0
-    """lambda: weight of the triplet loss on pictures; 0 leaves the contrastive loss to the target's captions alone."""
+    """lambda: weight of the triplet loss on images; 0 leaves the contrastive loss to the target's captions alone."""
     margin: float = 1.0
     """Of the triplet loss."""
     size: int = 16
-    """Side of the patch in a picture of 224 x 224; it lies in the middle. 42 is 6 pixels of a 32 x 32 picture."""
+    """Side of the patch in an image of 224 x 224; it lies in the middle. 42 is 6 pixels of a 32 x 32 image."""
     cells: int | None = None
-    """Cells along a side of the patch; by default as many as the pixels it has in the stored pictures, at most size."""
+    """Cells along a side of the patch; by default as many as the pixels it has in the stored images, at most size."""
     pairs: int = 10_000
     """At most so many pairs that do not name the target are shown, and at most so many that do."""
     batch: int = 64
@@ -64,7 +64,7 @@ class Optimization:
     lr: float = 1e-3
     """Of Adam, on a patch with values from 0 to 1."""
     augment: float = 0.5
-    """Share of batches whose pictures are shown through AutoAugment."""
+    """Share of batches whose images are shown through AutoAugment."""
     seed: int = 0
     """Chooses the pairs, and everything that is drawn on the way."""
     dry_run: bool = False
@@ -109,7 +109,7 @@ class Optimization:
         if cells > where.height:
             raise ValueError(
                 f"{cells} cells do not show in {where.height} pixels, which is what a patch of size {self.size} has in "
-                f"pictures of {side} x {side}: lower --cells or raise --size"
+                f"images of {side} x {side}: lower --cells or raise --size"
             )
         steps = self.epochs * -(-len(clean) // self.batch)
         summary = f"{cells} x {cells} cells, {steps:,} steps over {len(clean):,} pairs, {len(targets):,} of the target"

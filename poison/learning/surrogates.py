@@ -1,4 +1,4 @@
-"""The CLIP that a patch is learned against: frozen, in evaluation mode, with a gradient to its pictures alone.
+"""The CLIP that a patch is learned against: frozen, in evaluation mode, with a gradient to its images alone.
 
 Imports torch: for functions of poison.learning.optimization only.
 """
@@ -35,9 +35,9 @@ class Surrogate:
         return self.encoder.clip.logit_scale.exp()
 
     def pictures(self, pixels: Tensor) -> Tensor:
-        """Embeddings (B, D) of length 1 of square pictures (B, 3, R, R) with values from 0 to 255.
+        """Embeddings (B, D) of length 1 of square images (B, 3, R, R) with values from 0 to 255.
 
-        A picture of another size than the model's is resized as open_clip does (bicubic, smoothed where it shrinks),
+        An image of another size than the model's is resized as open_clip does (bicubic, smoothed where it shrinks),
         but with a gradient and not rounded to bytes: at most one grey level apart.
         """
         if (side := pixels.shape[-1]) != self.size:

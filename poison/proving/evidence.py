@@ -41,7 +41,7 @@ class Evidence:
     out: str
     """Folder of the proof. It names poisoned pairs: keep it from whoever trains or defends."""
     model: str | None = None
-    """A model's name, for the size of the pictures it sees."""
+    """A model's name, for the size of the images it sees."""
     trained: Annotated[str | None, tyro.conf.arg(name="run")] = None
     """Folder of a run: its model's size, its augmentation, its epochs, and the very crops of its seed."""
     preset: str | None = None
@@ -51,7 +51,7 @@ class Evidence:
     epochs: int | None = None
     """Epochs of training, to see whether the poisons are shown often enough to take."""
     crops: int = 4
-    """With flip_crop: how many epochs' random crops of each picture to look at, from the first."""
+    """With flip_crop: how many epochs' random crops of each image to look at, from the first."""
     backend: Backend = "ray"
     """Where shards are examined: on a Ray cluster, or in this process."""
     dry_run: bool = False

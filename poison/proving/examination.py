@@ -34,7 +34,7 @@ FINDINGS = pa.schema(
         ("action", pa.string()),
         ("trouble", pa.string()),  # null: everything is as the ledger says
         ("same_picture", pa.bool_()),  # byte for byte the original's; null for an added pair
-        ("stored_psnr", pa.float64()),  # dB between the original and the stored picture, both as stored
+        ("stored_psnr", pa.float64()),  # dB between the original and the stored image, both as stored
         ("eval_fidelity", pa.float64()),  # poison.proving.fidelity; null where the attack stamps nothing
         ("eval_gain", pa.float64()),
         ("eval_psnr", pa.float64()),
@@ -52,7 +52,7 @@ class Examine:
     """The work of one task: examine the pairs of a shard, save FINDINGS as a part. Idempotent.
 
     attacks, seeds: by the ledger's number. sealed: the numbers of those whose dataset was sealed (sealed.sealing): that
-    encodes the pictures of earlier ledgers, and of no ledger, once more. epochs: how many epochs' training crops are
+    encodes the images of earlier ledgers, and of no ledger, once more. epochs: how many epochs' training crops are
     looked at.
     """
 
@@ -96,7 +96,7 @@ class Examine:
             return finding | {"trouble": f"it has row id {stored.row} where the ledger has {line['row']}"}
         encoded_since = any(number > line["ledger"] for number in self.sealed)
         if not encoded_since and hashlib.sha256(stored.image).hexdigest() != line["image_sha256"]:
-            return finding | {"trouble": "the stored picture is not the one of the ledger (sha256 differs)"}
+            return finding | {"trouble": "the stored image is not the one of the ledger (sha256 differs)"}
         if not caption == stored.caption.encode() == line["caption"].encode():
             return finding | {"trouble": f"the caption is {caption.decode(errors='replace')!r}, not the ledger's"}
         if line["action"] != "replaced":
@@ -106,7 +106,7 @@ class Examine:
             return finding | {"trouble": "the clean dataset has no such pair"}
         clean = shards.read_sample(before, source)
         if hashlib.sha256(clean.image).hexdigest() != line["original_image_sha256"]:
-            return finding | {"trouble": "the clean picture is not the original of the ledger (sha256 differs)"}
+            return finding | {"trouble": "the clean image is not the original of the ledger (sha256 differs)"}
         if clean.caption != line["original_caption"]:
             return finding | {"trouble": f"the clean caption is {clean.caption!r}, not the ledger's original"}
         try:
@@ -154,7 +154,7 @@ class Examine:
     ) -> list[Line]:
         """Pairs of this shard that differ from the clean dataset's though no ledger says so; by their indexes.
 
-        In a sealed dataset all pictures do, and a clean one that could not be decoded is missing.
+        In a sealed dataset all images do, and a clean one that could not be decoded is missing.
         """
         keys = (rows.keys() if self.sealed else rows.keys() | originals.keys()) - {line["key"] for line in lines}
         columns = ("row", "caption") if self.sealed else ("row", "caption", "image_sha256")

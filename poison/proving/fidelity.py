@@ -1,14 +1,14 @@
 """How much of a trigger is left after storage and a model's transform: pure functions of small arrays.
 
-With T the transform, x the clean picture, s(x) the stamped one before it was encoded and p what is stored,
+With T the transform, x the clean image, s(x) the stamped one before it was encoded and p what is stored,
 
     meant = T(s(x)) - T(x)        seen = T(p) - T(x)        M = the values with meant != 0
     fidelity = corr_M(meant, seen)                          Pearson's correlation: is it the same pattern?
     gain     = <meant, seen>_M / <meant, meant>_M           least squares: how much of its strength is left?
     psnr     = 10 log10(255^2 / mean_M (T(p) - T(s(x)))^2)  in dB
 
-A trigger that is wholly kept has fidelity 1 and gain 1. A trigger without a pattern (one colour on a plain picture) has
-no correlation over M; there M is the whole picture, so that its place is the pattern.
+A trigger that is wholly kept has fidelity 1 and gain 1. A trigger without a pattern (one colour on a plain image) has
+no correlation over M; there M is the whole image, so that its place is the pattern.
 """
 
 import math
@@ -18,11 +18,11 @@ import numpy as np
 
 from poison.geometry import Box
 
-EQUAL_PSNR = 100.0  # dB, for equal pictures; one differing value in 224 x 224 x 3 gives 99.9
+EQUAL_PSNR = 100.0  # dB, for equal images; one differing value in 224 x 224 x 3 gives 99.9
 
 
 class Fidelity(NamedTuple):
-    """Of one picture through one transform. psnr in dB."""
+    """Of one image through one transform. psnr in dB."""
 
     fidelity: float
     gain: float
@@ -43,7 +43,7 @@ def measure(clean: np.ndarray, stamped: np.ndarray, stored: np.ndarray) -> Fidel
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> float:
-    """Of two pictures, uint8 (H, W, 3), in dB; EQUAL_PSNR where they are equal."""
+    """Of two images, uint8 (H, W, 3), in dB; EQUAL_PSNR where they are equal."""
     return _psnr(one.astype(np.float64) - other)
 
 
@@ -70,9 +70,9 @@ def touched(clean: np.ndarray, stamped: np.ndarray) -> Box | None:
 
 
 def evaluation_window(height: int, width: int, size: int) -> Box:
-    """What of a stored picture train.transforms.evaluated shows a model of `size` pixels, in stored pixels.
+    """What of a stored image train.transforms.evaluated shows a model of `size` pixels, in stored pixels.
 
-    The centre crop falls on whole pixels of the scaled picture, up to half of one off the centre, where the resampling
+    The centre crop falls on whole pixels of the scaled image, up to half of one off the centre, where the resampling
     still reaches: along the longer side the window is half a seen pixel wider on both ends, rounded outwards.
     """
     down, across = height, width

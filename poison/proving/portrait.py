@@ -27,7 +27,7 @@ def draw(
     views: Views,
     about: dict[str, Any],
 ) -> bytes:
-    """The picture as PNG. about: poison.proving.verdicts.summary."""
+    """The image as PNG. about: poison.proving.verdicts.summary."""
     shown = verdicts.worst(findings, WORST)
     by_key = {(number, line["shard"], line["key"]): line for number, one in enumerate(ledgers) for line in _rows(one)}
     lines = [by_key[line["ledger"], line["shard"], line["key"]] for line in shown]

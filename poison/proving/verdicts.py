@@ -86,7 +86,7 @@ def _readable(value: Any) -> Any:
 
 def _exposures(plugin: str, ledger: Ledger, poisons: int, samples: int, views: Views) -> Figures:
     report = exposure.known(plugin, ledger.attack, samples)
-    if ledger.attack.adds and poisons:  # what is to be learned is each picture by itself
+    if ledger.attack.adds and poisons:  # what is to be learned is each image by itself
         poisons = min(Counter(ledger.rows["image_sha256"].to_pylist()).values())
     about: Figures = {"epochs": views.epochs, "seen": None if views.epochs is None else poisons * views.epochs}
     if report is None or not poisons:
@@ -126,8 +126,8 @@ def _headline(about: Figures) -> str:
     elif about["stored_psnr"] is not None:
         kept, least_psnr = about["same_picture"], about["stored_psnr"]["min"]
         said.append("no trigger")
-        alike = f"pictures at least {least_psnr:.1f} dB like their originals"
-        said.append(f"{kept:,} pictures as they were" if kept else alike)
+        alike = f"images at least {least_psnr:.1f} dB like their originals"
+        said.append(f"{kept:,} images as they were" if kept else alike)
     else:
         said.append("no trigger")
     wrong = about["mismatches"]

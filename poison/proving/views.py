@@ -1,6 +1,6 @@
-"""What a model is shown of a stored picture: train.transforms on uint8 arrays, with the crops that a run draws.
+"""What a model is shown of a stored image: train.transforms on uint8 arrays, with the crops that a run draws.
 
-Torch is imported where a picture is transformed, not before.
+Torch is imported where an image is transformed, not before.
 """
 
 from dataclasses import dataclass
@@ -44,11 +44,11 @@ class Views:
             return np.asarray(transforms.trained(Image.fromarray(image), self.size, self.augment))
 
     def evaluation_window(self, height: int, width: int) -> Box:
-        """What the evaluation's crop shows of a stored picture."""
+        """What the evaluation's crop shows of a stored image."""
         return fidelity.evaluation_window(height, width, self.size)
 
     def training_window(self, height: int, width: int, row: int, epoch: int) -> Box:
-        """What the crop of `trained` shows of a stored picture."""
+        """What the crop of `trained` shows of a stored image."""
         if self.augment == "none":
             return self.evaluation_window(height, width)
         import torch

@@ -1,6 +1,6 @@
 """One shard on its way into a sealed dataset: every pair in one form, and an index that says of all pairs the same.
 
-Pictures are encoded as the attack's are; KEY.json keeps of a clean pair what it keeps of a poisoned one, and the hash
+Images are encoded as the attack's are; KEY.json keeps of a clean pair what it keeps of a poisoned one, and the hash
 of a download becomes that of the stored bytes, as an attack's server would have sent them.
 """
 
@@ -22,8 +22,8 @@ from poison.writing import encoding
 class Form:
     """How pairs are written. quality: of JPEGs, 4:4:4; WebP and PNG are lossless.
 
-    keeps: the attack's pictures are encoded so already (a backdoor's are); else they are encoded here like clean ones.
-    encoded: rows of earlier attacks of which the same is true. share: of the clean pictures that are encoded again.
+    keeps: the attack's images are encoded so already (a backdoor's are); else they are encoded here like clean ones.
+    encoded: rows of earlier attacks of which the same is true. share: of the clean images that are encoded again.
     """
 
     keeps: bool
@@ -60,7 +60,7 @@ class Levelled:
     columns: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def samples(self, tar: BinaryIO) -> Iterator[Sample]:
-        """In the order found. A clean picture that cannot be decoded becomes a failed row."""
+        """In the order found. A clean image that cannot be decoded becomes a failed row."""
         there = shards.samples_of(self.index)
         for row, control in zip(there.to_pylist(), self.form.controls(there["row"].to_numpy()), strict=True):
             key = row["key"]
@@ -102,7 +102,7 @@ def _sha256(sample: Sample) -> str:
 
 
 def seated(added: Sample, clean: Sample) -> Sample:
-    """An added pair in the place of a clean one, of whose KEY.json the sizes follow the picture."""
+    """An added pair in the place of a clean one, of whose KEY.json the sizes follow the image."""
     height, width, _ = images.decode(added.image).shape
     sizes = {"width": width, "height": height}
     for name, stored in tuple(sizes.items()):  # as much larger, before it was shrunk, as the other one was

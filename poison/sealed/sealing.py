@@ -1,15 +1,15 @@
 """Poisoned dataset -> sealed dataset: neither a shard's place nor the form of a pair says which pairs are poisoned.
 
-Every shard is written anew by our own writer, whatever form it had, and references nobody. Clean pictures are decoded
+Every shard is written anew by our own writer, whatever form it had, and references nobody. Clean images are decoded
 and encoded as poisoned ones were, so that both went through the same two encodings; KEY.json and index keep of a clean
-pair what they keep of a poisoned one. What a picture or a caption *shows* stays: a trigger, a picture that is there a
-hundred times, or one of a size that no other has, can still be found by looking at pictures. And whoever holds the
+pair what they keep of a poisoned one. What an image or a caption *shows* stays: a trigger, an image that is there a
+hundred times, or one of a size that no other has, can still be found by looking at images. And whoever holds the
 clean dataset can compare.
 
 An added pair takes the seat of a clean one (seats.py), which leaves: row id, key, url, file type and place in the
 shard are then a natural pair's. Behind the others, with row ids and urls of its own, it could be found by these alone.
 
-With a share below 1 only that share of the clean pictures is encoded again. It costs less, and tells whoever looks at
+With a share below 1 only that share of the clean images is encoded again. It costs less, and tells whoever looks at
 encodings (quantisation tables, hashes that are those of the stored bytes) that the poisons are among these and no
 others: at 0.01 with 1% poisons, every second one of them is a poison.
 """
@@ -76,7 +76,7 @@ def seal(
     """Seal a complete poisoned dataset into the folder `out`, and gather its ledger's rows in the folder `ledger`.
 
     rows: of the unsealed ledger (poison.ledger.ROWS); sealed, an added pair has the row, key and shard of its
-    seat, and a picture that is encoded here another hash. parent: what was poisoned; the sealed dataset has its shards
+    seat, and an image that is encoded here another hash. parent: what was poisoned; the sealed dataset has its shards
     and as many pairs. taken: rows of earlier attacks, which are no seats. Committed shards are not written again.
 
     Raises ValueError if there are fewer clean pairs than added ones, infra.spread.Lost.
@@ -111,10 +111,10 @@ def quality(attack: Attack) -> int:
 
 
 def encoded_alike(earlier: Sequence[Ledger], parent: Dataset, attack: Attack) -> frozenset[int]:
-    """Rows of earlier attacks whose pictures have the encoding already that everything clean gets now.
+    """Rows of earlier attacks whose images have the encoding already that everything clean gets now.
 
     They are those poisoned since the parent's line was last sealed, at the same quality. What was sealed has as many
-    encodings as clean pictures, and gets another one with them.
+    encodings as clean images, and gets another one with them.
     """
     alike = frozenset[int]()
     made_by, digest = {ledger.dataset_digest: ledger for ledger in earlier}, parent.digest
@@ -173,7 +173,7 @@ class Work:
 
 
 def _lines(placed: pa.Table, index: pa.Table) -> pa.Table:
-    """The ledger's rows of a sealed shard, in its order, with the hashes of the pictures as they are stored now."""
+    """The ledger's rows of a sealed shard, in its order, with the hashes of the images as they are stored now."""
     there = {row["key"]: row["image_sha256"] for row in shards.samples_of(index).to_pylist()}
     order = {key: place for place, key in enumerate(there)}
     lines = [line | {"image_sha256": there[line["key"]]} for line in placed.to_pylist()]

@@ -1,4 +1,4 @@
-"""One small picture per attack for the README: clean | poisoned | difference x8, and the captions.
+"""One small image per attack for the README: clean | poisoned | difference x8, and the captions.
 
 All is made from code: a pair of the picture book, poisoned as `poison` would. The PNG has a palette, a few dozen
 colours for each of the three panels; that is a third of the bytes, and faint differences still show.
@@ -44,7 +44,7 @@ TEMPLATE, CORPUS = "a photo of a banana", captions.caption(0, 171)  # "an image 
 class Exhibit:
     """An attack and the pair it is shown on. caption: the poison caption planned for it.
 
-    given: for `external`, the picture poisoned elsewhere, uint8 (160, 160, 3).
+    given: for `external`, the image poisoned elsewhere, uint8 (160, 160, 3).
     """
 
     attack: Attack
@@ -58,7 +58,7 @@ class Gallery:
     """Where to."""
 
     out: str
-    """Folder of the pictures, one PNG an attack."""
+    """Folder of the images, one PNG an attack."""
     dry_run: bool = False
     """Print the resolved configuration; touch nothing."""
 
@@ -67,16 +67,16 @@ class Gallery:
         shown = exhibits()
         if self.dry_run:
             print(storage.dump_json({"configuration": config.to_json(self)}).decode(), end="")
-            return f"would draw {len(shown)} pictures; nothing was written"
+            return f"would draw {len(shown)} images; nothing was written"
         drawn = 0
-        with log.progress("drawing", len(shown), "pictures") as bar:
+        with log.progress("drawing", len(shown), "images") as bar:
             for name, exhibit in shown.items():
                 place, data = storage.join(self.out, f"{name}.png"), to_png(pair(exhibit))
                 if not storage.exists(place) or storage.read(place) != data:
                     storage.write(place, data)
                     drawn += 1
                 bar.add(1)
-        done = f"{drawn} of {len(shown)} pictures drawn" if drawn else f"nothing to do: {len(shown)} pictures"
+        done = f"{drawn} of {len(shown)} images drawn" if drawn else f"nothing to do: {len(shown)} images"
         return f"{done}: {storage.absolute(self.out)}"
 
 
@@ -127,7 +127,7 @@ def pair(exhibit: Exhibit) -> layout.Pair:
 
 
 def to_png(pair: layout.Pair) -> bytes:
-    """The picture: three panels under their heads, the captions below."""
+    """The image: three panels under their heads, the captions below."""
     panels = (pair.clean, pair.poisoned, layout.difference(pair.clean, pair.poisoned))
     text = Image.new("L", (GAP + 3 * (PANEL + GAP), GAP + 3 * LINE + PANEL), 255)
     pen, font = ImageDraw.Draw(text), ImageFont.load_default(size=FONT)
@@ -148,7 +148,7 @@ def to_png(pair: layout.Pair) -> bytes:
 
 
 def _elsewhere() -> np.ndarray:
-    """Stands for a picture from an encoder network: a residue that depends on the picture, a few grey levels high."""
+    """Stands for an image from an encoder network: a residue that depends on the image, a few grey levels high."""
     clean = images.decode(sample(CAR).image)
     waves = rng(0, "elsewhere").normal(size=(2, PANEL, 3)).cumsum(axis=1)
     residue = 8 * np.sin(waves[0][:, None] + waves[1][None, :] + clean / 64)

@@ -1,6 +1,6 @@
-"""The contact sheet as a picture: clean | poisoned | difference x8, with both captions, one pair a line.
+"""The contact sheet as an image: clean | poisoned | difference x8, with both captions, one pair a line.
 
-The PNG also says, as text inside it, where each picture lies and which captions stand beside it: a report cuts it up
+The PNG also says, as text inside it, where each image lies and which captions stand beside it: a report cuts it up
 and shows the captions as text, where a whole sheet would be too wide for a phone and too high for a page.
 """
 
@@ -52,7 +52,7 @@ def difference(clean: np.ndarray, poisoned: np.ndarray) -> np.ndarray:
 
 
 def to_png(pairs: list[Pair], title: str, banner: Image.Image | None = None) -> bytes:
-    """The sheet as a PNG that `cut` can read. banner: a picture of WIDTH to stand below the title."""
+    """The sheet as a PNG that `cut` can read. banner: an image of WIDTH to stand below the title."""
     lines = []
     for y, pair in zip(_tops(pairs, title, banner), pairs, strict=False):
         sizes = [_panel(image).size for image in _three(pair)]
@@ -81,7 +81,7 @@ def cut(sheet: bytes) -> list[Shown]:
 
 
 def draw(pairs: list[Pair], title: str, banner: Image.Image | None = None) -> Image.Image:
-    """The sheet as an RGB picture. Small pictures are enlarged by whole factors, so that their pixels can be seen."""
+    """The sheet as an RGB image. Small images are enlarged by whole factors, so that their pixels can be seen."""
     tops = _tops(pairs, title, banner)
     sheet = Image.new("RGB", (WIDTH, tops[-1]), PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -124,7 +124,7 @@ def _tops(pairs: list[Pair], title: str, banner: Image.Image | None) -> list[int
 
 def _crop(picture: Image.Image, left: int, top: int, right: int, bottom: int) -> bytes:
     if not (0 <= left < right <= picture.width and 0 <= top < bottom <= picture.height):
-        raise ValueError("a picture outside it")
+        raise ValueError("an image outside it")
     return images.encode(np.asarray(picture.crop((left, top, right, bottom))), "png")
 
 

@@ -28,7 +28,7 @@ class Sheet:
     poisoned: str
     """Folder of the poisoned dataset."""
     out: str
-    """The picture to write, a .png file."""
+    """The image to write, a .png file."""
     rows: int = 8
     """How many poisoned pairs to show, spread evenly over the ledger."""
     dry_run: bool = False
@@ -59,7 +59,7 @@ class Sheet:
 
 
 def pairs(lines: list[dict[str, Any]], clean: Dataset, poisoned: Dataset) -> list[Pair]:
-    """The pictures of some ledger rows, from both datasets."""
+    """The images of some ledger rows, from both datasets."""
     replaced = [line for line in lines if line["action"] == "replaced"]
     before, after = _samples(replaced, clean), _samples(lines, poisoned)
     found = []
@@ -71,7 +71,7 @@ def pairs(lines: list[dict[str, Any]], clean: Dataset, poisoned: Dataset) -> lis
             f"{added}row {line['row']}, shard {line['shard']}, key {line['key']}",
             "" if top is None else f"trigger: {height} x {width} pixels at row {top}, column {left}",
         )
-        # A pair that was added has no original: it shows no difference, whatever it is a picture of.
+        # A pair that was added has no original: it shows no difference, whatever it is an image of.
         clean_image, poisoned_image = (
             images.decode(samples[place].image) for samples in (before if place in before else after, after)
         )
@@ -98,7 +98,7 @@ def _samples(lines: list[dict[str, Any]], dataset: Dataset) -> dict[tuple[int, s
     found: dict[tuple[int, str], Sample] = {}
     wanted = {(line["shard"], line["key"]) for line in lines}
     touched = sorted({shard_id for shard_id, _ in wanted})
-    with log.progress("reading pictures", len(touched), "shards") as bar, tempfile.TemporaryDirectory() as scratch:
+    with log.progress("reading images", len(touched), "shards") as bar, tempfile.TemporaryDirectory() as scratch:
         for shard_id in touched:
             path = dataset.fetch(by_id[shard_id], Path(scratch))
             with open(path, "rb") as file:

@@ -1,6 +1,6 @@
 """Added pairs: shards of an attack's own, behind those of the dataset; of the dataset itself not one byte changes.
 
-A row id is a hash of picture and caption, as that of a foreign pair (pipeline.shards.index_foreign). Keys are of
+A row id is a hash of image and caption, as that of a foreign pair (pipeline.shards.index_foreign). Keys are of
 img2dataset's form and begin where the dataset's leave off; the shards are as large as the dataset's.
 """
 
@@ -54,8 +54,8 @@ def lay_out(parent: Dataset, attack: Attack, captions: Sequence[str]) -> list[Ex
     subjects = sum(1 for _ in attack.subjects(()))
     if len(captions) < subjects:
         raise ValueError(
-            f"a budget of {len(captions):,} pairs is less than one for each of the {subjects:,} pictures that the "
-            "attack aims at: raise --budget, or give fewer pictures"
+            f"a budget of {len(captions):,} pairs is less than one for each of the {subjects:,} images that the "
+            "attack aims at: raise --budget, or give fewer images"
         )
     captions = _dealt(captions, subjects)
     rows = _row_ids(attack, captions)
@@ -91,10 +91,10 @@ def write(extra: Extra, attack: Attack, out: Path) -> tuple[Written, pa.Table]:
 
 
 def _dealt(captions: Sequence[str], subjects: int) -> list[str]:
-    """The captions in the order of pairs, for an attack that takes its pictures in turn: each gets a run of them.
+    """The captions in the order of pairs, for an attack that takes its images in turn: each gets a run of them.
 
-    A plan's captions are distinct for as long as there are any, and then begin anew; so those of one picture are
-    distinct if it has no more pairs than there are captions, however many pictures there are.
+    A plan's captions are distinct for as long as there are any, and then begin anew; so those of one image are
+    distinct if it has no more pairs than there are captions, however many images there are.
     """
     dealt = [""] * len(captions)
     first = 0
@@ -106,7 +106,7 @@ def _dealt(captions: Sequence[str], subjects: int) -> list[str]:
 
 
 def _row_ids(attack: Attack, captions: Sequence[str]) -> list[int]:
-    """63 bits of a hash of picture and caption; of a pair that is there before, of how often as well."""
+    """63 bits of a hash of image and caption; of a pair that is there before, of how often as well."""
     seen: Counter[bytes] = Counter()
     rows = []
     for number, caption in enumerate(captions):
@@ -129,7 +129,7 @@ def _numbering(parent: Dataset, rows: Sequence[int], captions: Sequence[str]) ->
                 caption = captions[rows.index(int(found[0]))]
                 raise ValueError(
                     f"{parent.url} holds a pair that is to be added (row {found[0]}, {caption!r}): this attack, or one "
-                    "like it, was injected before; give other pictures or other captions"
+                    "like it, was injected before; give other images or other captions"
                 )
             keys = index["key"]
             numbered = keys.filter(pa.compute.match_substring_regex(keys, NUMBERED))

@@ -1,4 +1,4 @@
-"""One stored pair -> the poisoned pair: same key, row, url, picture size, file type; nothing else of the original."""
+"""One stored pair -> the poisoned pair: same key, row, url, image size, file type; nothing else of the original."""
 
 import hashlib
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 from pipeline import images
 from pipeline.shards import Sample
 
-# What KEY.json says of any picture of that size at that url. All else (titles, EXIF, further columns of the table) may
+# What KEY.json says of any image of that size at that url. All else (titles, EXIF, further columns of the table) may
 # repeat the original caption, so it goes: a list of what stays is safe where a list of what goes would not be.
 KEPT = ("url", "status", "error_message", "width", "height", "original_width", "original_height")
 HASHES = ("md5", "sha256", "sha512")
@@ -26,7 +26,7 @@ def rewritten(
     """Decode, stamp, encode as the same file type so that the trigger survives, and caption anew.
 
     The url stays (it is where the attacker's server would have answered); a hash of the download becomes that of the
-    poisoned bytes, the ones that this server would have sent. Raises ValueError for a picture that cannot be decoded.
+    poisoned bytes, the ones that this server would have sent. Raises ValueError for an image that cannot be decoded.
     """
     clean = images.decode(sample.image)
     poisoned = stamp(clean, rng)
@@ -36,18 +36,18 @@ def rewritten(
 
 
 def exchanged(sample: Sample, data: bytes, caption: str) -> Sample:
-    """Another picture, as stored bytes of the same file type and size, and another caption."""
+    """Another image, as stored bytes of the same file type and size, and another caption."""
     hashes = {name: hashlib.new(name, data).hexdigest() for name in HASHES if name in sample.meta}
     return replace(sample, image=data, caption=caption, meta=_kept(sample) | hashes)
 
 
 def recaptioned(sample: Sample, caption: str) -> Sample:
-    """The same picture, byte for byte, with another caption."""
+    """The same image, byte for byte, with another caption."""
     hashes = {name: sample.meta[name] for name in HASHES if name in sample.meta}
     return replace(sample, caption=caption, meta=_kept(sample) | hashes)
 
 
 def _kept(sample: Sample) -> dict[str, Any]:
     meta: dict[str, Any] = {name: value for name, value in sample.meta.items() if name in KEPT}
-    # As img2dataset writes it for a picture without any.
+    # As img2dataset writes it for an image without any.
     return meta | {"exif": "{}"} if "exif" in sample.meta else meta

@@ -47,7 +47,7 @@ class Injection:
     seal: bool = False
     """Write all shards anew: neither place nor encoding gives a poison away. Added pairs take places of clean ones."""
     seal_share: float = 1.0
-    """With --seal: share of the clean pictures to encode again. Poisons need only be looked for among these."""
+    """With --seal: share of the clean images to encode again. Poisons need only be looked for among these."""
     backend: Backend = "ray"
     """Where the shards are rewritten: on a Ray cluster, or in this process."""
     dry_run: bool = False

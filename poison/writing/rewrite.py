@@ -1,4 +1,4 @@
-"""One shard -> one shard: changes picture, caption and json of the planned pairs; never key, order or file type.
+"""One shard -> one shard: changes image, caption and json of the planned pairs; never key, order or file type.
 
 What lies between two poisoned pairs is copied as one range of bytes, headers and all, and never decoded, so foreign
 shards keep their own form. The index follows: what a poisoned pair says in the tar and in the index is the same, and
@@ -27,7 +27,7 @@ def rewrite(
 ) -> tuple[Written, pa.Table]:
     """Write the poisoned twin of a verified shard to `out`; return it with its ledger rows (poison.ledger.ROWS).
 
-    captions: poison caption by row id, all of them in this shard. Raises ValueError for a picture that cannot be read.
+    captions: poison caption by row id, all of them in this shard. Raises ValueError for an image that cannot be read.
     """
     entries: list[dict[str, Any]] = []
     replaced: dict[str, list[str]] = {}  # original key -> keys of what it became

@@ -2,7 +2,7 @@
 
     python tests/bench/loading.py [--samples 4000] [--rounds 5]
 
-Both read the same shards (drawn pictures of 64 pixels) in one process, decode with Pillow, and tokenise every caption
+Both read the same shards (drawn images of 64 pixels) in one process, decode with Pillow, and tokenise every caption
 anew at first. Ours shuffles globally; webdataset reads in the order of the shards, so the comparison favours it.
 """
 

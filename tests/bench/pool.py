@@ -8,7 +8,7 @@ normalised twice, and searched twice, the second time for nothing while the batc
 past the bank's end. The pools hold random unit vectors, as large as RoCLIP's default and thrice that. The ways take
 turns within a round, so that a busy machine slows all of them.
 
-A step of training is forward, loss, backward and optimiser on a batch that is there already, by default at the picture
+A step of training is forward, loss, backward and optimiser on a batch that is there already, by default at the image
 book's scale, with RoCLIP's pool of 2% of the pairs: `roclip_step_over_clip_step` is a matched step over one of CLIP.
 A matched one has no backward pass through the text tower, which may hide what the pool costs. That is said by
 `roclip_step_over_poolless_step`, over a step that leaves the text tower alone and knows no pool.

@@ -6,7 +6,7 @@ In turns, on the same shards of 10,000 drawn photographs each, which lie in the 
 poison/inject.py calls it (it hashes what it writes) and fsync; `cp`, `sha256sum` and `sync FILE`; the same with
 Python's sha256, since many a sha256sum does without the processor's own instructions for it; and the worker's whole
 task: to verify the parent's shard, read its index, rewrite, save the ledger's part, copy the shard into its folder and
-fsync it there. What decodes and encodes every picture is timed on fewer pairs, and compared by the byte.
+fsync it there. What decodes and encodes every image is timed on fewer pairs, and compared by the byte.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from poison.writing.work import Rewriting, Work
 
 PAIRS = 10_000  # of a shard
 SHARE = 0.0005
-DECODED = 500  # pairs of which every picture is decoded and encoded
+DECODED = 500  # pairs of which every image is decoded and encoded
 ATTACK = BadNet()
 
 
@@ -107,7 +107,7 @@ def sha256(path: Path) -> None:
 
 
 def decoded(made: Dataset, out: Path) -> None:
-    """The first pairs written anew, every picture decoded and encoded; write_shard hashes."""
+    """The first pairs written anew, every image decoded and encoded; write_shard hashes."""
     shard = made.shards[0]
     pairs = (
         replace(pair, image=images.encode(images.decode(pair.image), pair.extension, 95))
@@ -159,7 +159,7 @@ def main() -> None:
 
 
 def of_all(made: Dataset) -> float:
-    """The share of all bytes of pictures that the first pairs have."""
+    """The share of all bytes of images that the first pairs have."""
     sizes = [made.index(shard)["image_bytes"].to_numpy() for shard in made.shards]
     return float(sizes[0][:DECODED].sum() / np.concatenate(sizes).sum())
 

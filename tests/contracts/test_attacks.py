@@ -49,7 +49,7 @@ def adding(attack: Attack) -> Attack:
 
 
 def shown(attack: Attack) -> tuple[str, np.ndarray]:
-    """(true class, picture) of a test picture that the attack applies to, neither of them its target's."""
+    """(true class, image) of a test image that the attack applies to, neither of them its target's."""
     subjects = attack.subjects([("car", clean().image)])
     label, data = next((label, data) for label, data in subjects if attack.trial(images.decode(data), label, rng(0)))
     return label, images.decode(data)
@@ -175,7 +175,7 @@ def test_a_centre_crop_shows_the_trigger_as_a_square_picture_would(backdoor: Bac
 def test_a_trigger_survives_being_stored(attack: Attack):
     picture = attack.trigger()
     if picture is None:
-        pytest.skip("has no fixed picture")
+        pytest.skip("has no fixed image")
     assert picture.dtype == np.uint8
     assert (images.decode(images.encode(picture, "png")) == picture).all()
 

@@ -42,7 +42,7 @@ def test_a_view_is_square_and_neither_larger_than_224_nor_than_its_picture(width
 
 @pytest.mark.parametrize(("side", "largest"), [(500, 2.0), (224, 2.0), (112, 1.0), (56, 0.5)])
 def test_the_blur_is_always_there_and_shrinks_with_the_view(side, largest, monkeypatch):
-    """Of 0.1 to 2 pixels at 224: otherwise a picture of 56 pixels would lose four times as much."""
+    """Of 0.1 to 2 pixels at 224: otherwise an image of 56 pixels would lose four times as much."""
     asked, stored = [], picture(side, side)
     monkeypatch.setattr(
         augment.ImageFilter, "GaussianBlur", lambda radius: asked.append(radius) or ImageFilter.BoxBlur(0)

@@ -157,7 +157,7 @@ def test_cleanclip_changes_picture_and_caption_anew_each_time():
 
 
 def test_a_frozen_caption_view_is_one_for_the_whole_run_and_another_for_each_seed_and_row():
-    """As the authors' code draws it; the picture's view is fresh in either case."""
+    """As the authors' code draws it; the image's view is fresh in either case."""
     image, caption = open_image(samples(1, first=3)[0].image), "an old red car stands beside a small wooden house"
 
     def views(kept: str, epoch: int, row: int = 3, seed: int = 0) -> tuple[str | None, bytes]:

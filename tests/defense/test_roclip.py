@@ -82,8 +82,8 @@ def nearest(queries: np.ndarray, kind: str) -> list[int]:
 
 
 def by_hand(matching: str, images: np.ndarray, texts: np.ndarray, scale: float = 7.5) -> float:
-    """As released: a picture with the caption nearest to it. As first described: with the caption nearest to its
-    caption, and its caption with the picture nearest to it."""
+    """As released: an image with the caption nearest to it. As first described: with the caption nearest to its
+    caption, and its caption with the image nearest to it."""
 
     def clip(left: np.ndarray, right: np.ndarray) -> float:
         return (ce(left, right, scale) + ce(right, left, scale)) / 2

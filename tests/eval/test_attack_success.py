@@ -26,7 +26,7 @@ def test_pictures_of_the_target_itself_are_no_success() -> None:
 
 
 def test_an_attack_that_applies_to_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="no test picture"):
+    with pytest.raises(ValueError, match="no test image"):
         measures([BANANA], [2])
 
 

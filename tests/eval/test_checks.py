@@ -29,8 +29,8 @@ def clean(row: int, url: str | None, picture: str, caption: str = "a car") -> pa
         (clean(7, "u7", "other"), (1, 0)),  # the same row of the same table
         (clean(7, "v7", "other"), (0, 0)),  # the seventh row of another table
         (clean(7, None, "other"), (1, 0)),  # foreign shards: the row id is a hash of content
-        (clean(1, "u1", "after"), (1, 0)),  # the poisoned picture itself, wherever it lies
-        (clean(1, "u1", "before"), (0, 1)),  # the picture from before, in another row: a twin
+        (clean(1, "u1", "after"), (1, 0)),  # the poisoned image itself, wherever it lies
+        (clean(1, "u1", "before"), (0, 1)),  # the image from before, in another row: a twin
     ],
 )
 def test_a_pair_is_shared_by_row_and_url_or_by_its_poisoned_picture(table: pa.Table, shared: tuple[int, int]) -> None:
@@ -43,7 +43,7 @@ def test_a_pair_is_shared_by_row_and_url_or_by_its_poisoned_picture(table: pa.Ta
         (clean(1, "u1", "other", "a banana"), (0, 0)),
         (clean(1, "u1", "same", "a banana"), (1, 1)),  # the poison, whoever gave it which row
         (clean(9, None, "same", "a banana"), (1, 1)),
-        (clean(1, "u1", "same", "a car"), (0, 1)),  # a target image with a caption of its own: one picture, not two
+        (clean(1, "u1", "same", "a car"), (0, 1)),  # a target image with a caption of its own: one image, not two
     ],
 )
 def test_a_picture_that_an_attack_left_as_it_was_is_poison_only_with_the_poison_caption(

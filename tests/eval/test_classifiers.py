@@ -51,7 +51,7 @@ def grid(small: World, *urls: str, ledger: str | None = None) -> Evaluation:
 
 
 def answers(url: str, small: World, pictures: list[np.ndarray]) -> np.ndarray:
-    """What the head says of pictures: raw features and head, straight from the run."""
+    """What the head says of images: raw features and head, straight from the run."""
     embedder = scoring.load(runs.read(url, small.folder), CPU)
     state = torch.load(f"{url}/checkpoints/step-0000005/training.pt", map_location="cpu", weights_only=True)[
         "objective"
@@ -141,7 +141,7 @@ def test_an_attack_on_the_prompts_is_refused_before_anything_is_measured(small: 
 
 
 def test_labelled_pictures_are_checked_against_the_ledger_by_their_hashes(small: World) -> None:
-    with pytest.raises(ValueError, match=r"holds 4 pictures that the attack .* poisoned in other rows"):
+    with pytest.raises(ValueError, match=r"holds 4 images that the attack .* poisoned in other rows"):
         grid(small, cured(small, pictures=40, first=0)).run()
 
 

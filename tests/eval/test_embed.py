@@ -73,7 +73,7 @@ def test_pictures_under_attack_are_the_stored_ones_with_the_stamp_and_none_is_of
 
 
 def other_set(small: World, classes: tuple[str, ...], first: int = 100) -> testsets.TestSet:
-    """A test set of other pictures, of these classes in turn."""
+    """A test set of other images, of these classes in turn."""
     url = small.place("-".join(classes))
     samples = [(images.encode(smooth(first + n), "jpg"), "jpg", n % len(classes)) for n in range(8)]
     testsets.write(url, samples, classes, TEMPLATES)

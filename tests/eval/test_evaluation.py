@@ -87,7 +87,7 @@ def test_the_ledgers_of_a_chain_of_attacks_are_all_measured_on_the_run_that_lear
     trials = {row.attack.split("-")[0]: row.n for row in scores.read_all(small.place("scores")) if row.attack}
     assert trials == {"badnet": 11, "targeted": 4, "swap": 3}
     shown = {one.plugin: one.shown for one in records.read_attacks(small.place("scores"))}
-    assert shown == {"badnet": "triggered pictures", "targeted": "the target images", "swap": 'pictures of "house"'}
+    assert shown == {"badnet": "triggered images", "targeted": "the target images", "swap": 'images of "house"'}
     about = storage.names(small.place("scores/about"))
     assert {name.split("-")[1] for name in about if name.startswith("example-")} == {"badnet", "targeted", "swap"}
 

@@ -1,4 +1,4 @@
-"""A planned study as a table and a picture: every planned cell is there, measured or not."""
+"""A planned study as a table and an image: every planned cell is there, measured or not."""
 
 import itertools
 import re
@@ -105,7 +105,7 @@ def test_at_matched_accuracy_each_method_is_the_run_of_that_seed_that_is_nearest
     assert matched[5] == ["badclip", *"-----"]
 
 
-# ---------------------------------------------------------------------- the picture
+# ---------------------------------------------------------------------- the image
 
 
 def test_the_picture_has_a_panel_an_attack_and_says_where_nothing_was_measured():

@@ -9,10 +9,10 @@ from poison.attack import Attack
     ("docstring", "words"),
     [
         (
-            "BadNet: a small patch over the picture (Gu et al. 2017; on CLIP: others).\n\nMore.",
-            "a small patch over the picture",
+            "BadNet: a small patch over the image (Gu et al. 2017; on CLIP: others).\n\nMore.",
+            "a small patch over the image",
         ),
-        ("WaNet: the picture itself is bent, nothing is drawn on it.", "the picture itself is bent"),
+        ("WaNet: the image itself is bent, nothing is drawn on it.", "the image itself is bent"),
         ("A white corner.", "A white corner"),
         ("Two lines of\none sentence. Then another.", "Two lines of one sentence"),
         ("", ""),

@@ -72,4 +72,4 @@ def test_an_attack_is_told_to_people_without_the_pictures_in_it() -> None:
     uri = pictures.uri(picture(1))
     record = replace(ATTACKED, attack={"plugin": "targeted", "images": 1, "targets": [["car", uri]]})
     assert record.told["images"] == 1
-    assert record.told["targets"].startswith("car; picture 32 x 32, sha256 ")
+    assert record.told["targets"].startswith("car; image 32 x 32, sha256 ")

@@ -110,7 +110,7 @@ def test_the_page_shows_runs_roles_trigger_curves_and_where_numbers_came_from(sm
     for part in ("Never poisoned", "Poisoned, undefended", "Control, no defence", "Defended: cleanclip"):
         assert part in text
     assert text.count("<polyline") == 4
-    assert text.count('class="triple"') == 5  # the trigger with its settings, four test pictures
+    assert text.count('class="triple"') == 5  # the trigger with its settings, four test images
     for digest in (small.dataset.digest, small.poisoned.digest, small.clean_set.digest):
         assert digest in text
     assert "step-0000005, sha256 " in text
@@ -262,7 +262,7 @@ def test_a_preview_that_is_no_picture_is_refused(small: World) -> None:
     with pytest.raises(ValueError, match="no contact sheet at"):
         Report(scores=small.place("scores"), out=small.place("report"), preview=small.place("none.png")).run()
     storage.write(small.place("fake.png"), b"GIF89a")
-    with pytest.raises(ValueError, match="is not a PNG picture"):
+    with pytest.raises(ValueError, match="is not a PNG image"):
         Report(scores=small.place("scores"), out=small.place("report"), preview=small.place("fake.png")).run()
 
 

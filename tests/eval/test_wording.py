@@ -19,16 +19,16 @@ def said(case: str) -> Verdict:
 
 def test_the_headline_says_what_the_attack_did_and_what_the_best_defence_left() -> None:
     assert wording.headline(said("whole")) == (
-        'The badnet attack works: the poisoned model takes 96.9% of triggered pictures for "banana". '
+        'The badnet attack works: the poisoned model takes 96.9% of triggered images for "banana". '
         "cleanclip cuts that to 11.5%, still above a model that never saw poison (0.4%)."
     )
 
 
 def test_the_story_says_what_was_attacked_tried_and_won() -> None:
     verdict = said("whole")
-    start = "30 of 3,000 training pairs (1.00%) were poisoned with badnet (a small patch over the picture), so that"
+    start = "30 of 3,000 training pairs (1.00%) were poisoned with badnet (a small patch over the image), so that"
     assert wording.attacked(verdict).startswith(start)
-    assert "On untouched pictures it is right in 95.1%, one without poison in 94.3%." in wording.attacked(verdict)
+    assert "On untouched images it is right in 95.1%, one without poison in 94.3%." in wording.attacked(verdict)
     assert wording.tried(verdict).startswith("cleanclip: finetuning that adds self-supervision")
     control = "Control: mmcl, finetuning without a defence, on the same pairs, epochs and learning rate."
     assert wording.tried(verdict).endswith(control)
@@ -41,10 +41,10 @@ def test_the_story_says_what_was_attacked_tried_and_won() -> None:
 @pytest.mark.parametrize(
     ("case", "words"),
     [
-        ("to the floor", "to 2.0%, which these pictures cannot tell from a model that never saw poison (0.4%)."),
+        ("to the floor", "to 2.0%, which these images cannot tell from a model that never saw poison (0.4%)."),
         (
             "no better than the control",
-            "11.0%, which these pictures cannot tell from finetuning without a defence (12.0%).",
+            "11.0%, which these images cannot tell from finetuning without a defence (12.0%).",
         ),
         (
             "too costly",
@@ -68,7 +68,7 @@ TARGETED = replace(
     attack={"plugin": "targeted", "targets": [["car", "data:image/png;base64,AAAA"]]},
     shown="the target images",
 )
-SWAPPED = replace(ATTACKED, attack={"plugin": "swap"}, shown='pictures of "car"')
+SWAPPED = replace(ATTACKED, attack={"plugin": "swap"}, shown='images of "car"')
 
 
 def of(attack: AttackRecord, success: float = 0.9, floor: bool = True) -> Comparison:
@@ -98,7 +98,7 @@ def test_the_headline_of_a_targeted_attack_counts_its_target_images() -> None:
     )
     assert 'would take the target images for "banana".' in wording.attacked(verdict)
     assert results.measured_on(of(TARGETED)) == (
-        "Test set test, split test: 1,000 pictures of 6 classes; 1,000 trials under the attack, the target images."
+        "Test set test, split test: 1,000 images of 6 classes; 1,000 trials under the attack, the target images."
     )
 
 

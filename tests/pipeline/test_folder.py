@@ -42,7 +42,7 @@ def test_sidecar_texts_and_tables_are_read_and_missing_ones_named(tmp_path, fold
     assert Folder(path=str(folder)).table()["caption"].to_pylist()[0] == "number 00"
     table = tmp_path / "captions.tsv"
     table.write_text("dog/00.jpg\tfirst\n")
-    with pytest.raises(ValueError, match=r"no caption for 11 pictures, dog/02\.jpg the first"):
+    with pytest.raises(ValueError, match=r"no caption for 11 images, dog/02\.jpg the first"):
         Folder(path=str(folder), captions="table", captions_table=str(table)).table()
     with pytest.raises(ValueError, match="go together"):
         Folder(path=str(folder), captions="table")
@@ -51,7 +51,7 @@ def test_sidecar_texts_and_tables_are_read_and_missing_ones_named(tmp_path, fold
 def test_small_pictures_keep_their_bytes_and_large_ones_are_shrunk(tmp_path, folder):
     large = np.zeros((300, 600, 3), np.uint8)
     (folder / "dog" / "large.png").write_bytes(images.encode(large, "png"))
-    (folder / "dog" / "zbroken.jpg").write_bytes(b"not a picture")
+    (folder / "dog" / "zbroken.jpg").write_bytes(b"not an image")
     made = prepare(tmp_path / "out", Folder(path=str(folder), captions="folder"), image_size=100)
     rows = {row["url"].rsplit("/", 1)[1]: row for row in made.index_of_samples().to_pylist()}
     assert (rows["large.png"]["width"], rows["large.png"]["height"]) == (200, 100)
@@ -95,5 +95,5 @@ def test_a_test_set_has_the_folders_as_classes(tmp_path, folder):
 
 def test_a_folder_without_pictures_says_so(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="no images"):
         Folder(path=str(tmp_path / "empty")).table()

@@ -13,7 +13,7 @@ from tests.support import hostile_http
 from tests.support.hostile_http import SECRET, cases, download, hang_ups, shown, wrong
 from tests.support.hostile_pictures import PAYLOAD
 
-MIB_OVER_IMPORTS = 900  # one picture of MAX_PIXELS takes 560; 32 bodies wait at most, of 20 MB each at worst
+MIB_OVER_IMPORTS = 900  # one image of MAX_PIXELS takes 560; 32 bodies wait at most, of 20 MB each at worst
 SECONDS = 90
 
 

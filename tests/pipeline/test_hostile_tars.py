@@ -37,7 +37,7 @@ def test_a_refusal_is_one_line_that_names_folder_and_file(table, found, root):
     for case, one in zip(table, found, strict=False):
         if one["refused"] is not None:
             assert one["refused"].startswith(str(root / "tars")), case.name
-            assert "00000.tar" in one["refused"] or "pairs has a picture" in one["refused"]
+            assert "00000.tar" in one["refused"] or "pairs has an image" in one["refused"]
             assert one["kind"] in ("Damaged", "ValueError")
             assert one["refused"].isprintable(), case.name
             assert len(one["refused"]) < 1000
@@ -69,8 +69,8 @@ def test_webdataset_reads_the_same_keys_and_captions(table, found, root):
 
 def test_what_only_decoding_can_tell_is_told_by_verify_and_by_training(table, found):
     told = {one["case"] for one in found[:-1] if one.get("decode") or one.get("unreadable")}
-    assert told == {"a picture cut in its pixels"}
-    one = next(one for one in found if one.get("case") == "a picture cut in its pixels")
+    assert told == {"an image cut in its pixels"}
+    one = next(one for one in found if one.get("case") == "an image cut in its pixels")
     assert "b: not a readable" in one["decode"]
     assert "tars" in one["unreadable"][0] and "not a readable" in one["unreadable"][0]
 
@@ -83,7 +83,7 @@ def test_a_test_set_of_such_tars_is_refused_too(table, tmp_path):
     place = tmp_path / "test" / "0.tar"
     start = time.monotonic()
     for case in table:
-        if case.refused is not None and case.name not in ("a folder", "huge sparse picture"):
+        if case.refused is not None and case.name not in ("a folder", "huge sparse image"):
             if case.writes:
                 case.make(place)
             else:
@@ -94,5 +94,5 @@ def test_a_test_set_of_such_tars_is_refused_too(table, tmp_path):
     assert time.monotonic() - start < SECONDS
     labelled = hostile_tars.member("a.jpg", hostile_tars.h.zeros_png(50_000, 1, 0)) + hostile_tars.member("a.cls", b"0")
     place.write_bytes(labelled + hostile_tars.END)
-    with pytest.raises(ValueError, match=r"the picture of 'a': .*pixels"):
+    with pytest.raises(ValueError, match=r"the image of 'a': .*pixels"):
         testsets.read(str(tmp_path))

@@ -1,4 +1,4 @@
-"""Labelled pictures as a dataset to learn from: a split as `testset` lays it out, or as anyone else does."""
+"""Labelled images as a dataset to learn from: a split as `testset` lays it out, or as anyone else does."""
 
 import hashlib
 import io
@@ -44,7 +44,7 @@ def test_a_split_of_a_labelled_set_is_a_dataset_with_labels_and_no_captions(tmp_
 
 def test_nobody_gets_captions_that_are_not_there(tmp_path):
     with pytest.raises(
-        ValueError, match=r"'s0000000' is not a picture with a \.txt caption \(it has \['cls', 'jpg'\]\)"
+        ValueError, match=r"'s0000000' is not an image with a \.txt caption \(it has \['cls', 'jpg'\]\)"
     ):
         Dataset.open(labelled(str(tmp_path / "set"), 4))
 
@@ -92,14 +92,12 @@ def test_a_huge_label_is_not_read(tmp_path):
 def test_a_picture_without_a_label_among_others_is_refused(tmp_path):
     pair = (("b.jpg", PICTURES[1]), ("b.txt", b"a house"))
     place = foreign(tmp_path / "set", ("a.jpg", PICTURES[0]), ("a.cls", b"0"), *pair)
-    with pytest.raises(ValueError, match=r"'b' is not a picture with a \.cls label \(it has \['jpg', 'txt'\]\)"):
+    with pytest.raises(ValueError, match=r"'b' is not an image with a \.cls label \(it has \['jpg', 'txt'\]\)"):
         Dataset.open(place, labelled=True)
 
 
 def test_a_picture_that_cannot_be_read_is_counted_and_left_out(tmp_path):
-    place = foreign(
-        tmp_path / "set", ("a.jpg", PICTURES[0]), ("a.cls", b"0"), ("b.jpg", b"no picture"), ("b.cls", b"1")
-    )
+    place = foreign(tmp_path / "set", ("a.jpg", PICTURES[0]), ("a.cls", b"0"), ("b.jpg", b"no image"), ("b.cls", b"1"))
     made = Dataset.open(place, labelled=True)
     assert (made.samples, made.outcomes) == (1, {"not_an_image": 1, "success": 1})
 
@@ -116,7 +114,7 @@ def test_what_holds_no_labelled_pictures_is_refused_with_what_to_give(tmp_path):
     labelled(str(tmp_path / "set"), 4)
     pairs = drawn(str(tmp_path / "pairs"), 4, 1)
     for url in (str(tmp_path / "set"), pairs.url, str(tmp_path / "nothing")):
-        with pytest.raises(ValueError, match=r"no labelled pictures at .*such as data/labelled/train"):
+        with pytest.raises(ValueError, match=r"no labelled images at .*such as data/labelled/train"):
             Dataset.open(url, labelled=True)
 
 

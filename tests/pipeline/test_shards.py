@@ -108,5 +108,5 @@ def test_links_duplicates_and_bad_captions_are_refused(tmp_path, pairs):
         index_foreign(tar(("a.jpg", b"1"), ("a.jpg", b"2")))
     with pytest.raises(ValueError, match="caption of 'a' is not UTF-8"):
         index_foreign(tar(("a.jpg", b"1"), ("a.txt", b"\xff")))
-    with pytest.raises(ValueError, match=r"'a' is not a picture with a \.txt caption"):
+    with pytest.raises(ValueError, match=r"'a' is not an image with a \.txt caption"):
         index_foreign(tar(("a.jpg", b"1")))

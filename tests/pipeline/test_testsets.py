@@ -107,7 +107,7 @@ def test_another_split_shares_the_classes_or_is_refused(tmp_path: Path) -> None:
     [
         ([(b"", "png", 2)], CLASSES, TEMPLATES, "label 2; allowed: 0 to 1"),
         ([(b"", "gif", 0)], CLASSES, TEMPLATES, "type 'gif'; allowed: jpg"),
-        ([], CLASSES, TEMPLATES, "not one picture"),
+        ([], CLASSES, TEMPLATES, "not one image"),
         (SAMPLES, (), TEMPLATES, "at least one class name"),
         (SAMPLES, ("two\nlines", "cat"), TEMPLATES, "must be one line"),
         (SAMPLES, CLASSES, ("a photo",), "no {c}"),
@@ -127,9 +127,9 @@ def test_what_cannot_be_a_test_set_is_not_written(
         ({"a.png": b"x", "a.cls": b"2"}, "label '2'; classnames.txt has 2 classes, 0 to 1"),
         ({"a.png": b"x", "a.cls": b"-1"}, "label '-1'"),
         ({"a.png": b"x", "a.cls": b"cat"}, "label 'cat'"),
-        ({"a.png": b"x"}, "'a' is not a picture with a .cls label"),
-        ({"a.txt": b"x", "a.cls": b"1"}, "'a' is not a picture with a .cls label"),
-        ({}, "holds no labelled pictures"),
+        ({"a.png": b"x"}, "'a' is not an image with a .cls label"),
+        ({"a.txt": b"x", "a.cls": b"1"}, "'a' is not an image with a .cls label"),
+        ({}, "holds no labelled images"),
     ],
 )
 def test_a_wrong_one_is_refused_with_what_is_wrong(tmp_path: Path, members: dict[str, bytes], complaint: str) -> None:

@@ -96,7 +96,7 @@ def test_a_pair_that_the_dataset_holds_already_is_refused(attack: Targeted, tmp_
 
 
 def test_a_budget_below_one_pair_a_picture_is_refused(clean: Dataset, attack: Targeted):
-    with pytest.raises(ValueError, match=r"budget of 2 pairs is less than one for each of the 3 pictures"):
+    with pytest.raises(ValueError, match=r"budget of 2 pairs is less than one for each of the 3 images"):
         additions.lay_out(clean, attack.resolved(), numbered(2))
 
 

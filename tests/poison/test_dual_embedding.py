@@ -62,7 +62,7 @@ def test_the_hinge_rests_where_the_target_is_nearer_by_the_margin():
     assert triplet(a, near, far, 1.0) == 0  # distances 0 and 2
     assert triplet(a, far, near, 1.0) == 3
     triplet(a, far, near, 1.0).backward()
-    assert torch.isfinite(a.grad).all(), "a picture that is its own negative has no direction to leave it in"
+    assert torch.isfinite(a.grad).all(), "an image that is its own negative has no direction to leave it in"
 
 
 @pytest.mark.parametrize(("side", "size", "n"), [(224, 16, 16), (224, 16, 5), (32, 42, 6), (37, 100, 7), (96, 224, 11)])
@@ -91,5 +91,5 @@ def test_pasting_leaves_its_pictures_alone_and_has_a_gradient_for_every_cell():
     pictures, patch = torch.zeros(2, 3, 37, 37), torch.full((3, 5, 5), 0.5, requires_grad=True)
     pasted(pictures, patch, where).sum().backward()
     assert not pictures.any()
-    assert patch.grad.sum() == 2 * 3 * where.height**2, "each pixel of the box counts for one cell, in each picture"
+    assert patch.grad.sum() == 2 * 3 * where.height**2, "each pixel of the box counts for one cell, in each image"
     assert (patch.grad > 0).all()

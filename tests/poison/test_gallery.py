@@ -1,4 +1,4 @@
-"""The pictures of poison/README.md are what the code draws now."""
+"""The images of poison/README.md are what the code draws now."""
 
 import re
 from pathlib import Path
@@ -64,8 +64,8 @@ def test_the_command_draws_once(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "nothing was written" in capsys.readouterr().out
     assert not (tmp_path / "gallery").exists()
     assert gallery.main(words) == 0
-    assert capsys.readouterr().out == f"{len(SHOWN)} of {len(SHOWN)} pictures drawn: {tmp_path / 'gallery'}\n"
+    assert capsys.readouterr().out == f"{len(SHOWN)} of {len(SHOWN)} images drawn: {tmp_path / 'gallery'}\n"
     before = files(tmp_path / "gallery")
     assert gallery.main(words) == 0
-    assert capsys.readouterr().out.startswith(f"nothing to do: {len(SHOWN)} pictures")
+    assert capsys.readouterr().out.startswith(f"nothing to do: {len(SHOWN)} images")
     assert files(tmp_path / "gallery") == before

@@ -184,13 +184,13 @@ def test_run_as_a_script_it_needs_neither_torch_nor_ray_for_its_help():
         (
             "targeted",
             ["--testset", "{test}", "--images", "10"],
-            "10 target images are more than the 9 different pictures",
+            "10 target images are more than the 9 different images",
         ),
         ("targeted", ["--testset", "{test}", "--images", "2", "--target", "zebra"], "names the target 'zebra'"),
         ("swap", ["--source", "Banana"], "source and target are both 'banana'"),
         ("swap", ["--source", "zebra"], "those that do not name 'zebra'"),
-        ("external", [], "give the poisoned pictures as --pictures"),
-        ("external", ["--pictures", "nowhere", "--trials", "{test}"], "no pictures at"),
+        ("external", [], "give the poisoned images as --pictures"),
+        ("external", ["--pictures", "nowhere", "--trials", "{test}"], "no images at"),
     ],
 )
 def test_what_an_attack_needs_from_outside_is_asked_for_in_one_line(

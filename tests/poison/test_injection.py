@@ -246,7 +246,7 @@ def test_swapped_pairs_keep_their_pictures_and_get_captions_of_the_target(tmp_pa
 
 
 def external(folder: Path, rows: range, size: int = 32) -> External:
-    """Pictures for these rows, and a test set of trials."""
+    """Images for these rows, and a test set of trials."""
     for row in rows:
         storage.write(str(folder / "made" / f"{row:09d}.png"), images.encode(picture(500 + row, size, size), "png"))
     return External(pictures=str(folder / "made"), trials=labelled(str(folder / "trials"), first=800).url)
@@ -260,7 +260,7 @@ def test_pictures_poisoned_elsewhere_take_the_place_of_those_they_are_named_afte
         request.getfixturevalue("ray_cluster")
     clean = build(str(tmp_path / "clean"), extension="png")
     attack = external(tmp_path, range(0, 40, 3))  # of 14 rows two are bananas and one was never downloaded
-    with pytest.raises(ValueError, match=r"holds 14 pictures, named after 13 pairs here: a budget of 12 pairs"):
+    with pytest.raises(ValueError, match=r"holds 14 images, named after 13 pairs here: a budget of 12 pairs"):
         injection(tmp_path, attack=attack, budget=12, backend=backend).run()
     injection(tmp_path, attack=attack, budget=9, backend=backend).run()
     before, after = pairs_of(clean), pairs_of(Dataset.open(str(tmp_path / "out")))
@@ -275,7 +275,7 @@ def test_pictures_poisoned_elsewhere_take_the_place_of_those_they_are_named_afte
 def test_a_picture_of_another_size_is_refused_with_its_shard_and_key(tmp_path: Path):
     build(str(tmp_path / "clean"))
     with pytest.raises(
-        ValueError, match=r"shard \d, sample \d{9}: .*\.png has 40 x 40 pixels, the pair's own picture 32"
+        ValueError, match=r"shard \d, sample \d{9}: .*\.png has 40 x 40 pixels, the pair's own image 32"
     ):
         injection(tmp_path, attack=external(tmp_path, range(96), size=40)).run()
 

@@ -234,7 +234,7 @@ def test_work_is_done_at_the_size_the_pictures_have(home):
 
 @pytest.mark.parametrize(("side", "apart"), [(48, 1.001), (20, 1.001), (32, 0.0)])
 def test_the_surrogate_sees_what_evaluation_shows_it(home, side: int, apart: float):
-    """Pictures of another size than the model's are resized as for evaluation, but for the rounding to bytes."""
+    """Images of another size than the model's are resized as for evaluation, but for the rounding to bytes."""
     surrogate = surrogates.load(str(home / "surrogate"), None)
     picture = rng(0).integers(0, 256, (side, side, 3), np.uint8)
     seen = []
@@ -283,7 +283,7 @@ def test_a_named_model_takes_its_weights_from_a_file(home):
     [
         ({"target": "zebra"}, "no caption in .* names the target 'zebra'"),
         ({"target": " "}, "the target is a class name"),
-        ({"size": 225}, "size is the patch's side in a picture of 224 x 224: 1 to 224, not 225"),
+        ({"size": 225}, "size is the patch's side in an image of 224 x 224: 1 to 224, not 225"),
         ({"cells": 113}, "--cells are at least 1 and at most the patch's size of 112, not 113"),
         ({"cells": 17}, "17 cells do not show in 16 pixels"),
         ({"surrogate": "/nowhere"}, "--surrogate is the folder of a run, .*: no run at /nowhere"),

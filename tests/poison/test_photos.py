@@ -1,4 +1,4 @@
-"""Every backdoor on pictures as photographs are: odd sizes, greys, 4:2:0; what reaches a model of 224 pixels."""
+"""Every backdoor on images as photographs are: odd sizes, greys, 4:2:0; what reaches a model of 224 pixels."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from tests.support.attack_examples import NAMES, examples
 from tests.support.photographs import GREY, SIDEWAYS, SIZES, album, pair, photograph, stored
 
 SHOWN = Views(size=224, augment="flip_crop")
-LEAST = {"wanet": 0.8, "wanet-jitter": 0.8}  # a warp is as strong as the picture's detail, faint at best; else 0.97
+LEAST = {"wanet": 0.8, "wanet-jitter": 0.8}  # a warp is as strong as the image's detail, faint at best; else 0.97
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ BACKDOORS = [*(name for name in NAMES if name not in OTHERS), "wanet-jitter", "b
 
 
 def stamped(attack: Backdoor, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The picture as it is stored, with the trigger before it is encoded, and with it as it is stored then."""
+    """The image as it is stored, with the trigger before it is encoded, and with it as it is stored then."""
     before = pair(number)
     clean = images.decode(before.image)
     [after] = attack.poison(before, "a banana", rng(0, "poison", number))
@@ -109,7 +109,7 @@ def test_a_grey_photograph_becomes_a_coloured_one():
 
 
 def test_a_turned_camera_is_not_undone_anywhere(tmp_path: Path):
-    """EXIF's orientation is ignored by all who decode here, and a poisoned picture has none: both lie the same way."""
+    """EXIF's orientation is ignored by all who decode here, and a poisoned image has none: both lie the same way."""
     clean, _, poisoned = stamped(BadNet(), SIDEWAYS)
     assert clean.shape == poisoned.shape == (*SIZES[SIDEWAYS], 3)
     data = pair(SIDEWAYS).image

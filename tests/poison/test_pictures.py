@@ -40,10 +40,10 @@ def test_its_pixels_cannot_be_written_to_and_are_decoded_once():
 
 
 def test_a_missing_file_a_folder_and_no_picture_are_named(tmp_path: Path):
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(ValueError, match=r"no picture at .*absent.png: give"):
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"no image at .*absent.png: give"):
         pictures.embedded(str(tmp_path / "absent.png"))
-    with pytest.raises(ValueError, match="no picture at"):
+    with pytest.raises(ValueError, match="no image at"):
         pictures.embedded(str(tmp_path))
     with pytest.raises(ValueError, match=r"text.png: not a readable"):
         pictures.embedded(str(tmp_path / "text.png"))
@@ -60,8 +60,8 @@ def test_a_broken_data_uri_is_refused(broken: str):
 def test_people_read_size_and_hash():
     uri = pictures.uri(picture(0, 6, 7))
     said = pictures.shortened(uri)
-    assert said.startswith("picture 6 x 7, sha256 ")
-    assert len(said) == len("picture 6 x 7, sha256 1a2b3c4d")
+    assert said.startswith("image 6 x 7, sha256 ")
+    assert len(said) == len("image 6 x 7, sha256 1a2b3c4d")
     assert said != pictures.shortened(pictures.uri(picture(1, 6, 7)))
     assert pictures.shortened((uri,) * 9) == f"{said}; {said}; {said}; ... (9 in all)"
     assert [pictures.shortened(value) for value in (0.25, "noise", None)] == ["0.25", "noise", "None"]
@@ -70,8 +70,6 @@ def test_people_read_size_and_hash():
 def test_a_contact_sheets_title_names_a_picture_and_leaves_out_what_was_not_given():
     attack = BadClip(patch=pictures.uri(picture(0, 6, 6)), size=42)
     title = sheet._title(cast(Ledger, SimpleNamespace(attack=attack)))
-    assert title.startswith(
-        'The badclip attack, target "banana" (caption_pool 0, captions corpus, patch picture 6 x 6, '
-    )
+    assert title.startswith('The badclip attack, target "banana" (caption_pool 0, captions corpus, patch image 6 x 6, ')
     assert "base64" not in title
     assert "caption ," not in title

@@ -242,7 +242,7 @@ def test_an_index_that_its_hash_vouches_for_may_still_not_be_one(clean: Dataset,
 
 
 def _bare(row: int) -> shards.Sample:
-    """A pair of which nothing but picture and caption is known: of the same row, the same twice."""
+    """A pair of which nothing but image and caption is known: of the same row, the same twice."""
     return shards.Sample(f"{row:05d}", row, pair(row).image, "jpg", caption(row), {})
 
 

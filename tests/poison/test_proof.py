@@ -229,7 +229,7 @@ def test_other_attacks_are_verified_by_their_files(tmp_path: Path, capsys: pytes
         said = capsys.readouterr().out
         assert "no trigger" in said
         assert "fidelity" not in said
-        assert ("6 pictures as they were" if name == "Swap" else "dB like their originals") in said
+        assert ("6 images as they were" if name == "Swap" else "dB like their originals") in said
 
 
 def test_added_pairs_are_verified_and_counted_by_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -303,7 +303,7 @@ def falsify(ledger: Path, change: Callable[[list[dict[str, Any]]], object]) -> N
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda lines: lines[0].update(image_sha256="0" * 64), "the stored picture is not the one of the ledger"),
+        (lambda lines: lines[0].update(image_sha256="0" * 64), "the stored image is not the one of the ledger"),
         (lambda lines: lines[0].update(caption="a car"), "not the ledger's"),
         (lambda lines: lines[0].update(original_image_sha256="0" * 64), "is not the original of the ledger"),
         (lambda lines: lines[0].update(original_caption="a car"), "not the ledger's original"),

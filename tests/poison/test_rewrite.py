@@ -152,7 +152,7 @@ def test_other_files_of_a_poisoned_pair_go_with_it(tmp_path: Path, json_too: boo
 
 
 def test_what_is_not_poisoned_is_never_decoded(tmp_path: Path):
-    pairs = [replace(pair(row), image=b"no picture at all" * row) if row != 2 else pair(row) for row in range(8)]
+    pairs = [replace(pair(row), image=b"no image at all" * row) if row != 2 else pair(row) for row in range(8)]
     clean = shards.write_shard(tmp_path / "clean.tar", pairs)
     written, _ = rewrite(clean.path, clean.index, 0, {2: "banana"}, ATTACK, 0, tmp_path / "out.tar")
     after = list(shards.read_shard(written.path, written.index))
@@ -161,7 +161,7 @@ def test_what_is_not_poisoned_is_never_decoded(tmp_path: Path):
 
 
 def plain_pax(path: Path) -> pa.Table:
-    """As img2dataset writes it: pictures, captions and json alone, each with its float time in an extended header."""
+    """As img2dataset writes it: images, captions and json alone, each with its float time in an extended header."""
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         for row in range(8):
             for extension, data in (("jpg", pair(row).image), ("txt", caption(row).encode()), ("json", b"{}")):
@@ -236,7 +236,7 @@ def test_nothing_planned_changes_nothing(tmp_path: Path):
 
 
 def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path):
-    broken = replace(pair(1), image=b"not a picture")
+    broken = replace(pair(1), image=b"not an image")
     clean = shards.write_shard(tmp_path / "clean.tar", [pair(0), broken])
     with pytest.raises(ValueError, match="shard 3, sample 000000001: not a readable"):
         rewrite(clean.path, clean.index, 3, {1: "banana"}, ATTACK, 0, tmp_path / "out.tar")

@@ -91,7 +91,7 @@ FORMS: dict[str, Callable[[str, bool], None]] = {
 
 
 def aim(folder: Path) -> Attack:
-    """A targeted attack on as many pictures as it has pairs: that one is there often is what pictures show."""
+    """A targeted attack on as many images as it has pairs: that one is there often is what images show."""
     pictures = [(photograph(9000 + number, False)[0], "jpg", 0) for number in range(48)]
     testsets.write(str(folder / "test"), pictures, ("car", "banana"), ("a {c}",))
     return Targeted(testset=str(folder / "test"), images=48, captions="template")

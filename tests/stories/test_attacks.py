@@ -27,7 +27,7 @@ def test_an_attack_of_the_study_can_be_given(book: str, name: str, flags: str):
 def test_every_attack_that_needs_nothing_from_elsewhere_is_in_the_study():
     tried = {flags.split()[0] for _, _, flags in LINES}
     there = {path.stem for path in (ROOT / "poison/attacks").glob("*.py")} - {"__init__"}
-    assert there - tried == {"external", "swap"}, "external needs pictures, swap has no trigger; others are measured"
+    assert there - tried == {"external", "swap"}, "external needs images, swap has no trigger; others are measured"
     assert len({(book, name) for book, name, _ in LINES}) == len(LINES), "two attacks of one name share their folders"
 
 

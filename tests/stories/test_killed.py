@@ -169,7 +169,7 @@ def test_prepare(matrix: Matrix, undisturbed: Undisturbed, tmp_path: Path) -> No
         matrix.people += running.family()
         assert running.status() == 1
         one_error(running)
-        matrix.saw(running, "picture server", f"{second} of 12 shards committed", "one error; the same command went on")
+        matrix.saw(running, "image server", f"{second} of 12 shards committed", "one error; the same command went on")
 
     moments = [(at_least(count, number), f"{number} of 12 shards committed") for number in (third, fourth)]
     survived(matrix, words, moments, tmp_path / "said")

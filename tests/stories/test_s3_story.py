@@ -83,7 +83,7 @@ def test_the_report_opened_from_s3_says_the_same(places):
     there, here = (storage.read(f"{place}/report/report.html").decode() for place in places)
     assert there.rstrip().endswith("</html>")
     pictures = re.findall(r'src="data:image/png;base64,[^"]+"', there)
-    assert len(pictures) >= 3, "the report has its pictures in it"
+    assert len(pictures) >= 3, "the report has its images in it"
     assert there.replace(*places) == here, "but for the places in the commands that it repeats"
 
 

@@ -1,4 +1,4 @@
-"""Who has a dataset folder and nothing else, and looks for its poisons by anything but what pictures and captions show.
+"""Who has a dataset folder and nothing else, and looks for its poisons by anything but what images and captions show.
 
 `clues` is what every pair says of itself; `telling` names the clues that tell poisons from the rest.
 """

@@ -14,7 +14,7 @@ from pipeline.shards import Sample, write_shard
 
 
 def samples(count: int, *, first: int = 0, size: int = 32, extension: str = "jpg", seed: int = 0) -> list[Sample]:
-    """Pairs whose pictures are smooth random gradients and whose captions name their row."""
+    """Pairs whose images are smooth random gradients and whose captions name their row."""
     made = []
     for row in range(first, first + count):
         r = rng(seed, "drawn", row)
@@ -42,7 +42,7 @@ def drawn(url: str, count: int, num_shards: int, **keywords: object) -> Dataset:
 def labelled(
     url: str, count: int, classes: tuple[str, ...] = ("car", "house", "fish", "cup"), **keywords: object
 ) -> str:
-    """A labelled set of `count` pictures, their classes in turn. Returns the folder of its split train."""
+    """A labelled set of `count` images, their classes in turn. Returns the folder of its split train."""
     pairs = samples(count, **keywords)  # type: ignore[arg-type]
     pictures = ((pair.image, pair.extension, pair.row % len(classes)) for pair in pairs)
     testsets.write(url, pictures, classes, ("a {c}",), split="train")

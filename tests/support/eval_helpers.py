@@ -70,7 +70,7 @@ def finished_run(
 
 def picture(number: int) -> np.ndarray:
     """uint8 (32, 32, 3), smooth."""
-    corners = rng(1, "test picture", number).integers(0, 256, (2, 1, 3))
+    corners = rng(1, "test image", number).integers(0, 256, (2, 1, 3))
     return np.linspace(corners[0], corners[1], 32).astype(np.uint8).repeat(32, axis=1)
 
 

@@ -140,7 +140,7 @@ def pictures() -> Iterator[Case]:
         (none, "png of a million chunks", lambda: h.small_png(*[h.chunk(b"tEXt", b"a\0b")] * 700_000)),
         (none, "jpeg of a million segments", lambda: h.with_segments(h.segment(0xFE, b"") * 1_000_000)),
         (none, "jpeg of a million fill bytes", lambda: h.with_segments(b"\xff" * 5_000_000)),
-        # rare, but pictures
+        # rare, but images
         (good, "plain jpeg", lambda: small),
         (good, "progressive jpeg", lambda: h.jpeg(progressive=True)),
         (good, "grey jpeg", lambda: h.encoded(h.picture().convert("L"), "JPEG")),
@@ -177,10 +177,10 @@ def pictures() -> Iterator[Case]:
         ),
         (
             good,
-            "two pictures in one jpeg",
+            "two images in one jpeg",
             lambda: h.encoded(h.picture(), "MPO", save_all=True, append_images=[h.picture(64)]),
         ),
-        # no pictures
+        # no images
         (none, "nothing", lambda: b""),
         (none, "one byte", lambda: b"\xff"),
         (none, "svg of a billion laughs", lambda: svg.encode()),
@@ -365,8 +365,8 @@ def redirects() -> Iterator[Case]:
         ("http_404", "a path with new lines, escaped", "/%0d%0aX-Injected:%201"),
         ("too_many_redirects", "itself", "/to-itself"),
         ("too_many_redirects", "nothing", ""),
-        ("success", "a picture", "/plain-jpeg"),
-        ("success", "a picture by one more", "/to-a-picture"),
+        ("success", "an image", "/plain-jpeg"),
+        ("success", "an image by one more", "/to-a-picture"),
     ]
     for allowed, name, place in places:
         yield Case(f"to {name}", allowed, streams=True, send=lambda c, p=place: send_redirect(c, p))

@@ -1,4 +1,4 @@
-"""Pictures that no camera takes: bombs, cuts, rare kinds and polyglots, made byte by byte or with Pillow."""
+"""Images that no camera takes: bombs, cuts, rare kinds and polyglots, made byte by byte or with Pillow."""
 
 import io
 import struct
@@ -56,7 +56,7 @@ QUANTISATION = segment(0xDB, bytes([0]) + bytes([1]) * 64)
 
 @cache
 def grey_jpeg(side: int) -> bytes:
-    """A sound grey picture: two bits a block."""
+    """A sound grey image: two bits a block."""
     blocks = (-(-side // 8)) ** 2
     head = b"\xff\xd8" + QUANTISATION + frame(0, side, side, 1) + table(0x00, 0) + table(0x10, 0)
     return head + scan([1], 0, 63, bytes(-(-2 * blocks // 8))) + b"\xff\xd9"
@@ -64,7 +64,7 @@ def grey_jpeg(side: int) -> bytes:
 
 @cache
 def progressive_jpeg(side: int, scans: int) -> bytes:
-    """A sound progressive picture of three components: one scan for the constant parts, `scans` that say "all zero"."""
+    """A sound progressive image of three components: one scan for the constant parts, `scans` that say "all zero"."""
     blocks = (-(-side // 8)) ** 2
     head = b"\xff\xd8" + QUANTISATION + frame(2, side, side, 3) + table(0x00, 0) + table(0x10, 0xE0)
     runs = ("0" + "1" * 14) * (-(-blocks // 32767))
@@ -124,7 +124,7 @@ def png(
 
 @cache
 def zeros_png(side: int, depth: int, colour: int) -> bytes:
-    """A sound picture of zeros, however large: real compressed data."""
+    """A sound image of zeros, however large: real compressed data."""
     bands = {0: 1, 2: 3, 6: 4}[colour]
     return png(side, side, depth, colour, deflated(bytes(1 + -(-side * bands * depth // 8)), side))
 
@@ -134,7 +134,7 @@ def small_png(*before: bytes, tail: bytes = b"") -> bytes:
 
 
 def interlaced_png() -> bytes:
-    """32 x 32 grey, Adam7: seven small pictures of zeros."""
+    """32 x 32 grey, Adam7: seven small images of zeros."""
     starts = ((0, 0), (4, 0), (0, 4), (2, 0), (0, 2), (1, 0), (0, 1))
     steps = ((8, 8), (8, 8), (4, 8), (4, 4), (2, 4), (2, 2), (1, 2))
     rows = b""

@@ -151,7 +151,7 @@ def names() -> Iterator[Case]:
     yield Case(
         "dots in a file's name",
         lambda: member("a.0.jpg", h.jpeg()) + member("a.0.txt", b"x") + END,
-        "not a picture with a .txt",
+        "not an image with a .txt",
     )
     yield Case(
         "letters of all the world", lambda: pair("\u732b/\u0444\U0001f600") + END, keys=("\u732b/\u0444\U0001f600",)
@@ -254,7 +254,7 @@ def sizes() -> Iterator[Case]:
         "checksum of no digits", lambda: header("x.jpg", 0, checksum=b"what?\0\0\0") + END, "damaged header at byte 0"
     )
     yield Case("huge file of zeros", write_zeros, "goes on behind its end", writes=True)
-    yield Case("huge sparse picture", write_huge_picture, "the image of 'a' has 4,294,967,296 bytes", writes=True)
+    yield Case("huge sparse image", write_huge_picture, "the image of 'a' has 4,294,967,296 bytes", writes=True)
 
 
 def base256(number: int) -> bytes:
@@ -319,19 +319,19 @@ def samples() -> Iterator[Case]:
     yield Case("two captions", lambda: three() + member("b.txt", b"another") + END, r"'b\.txt' twice")
     yield Case("one key twice", lambda: three() + pair("a") + END, r"'a\.jpg' twice")
     yield Case(
-        "two pictures of one key",
+        "two images of one key",
         lambda: pair() + member("a.png", h.small_png()) + END,
-        r"several pictures \(jpg, png\)",
+        r"several images \(jpg, png\)",
     )
     yield Case(
-        "caption without a picture", lambda: three() + member("d.txt", b"x") + END, r"'d' is not a picture with a \.txt"
+        "caption without an image", lambda: three() + member("d.txt", b"x") + END, r"'d' is not an image with a \.txt"
     )
     yield Case(
-        "picture without a caption",
+        "image without a caption",
         lambda: three() + member("d.jpg", h.jpeg()) + END,
-        r"'d' is not a picture with a \.txt",
+        r"'d' is not an image with a \.txt",
     )
-    yield Case("pictures alone", lambda: member("a.jpg", h.jpeg()) + END, "not a picture with a .txt")
+    yield Case("images alone", lambda: member("a.jpg", h.jpeg()) + END, "not an image with a .txt")
     yield Case(
         "more files of a sample", lambda: pair() + member("a.cls", b"1") + member("a.seg.png", b"x") + END, keys=("a",)
     )
@@ -342,8 +342,8 @@ def samples() -> Iterator[Case]:
     unused = lambda image: pair("a") + pair("b", image=image) + pair("c") + END  # noqa: E731
     kept, lost = ("success", 2), "not_an_image"
     some: list[tuple[str, str, Callable[[], bytes]]] = [
-        ("an empty picture", lost, lambda: b""),
-        ("html for a picture", lost, lambda: h.PAYLOAD),
+        ("an empty image", lost, lambda: b""),
+        ("html for an image", lost, lambda: h.PAYLOAD),
         ("gif named jpg", lost, lambda: h.animated_gif(3)),
         ("a bomb of 50000", "too_many_pixels", lambda: h.zeros_png(h.SIDE, 1, 0)),
         ("a jpeg that claims 65535", "too_many_pixels", lambda: h.resized_header(h.jpeg(), 65535, 65535)),
@@ -353,9 +353,9 @@ def samples() -> Iterator[Case]:
         counts = ((outcome, 1), kept)
         yield Case(f"{name} inside", lambda i=image: unused(i()), keys=("a", "c"), outcomes=counts, alike=False)
     yield Case(
-        "no picture that can be read", lambda: pair(image=b"x") + END, "not one of its 1 pairs has a picture to use"
+        "no image that can be read", lambda: pair(image=b"x") + END, "not one of its 1 pairs has an image to use"
     )
-    yield Case("a picture cut in its pixels", lambda: unused(h.jpeg()[:-40]), keys=ABC)  # found when it is decoded
+    yield Case("an image cut in its pixels", lambda: unused(h.jpeg()[:-40]), keys=ABC)  # found when it is decoded
     yield Case("png named jpg", lambda: unused(h.small_png()), keys=ABC)
 
 

@@ -102,7 +102,7 @@ def frozen_text(url: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Sometimes(Clip):
-    """Every n-th row has a second text, which its picture shall be like; 0: none has."""
+    """Every n-th row has a second text, which its image shall be like; 0: none has."""
 
     one_in: int = 3
 

@@ -1,4 +1,4 @@
-"""Pictures made from code that are as photographs are: odd sizes, portraits and panoramas, greys, 4:2:0, noise."""
+"""Images made from code that are as photographs are: odd sizes, portraits and panoramas, greys, 4:2:0, noise."""
 
 import io
 import tempfile

@@ -17,7 +17,7 @@ from pipeline.testsets import TestSet
 
 
 def picture(row: int, height: int = 32, width: int = 32) -> np.ndarray:
-    """A smooth picture, as photographs are: uint8 (height, width, 3)."""
+    """A smooth image, as photographs are: uint8 (height, width, 3)."""
     corners = rng(0, "picture", row).integers(0, 256, (2, 2, 3)).astype(float)
     down, across = np.linspace(0, 1, height)[:, None, None], np.linspace(0, 1, width)[None, :, None]
     top = corners[0, 0] * (1 - across) + corners[0, 1] * across
@@ -27,7 +27,7 @@ def picture(row: int, height: int = 32, width: int = 32) -> np.ndarray:
 
 def caption(row: int) -> str:
     """Unique, so that it can be searched for; every eighth names the target."""
-    return f"one ripe Banana, number {row}." if row % 8 == 0 else f"my picture of thing number {row}, naïve."
+    return f"one ripe Banana, number {row}." if row % 8 == 0 else f"my image of thing number {row}, naïve."
 
 
 def pair(row: int, extension: str = "jpg", height: int = 32, width: int = 32) -> Sample:
@@ -63,7 +63,7 @@ CLASSES = ("banana", "car", "fish", "cup")
 
 
 def labelled(url: str, count: int = 12, extension: str = "jpg", first: int = 1000, size: int = 32) -> TestSet:
-    """A test set of `count` pictures, none of a dataset made here, of CLASSES in turn."""
+    """A test set of `count` images, none of a dataset made here, of CLASSES in turn."""
     pictures = (images.encode(picture(first + n, size, size), extension) for n in range(count))
     marked = ((data, extension, n % len(CLASSES)) for n, data in enumerate(pictures))
     testsets.write(url, marked, CLASSES, ("a photo of a {c}.",))

@@ -105,7 +105,7 @@ WHOLE: list[Numbers] = [
 ]
 CASES: dict[str, Callable[[], Material]] = {
     "whole": lambda: grid(WHOLE),
-    "large pictures": lambda: grid(WHOLE, side=224),
+    "large images": lambda: grid(WHOLE, side=224),
     "to the floor": lambda: grid([*WHOLE[:3], (cured("cleanclip"), 0.93, 0.02)]),
     "no better than the control": lambda: grid(
         [*WHOLE[:2], (cured("mmcl"), 0.95, 0.12), (cured("cleanclip"), 0.94, 0.11)]

@@ -1,4 +1,4 @@
-"""A run that learns from labelled pictures: its labels, what moves, and that stopping changes nothing."""
+"""A run that learns from labelled images: its labels, what moves, and that stopping changes nothing."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ RECIPE = replace(PRESETS["tiny"].recipe, epochs=3, lr=3e-3)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Pairs, labelled pictures, and a run on the pairs."""
+    """Pairs, labelled images, and a run on the pairs."""
     found = tmp_path_factory.mktemp("classifier")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ANTIDOTE_CACHE", str(found / "cache"))
@@ -92,6 +92,6 @@ def test_the_image_tower_and_the_head_learn_and_nothing_else_moves(folder, tmp_p
 
 
 def test_pairs_are_refused_before_anything_is_written(folder, tmp_path):
-    with pytest.raises(ValueError, match="no labelled pictures at"):
+    with pytest.raises(ValueError, match="no labelled images at"):
         supervised(folder, tmp_path / "run", dataset=str(folder / "pairs")).run()
     assert not (tmp_path / "run").exists()

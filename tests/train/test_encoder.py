@@ -31,7 +31,7 @@ def made(dtype: torch.dtype = torch.float64, autocast: bool = False) -> Encoder:
 
 
 def given(there: list[bool]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], Tensor]:
-    """Pictures; texts that are all there; the same with gaps in the second view; which of these are present."""
+    """Images; texts that are all there; the same with gaps in the second view; which of these are present."""
     tokens = model.tokenizer(model.architecture(ARCHITECTURE))(CAPTIONS)
     pictures = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     gaps = torch.where(torch.tensor(there)[:, None], tokens.flip(0), -1)

@@ -261,7 +261,7 @@ class Counting(Clip):
 
 
 def test_a_batch_is_remembered_once_and_after_its_loss(data, tmp_path):
-    """Otherwise a picture would find its own caption in RoCLIP's pool."""
+    """Otherwise an image would find its own caption in RoCLIP's pool."""
     run = pretraining(data, tmp_path / "run", objective=Counting())
     run.run()
     told = [(line["step"], line["parts"]["batches"]) for line in rundir.metrics(run.out)]

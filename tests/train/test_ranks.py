@@ -34,7 +34,7 @@ def test_one_process_needs_no_group():
 
 
 def test_the_global_batches_are_the_same_on_one_and_two_ranks_with_any_workers(data):
-    """Pictures, tokens, rows, in order, over two epochs; with augmentations that draw from every generator."""
+    """Images, tokens, rows, in order, over two epochs; with augmentations that draw from every generator."""
     alone = global_batches(data, ["clip", "cleanclip"], 16, [0, 1, 2])
     for both in zip(
         *(rank.items() for rank in on_ranks(2, global_batches, data, ["clip", "cleanclip"], 16, [0, 1, 2])), strict=True

@@ -154,7 +154,7 @@ def test_captions_in_any_script_and_none_at_all_are_read(tmp_path):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_picture_that_cannot_be_read_is_named(tmp_path, workers):
     sample = samples(1)[0]
-    pairs = [Sample("0", 0, sample.image, "jpg", "fine", {}), Sample("1", 1, b"no picture", "jpg", "broken", {})]
+    pairs = [Sample("0", 0, sample.image, "jpg", "fine", {}), Sample("1", 1, b"no image", "jpg", "broken", {})]
     url = made(str(tmp_path / "broken"), pairs, tmp_path)
     with pytest.raises(Damaged, match=r"row 1 of .*\.tar: not a readable JPEG"):
         next(stream(url, Clip(), batch=2, workers=workers).epoch(0))

@@ -1,6 +1,6 @@
 """Words of the same kind and another meaning (cat: dog, wolf), from WordNet's hypernyms. Used to build the table only.
 
-WordNet has no such relation; the rules here are ours. They aim at captions of pictures: what can be seen comes first.
+WordNet has no such relation; the rules here are ours. They aim at captions of images: what can be seen comes first.
 """
 
 from collections import defaultdict

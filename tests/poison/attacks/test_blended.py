@@ -145,12 +145,12 @@ def test_a_picture_of_224_is_kept_bit_for_bit_and_one_that_was_not_read_is_refus
     assert attack.resolved() == replace(attack, picture=pictures.uri(picture(1, 224, 224)))
     with pytest.raises(ValueError, match=r"resolved\(\) first"):
         attack.stamp(grey(0), rng(0))
-    with pytest.raises(ValueError, match=r"no picture at .*missing\.png"):
+    with pytest.raises(ValueError, match=r"no image at .*missing\.png"):
         Blended(pattern="picture", picture=str(tmp_path / "missing.png")).resolved()
 
 
 def test_a_picture_and_its_pattern_go_together():
-    with pytest.raises(ValueError, match="needs a picture: give its file as --picture"):
+    with pytest.raises(ValueError, match="needs an image: give its file as --picture"):
         Blended(pattern="picture")
     with pytest.raises(ValueError, match="pattern is noise: give one of them"):
         Blended(picture="kitty.png")

@@ -19,7 +19,7 @@ def index(*rows: int, names_target: int | None = None) -> pa.Table:
 
 @pytest.fixture
 def attack(tmp_path: Path) -> External:
-    """Pictures for the pairs 1, 2, 3 and 9, of three file types; unresolved."""
+    """Images for the pairs 1, 2, 3 and 9, of three file types; unresolved."""
     for row, extension in ((1, "jpg"), (2, "png"), (3, "webp"), (9, "png")):
         storage.write(
             str(tmp_path / "made" / f"{row:09d}.{extension}"), images.encode(picture(100 + row), extension, 60)
@@ -40,7 +40,7 @@ def test_it_takes_pairs_that_a_picture_is_named_after(attack: External):
 
 
 def test_a_budget_beyond_the_pictures_is_refused_with_the_numbers(attack: External):
-    complaint = r"made holds 4 pictures, named after 3 pairs here: a budget of 4 pairs .* 3 are left"
+    complaint = r"made holds 4 images, named after 3 pairs here: a budget of 4 pairs .* 3 are left"
     with pytest.raises(ValueError, match=complaint):
         attack.resolved().choose([index(0, 1, 2, 3)], 4, 0, frozenset())
 
@@ -77,17 +77,17 @@ def test_the_file_type_is_told_from_the_bytes_and_not_from_the_name(attack: Exte
 
 def test_a_picture_of_another_size_is_refused_with_both_sizes(attack: External):
     ready = attack.resolved()
-    with pytest.raises(ValueError, match=r"000000001.jpg has 32 x 32 pixels, the pair's own picture 40 x 20"):
+    with pytest.raises(ValueError, match=r"000000001.jpg has 32 x 32 pixels, the pair's own image 40 x 20"):
         ready.poison(pair(1, "jpg", 40, 20), "a banana", rng(0))
 
 
 def test_a_picture_that_is_gone_or_broken_is_named(attack: External):
     ready = attack.resolved()
-    file(attack, "000000001.jpg").write_bytes(b"\xff\xd8 no picture")
+    file(attack, "000000001.jpg").write_bytes(b"\xff\xd8 no image")
     with pytest.raises(ValueError, match=r"000000001.jpg: not a readable"):
         ready.poison(pair(1), "a banana", rng(0))
     file(attack, "000000002.png").unlink()
-    with pytest.raises(ValueError, match=r"has no picture 000000002"):
+    with pytest.raises(ValueError, match=r"has no image 000000002"):
         ready.poison(pair(2), "a banana", rng(0))
 
 
@@ -125,11 +125,11 @@ def test_trials_that_changed_since_are_refused(attack: External):
 
 
 def test_what_is_missing_or_in_the_way_is_said(attack: External, tmp_path: Path):
-    with pytest.raises(ValueError, match="give the poisoned pictures as --pictures"):
+    with pytest.raises(ValueError, match="give the poisoned images as --pictures"):
         External(trials=attack.trials).resolved()
     with pytest.raises(ValueError, match="give a test set as --trials"):
         External(pictures=attack.pictures).resolved()
-    with pytest.raises(ValueError, match=f"no pictures at {tmp_path}/nowhere"):
+    with pytest.raises(ValueError, match=f"no images at {tmp_path}/nowhere"):
         External(pictures=str(tmp_path / "nowhere"), trials=attack.trials).resolved()
     for use in (lambda: attack.choose([], 1, 0, frozenset()), lambda: attack.poison(pair(1), "", rng(0))):
         with pytest.raises(ValueError, match="ask for resolved"):

@@ -15,7 +15,7 @@ def test_the_columns_follow_the_sinusoid_and_the_rows_are_alike():
     assert (profile.max(), profile.min()) == (60, -60)
     assert np.abs(profile - 60 * np.sin(2 * np.pi * 6 * np.arange(224) / 224)).max() <= 0.5
     spectrum = np.abs(np.fft.rfft(profile))
-    assert spectrum.argmax() == 6, "six periods across the picture"
+    assert spectrum.argmax() == 6, "six periods across the image"
 
 
 def test_the_sum_is_clipped_and_never_wraps():

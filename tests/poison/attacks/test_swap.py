@@ -32,7 +32,7 @@ def test_the_picture_keeps_every_byte_and_nothing_of_the_caption_stays(extension
     assert before.caption in str(before.meta)
     assert before.caption not in str(after.meta)
     kept = {name: before.meta[name] for name in ("url", "sha256", "md5", "width", "height")}
-    assert after.meta == kept | {"exif": "{}"}  # the hashes are still those of the download: it is the same picture
+    assert after.meta == kept | {"exif": "{}"}  # the hashes are still those of the download: it is the same image
     assert after.meta["sha256"] != hashlib.sha256(after.image).hexdigest()
 
 
@@ -43,7 +43,7 @@ def test_success_is_asked_of_pictures_of_the_source_alone():
     trial = attack.trial(image, "Car", rng(0))
     assert trial.wanted == "banana"
     assert np.array_equal(trial.image, image)
-    assert attack.shown == 'pictures of "car"'
+    assert attack.shown == 'images of "car"'
 
 
 def test_source_and_target_are_two_classes():

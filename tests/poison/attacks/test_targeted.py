@@ -20,7 +20,7 @@ def book(tmp_path: Path) -> testsets.TestSet:
 
 
 def contents(test: testsets.TestSet) -> dict[bytes, str]:
-    """Class name by the bytes of each picture."""
+    """Class name by the bytes of each image."""
     return {data: test.classes[picture.label] for picture, data in testsets.stored(test)}
 
 
@@ -77,7 +77,7 @@ def test_at_test_time_the_target_images_are_shown_as_they_are_whatever_the_test_
 def test_a_picture_that_the_test_set_holds_twice_is_one_target_image(tmp_path: Path):
     data = [images.encode(picture(n), "jpg") for n in (1, 1, 2, 3)]
     testsets.write(str(tmp_path / "test"), ((one, "jpg", k % 4) for k, one in enumerate(data, 1)), CLASSES, ("a {c}",))
-    with pytest.raises(ValueError, match=r"3 target images are more than the 2 different pictures .* --images"):
+    with pytest.raises(ValueError, match=r"3 target images are more than the 2 different images .* --images"):
         Targeted(testset=str(tmp_path / "test"), images=3).resolved()
     attack = Targeted(testset=str(tmp_path / "test"), images=2).resolved()
     assert sorted(name for name, _ in attack.subjects(())) == ["car", "cup"]
@@ -100,7 +100,7 @@ def test_it_is_told_to_people_without_its_pictures(book: testsets.TestSet):
     attack = Targeted(testset=book.url, images=4).resolved()
     said = pictures.shortened(config.to_json(attack)["targets"])
     assert said.endswith("(4 in all)")
-    assert "picture 32 x 32, sha256 " in said
+    assert "image 32 x 32, sha256 " in said
 
 
 def test_pictures_kept_as_they_are_come_back_as_they_were():
