@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from defense.search import Search, Way, choose, nearest
 from infra import log
-from infra.spread import Lost
+from infra.errors import Lost
 from train import ranks
 
 

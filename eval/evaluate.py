@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from eval.measuring.evaluation import Evaluation
 from infra.config import parse
-from infra.spread import exit_on_loss
+from infra.errors import exit_on_loss
 
 
 def main(argv: Sequence[str] | None = None) -> int:

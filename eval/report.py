@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from eval.reporting.report import Report
 from infra.config import parse
-from infra.spread import exit_on_loss
+from infra.errors import exit_on_loss
 
 
 def main(argv: Sequence[str] | None = None) -> int:

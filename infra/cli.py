@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from infra.config import refuse
+from infra.errors import refuse
 
 VERBS = {
     "prepare": ("pipeline.prepare", "url table or folder -> dataset of WebDataset shards"),

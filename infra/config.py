@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from infra import plugins
+from infra.errors import refuse
 
 T = TypeVar("T")
 
@@ -121,12 +122,6 @@ def parse(
         return config(**{name: getattr(parsed, name) for name in fields})
     except ValueError as error:
         refuse(error)
-
-
-def refuse(error: Exception | str) -> typing.NoReturn:
-    """One clear line on stderr, exit status 2: bad input."""
-    print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 def _value_of(flag: str, words: list[str]) -> str | None:

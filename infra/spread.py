@@ -5,7 +5,6 @@ What is already committed is not submitted again; what is missing at the end is 
 """
 
 import re
-import sys
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
@@ -13,18 +12,11 @@ from typing import Any, Literal, TypeVar
 
 from infra import log, storage
 from infra.cluster import Capacity, connect
+from infra.errors import Lost, Transient
 
 Backend = Literal["ray", "local"]
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-
-class Transient(Exception):
-    """A failure that another attempt may not meet: a reset connection, a busy server, a full queue."""
-
-
-class Lost(RuntimeError):
-    """Some tasks have no result after every retry. The entry exits with status 1."""
 
 
 RETRIED = (Transient, ConnectionError, TimeoutError)
@@ -163,17 +155,3 @@ def _call(work: Callable[[Any], Any], task: Any) -> Any:
 def _reason(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[-1] if lines else ''}"
-
-
-def exit_on_loss(run: Callable[[], str]) -> int:
-    """Run an entry's work: 0 and its last line, 1 on any loss, 2 on bad input."""
-    from infra.config import refuse
-
-    try:
-        log.result(run())
-        return 0
-    except ValueError as error:
-        refuse(error)
-    except (Lost, OSError) as error:  # a full disk, a server that is gone: what is done is kept
-        print(f"error: {error}", file=sys.stderr)
-        return 1

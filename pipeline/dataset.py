@@ -24,9 +24,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra import log, storage
-from infra.spread import Lost
+from infra.errors import Damaged, Lost
 from pipeline import sanity, shards, testsets
-from pipeline.shards import Damaged, Written
+from pipeline.shards import Written
 
 FORMAT = 1
 _SHARD = pa.schema(

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from infra.spread import Transient
+from infra.errors import Transient
 from pipeline import dataset, images, opener, shards
 from pipeline.shards import SUCCESS, Sample
 

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from infra.errors import Damaged
 from pipeline import shards, tars
-from pipeline.shards import Damaged
 
 _HEX = {"sha256": 64, "xxh3": 16, "index_sha256": 64, "content_sha256": 64}
 

@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 import xxhash
 
 from infra import storage
+from infra.errors import Damaged
 from pipeline import images, tars
-from pipeline.tars import Damaged, scan
+from pipeline.tars import scan
 
 __all__ = ["Damaged", "Sample", "Written", "index_foreign", "read_shard", "scan", "write_shard"]
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from infra.spread import Lost
+from infra.errors import Damaged
 
 BLOCK = tarfile.BLOCKSIZE
 MAX_EXTENDED_BYTES = 1 << 20  # of a header that holds a long name or times; Python would read a gigabyte of it
@@ -29,10 +29,6 @@ _OTHER_KINDS = {
 }
 _FIELDS = ((100, 8), (108, 8), (116, 8), (136, 12))  # mode, owner, group, time: where they begin, their bytes
 _DECIDING = re.compile(rb"(size|linkpath|path|GNU\.sparse\..*|SCHILY\.realsize)")  # what a member is, not who made it
-
-
-class Damaged(Lost):
-    """A file that is not what its manifest says, or not what its name says: short, changed, swapped or missing."""
 
 
 def scan(path: Path) -> Iterator[tuple[str, int, int]]:

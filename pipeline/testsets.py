@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra import log, storage
+from infra.errors import Damaged
 from pipeline import images, shards, tars
-from pipeline.tars import Damaged
 
 CLASSES, TEMPLATES, COUNT = "classnames.txt", "zeroshot_classification_templates.txt", "nshards.txt"
 PER_TAR = 1000  # images; as many are held in memory while a tar is written

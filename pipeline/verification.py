@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from infra import config, storage
-from infra.spread import Backend, Lost, spread
+from infra.errors import Damaged, Lost
+from infra.spread import Backend, spread
 from pipeline import shards
 from pipeline.dataset import Dataset, Shard
 from pipeline.images import open_image
-from pipeline.shards import Damaged
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra import config, storage
+from infra.errors import Damaged
 from pipeline import images, shards
 from pipeline.dataset import Dataset
-from pipeline.shards import Damaged, Sample
+from pipeline.shards import Sample
 from poison.attack import Attack
 from poison.geometry import Box
 

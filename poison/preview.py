@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from infra.config import parse
-from infra.spread import exit_on_loss
+from infra.errors import exit_on_loss
 from poison.sheets.sheet import Sheet
 
 

@@ -23,10 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from infra import log, storage
-from infra.spread import Lost
+from infra.errors import Damaged, Lost
 from pipeline import shards
 from pipeline.dataset import Dataset, Shard, cache_folder, check
-from pipeline.shards import Damaged
 
 THREADS = 8
 ATTEMPTS = 3

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 
 from infra import log, storage
-from pipeline.shards import Damaged
+from infra.errors import Damaged
 
 MODEL, TRAINING, COMPLETE = "model.safetensors", "training.pt", "complete.json"
 KEPT = 2

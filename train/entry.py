@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from infra import log
-from infra.spread import Lost
+from infra.errors import Lost
 from train.ranks import Elsewhere
 
 PATIENCE = 20.0  # seconds

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from infra import rundir
+from infra.errors import Lost
 from infra.seeding import digest64, rng
-from infra.spread import Lost
 from train import cache, checkpoint, journal, model, notice, optim, ranks, scoring
 from train.encoder import Encoder
 from train.job import Job, check

@@ -19,8 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from infra.spread import Lost
-from pipeline.shards import Damaged
+from infra.errors import Damaged, Lost
 
 T = TypeVar("T")
 

@@ -27,10 +27,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from infra.errors import Damaged, Lost
 from infra.seeding import digest64, rng
-from infra.spread import Lost
 from pipeline.images import open_image
-from pipeline.shards import Damaged
 from train import notice, order, transforms
 from train.cache import COLUMNS, Local
 from train.objective import Objective, Pair, Views

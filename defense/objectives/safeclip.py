@@ -19,7 +19,7 @@ from defense.language.captions import eda
 from defense.pool import Pool, entries
 from defense.search import Search
 from infra import log
-from infra.spread import Lost
+from infra.errors import Lost
 from train import ranks
 from train.objective import Clock, Features, Loss, Objective, Pair, Setting, Views, cross_entropy
 

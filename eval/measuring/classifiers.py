@@ -8,8 +8,8 @@ import numpy as np
 from eval.measuring import embed
 from eval.store.runs import Run
 from infra import config
+from infra.errors import Damaged
 from pipeline import images, testsets
-from pipeline.shards import Damaged
 from pipeline.testsets import TestSet
 from poison.attack import Attack
 from poison.ledger import Ledger

@@ -15,7 +15,7 @@ from eval.store.runs import Run
 from eval.store.scores import Score
 from eval.task import Task
 from infra import plugins, rundir, storage
-from pipeline.shards import Damaged
+from infra.errors import Damaged
 from pipeline.testsets import TestSet
 from poison.attack import Attack
 

@@ -6,9 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pyarrow as pa
 
+from infra.errors import Damaged
 from pipeline import shards
 from pipeline.dataset import Dataset, Shard
-from pipeline.shards import Damaged
 
 AHEAD = 8  # indexes asked for at once: a bucket answers each only after a while
 Read = Callable[[Shard, list[str]], pa.Table]

@@ -16,7 +16,8 @@ import pyarrow as pa
 import tyro
 
 from infra import config, log, storage
-from infra.spread import Backend, Lost, spread
+from infra.errors import Lost
+from infra.spread import Backend, spread
 from pipeline import dataset as datasets
 from pipeline import shards
 from pipeline.dataset import Dataset, Shard

@@ -79,7 +79,7 @@ def seal(
     seat, and an image that is encoded here another hash. parent: what was poisoned; the sealed dataset has its shards
     and as many pairs. taken: rows of earlier attacks, which are no seats. Committed shards are not written again.
 
-    Raises ValueError if there are fewer clean pairs than added ones, infra.spread.Lost.
+    Raises ValueError if there are fewer clean pairs than added ones, infra.errors.Lost.
     """
     within = {shard.id for shard in parent.shards}
     placed = seats.placed(poisoned, rows, within, form.seed, taken)

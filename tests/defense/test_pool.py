@@ -10,8 +10,8 @@ import torch
 from defense import search
 from defense.pool import Pool
 from defense.search import choose, dot, nearest
+from infra.errors import Lost
 from infra.seeding import rng
-from infra.spread import Lost
 from tests.support.pooled import batch, pushed
 from tests.support.several_ranks import on_ranks
 

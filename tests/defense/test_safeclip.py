@@ -11,8 +11,8 @@ from torch import nn
 from defense.mixture import fit
 from defense.objectives.safeclip import RISKY, SAFE, SafeClip
 from infra import rundir
+from infra.errors import Lost
 from infra.seeding import rng
-from infra.spread import Lost
 from pipeline.images import open_image
 from tests.support.drawn import drawn, samples
 from tests.support.learning import stream

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from infra import storage
-from infra.spread import Lost, spread
+from infra.errors import Lost
+from infra.spread import spread
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from infra import cluster, spread
-from infra.spread import Lost, Transient
+from infra.errors import Lost, Transient
 from tests.support.story import environment
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from infra import storage
-from infra.spread import Lost
+from infra.errors import Damaged, Lost
 from pipeline import dataset
 from pipeline.dataset import Dataset
-from pipeline.shards import Damaged, write_shard
+from pipeline.shards import write_shard
 from tests.support.drawn import drawn, samples
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from infra.errors import Damaged
 from pipeline import sanity, shards
 from pipeline.dataset import Dataset
 from pipeline.picturebook import draw
@@ -124,7 +125,7 @@ def test_an_index_with_a_label_that_is_none_is_damaged(tmp_path, label):
     index = made.index(made.shards[0])
     labels = pa.array([0, 1, 2, label], pa.int32())
     lying = index.set_column(index.column_names.index("label"), shards.LABELLED.field("label"), labels)
-    with pytest.raises(shards.Damaged, match="label"):
+    with pytest.raises(Damaged, match="label"):
         sanity.index("x", lying, made.shards[0].bytes, labelled=True)
 
 

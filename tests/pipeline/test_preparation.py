@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.spread import Lost
+from infra.errors import Lost
 from pipeline.dataset import Dataset
 from pipeline.picturebook import server
 from pipeline.preparation import Preparation

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from infra.errors import Damaged
 from pipeline import shards
 from pipeline.dataset import Dataset
-from pipeline.shards import Damaged
 from pipeline.verification import Verification
 from tests.support.drawn import drawn
 

@@ -4,8 +4,9 @@ import tarfile
 import pytest
 import webdataset
 
+from infra.errors import Damaged
 from pipeline import shards
-from pipeline.shards import Damaged, index_foreign, outcomes, read_shard, scan, write_shard
+from pipeline.shards import index_foreign, outcomes, read_shard, scan, write_shard
 from tests.support.drawn import samples
 
 

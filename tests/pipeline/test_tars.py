@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from infra.errors import Damaged
 from pipeline import tars
-from pipeline.tars import Damaged
 
 FILES = {"0.jpg": b"x" * 700, "0.txt": b"", "0.json": b"{}", "1.jpg": b"y" * 512, "1.txt": b"one", "1.json": b"{ }"}
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from infra import storage
+from infra.errors import Lost
 from infra.seeding import rng
-from infra.spread import Lost
 from pipeline import images
 from pipeline.dataset import Dataset
 from poison.attacks.badnet import BadNet

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from infra import storage
+from infra.errors import Damaged
 from pipeline import images
 from pipeline.dataset import Dataset
-from pipeline.shards import Damaged
 from poison import ledger as ledgers
 from poison.attacks.badnet import BadNet
 from poison.ledger import Ledger

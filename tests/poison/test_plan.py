@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra import storage
+from infra.errors import Damaged
 from pipeline import shards
 from pipeline.dataset import Dataset, Shard
-from pipeline.shards import Damaged
 from poison.attack import Attack
 from poison.attacks.badnet import BadNet
 from poison.choosing import captions, indexes, plan

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from infra.errors import Damaged
 from infra.seeding import rng
 from pipeline import images, shards, tars
 from pipeline.shards import Sample
@@ -214,7 +215,7 @@ def test_an_index_that_places_a_file_where_there_is_none_is_refused(tmp_path: Pa
     places[6] += 512
     at = clean.index.column_names.index("text_offset")
     lying = clean.index.set_column(at, "text_offset", pa.array(places, pa.int64()))
-    with pytest.raises(shards.Damaged, match=r"index of clean.tar places a file where there is none"):
+    with pytest.raises(Damaged, match=r"index of clean.tar places a file where there is none"):
         rewrite(clean.path, lying, 0, PLAN, ATTACK, 0, tmp_path / "out.tar")
 
 
@@ -223,7 +224,7 @@ def test_a_damaged_header_between_the_poisons_is_refused(tmp_path: Path):
     data = bytearray(clean.path.read_bytes())
     data[clean.index["image_offset"][4].as_py() - 512 + 130] ^= 1
     clean.path.write_bytes(data)
-    with pytest.raises(shards.Damaged, match=r"clean.tar has a damaged header"):
+    with pytest.raises(Damaged, match=r"clean.tar has a damaged header"):
         rewrite(clean.path, clean.index, 0, PLAN, ATTACK, 0, tmp_path / "out.tar")
 
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from infra.errors import Damaged
 from pipeline import shards
-from pipeline.shards import Damaged
 from poison.writing import splice
 from poison.writing.splice import Piece
 

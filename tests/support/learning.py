@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from infra import plugins
+from infra.errors import Damaged
 from pipeline.dataset import Dataset
-from pipeline.shards import Damaged
 from train import cache, loop, model, ranks, scoring
 from train.encoder import Encoder
 from train.objective import EVERYTHING, Clock, Features, Loss, Objective, Pair, Setting, Views

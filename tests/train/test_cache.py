@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from infra import storage
-from infra.spread import Lost
+from infra.errors import Damaged, Lost
 from pipeline import dataset
 from pipeline.dataset import Dataset
-from pipeline.shards import Damaged
 from tests.support.drawn import drawn, samples
 from train import cache
 

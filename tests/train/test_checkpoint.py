@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from infra import storage
-from pipeline.shards import Damaged
+from infra.errors import Damaged
 from train import checkpoint
 
 TRAINING = {

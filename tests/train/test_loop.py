@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from defense.objectives.cleanclip import CleanClip
 from infra import rundir, storage
-from infra.spread import Lost
+from infra.errors import Lost
 from tests.support.drawn import drawn
 from tests.support.learning import trained_on_ranks
 from tests.support.several_ranks import on_ranks

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torchvision.transforms import AutoAugment
 
+from infra.errors import Damaged
 from pipeline import dataset
 from pipeline.images import decode
-from pipeline.shards import Damaged, Sample, write_shard
+from pipeline.shards import Sample, write_shard
 from tests.support.drawn import drawn, samples
 from tests.support.learning import stream
 from train import model, order
