@@ -85,8 +85,3 @@ def ranks(images: np.ndarray, classes: np.ndarray, wanted: np.ndarray) -> np.nda
         tied_before = (scores == own) & (np.arange(len(classes)) < wanted[part, None])
         found[part] = (~(scores <= own) | tied_before).sum(axis=1)
     return found
-
-
-def normalised(rows: np.ndarray) -> np.ndarray:
-    """Rows of length 1: float32 (..., D)."""
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)

@@ -1,12 +1,17 @@
 """The file name is the registry: a folder of plugins holds one class of its base type per file, and nothing else."""
 
+import ast
 import dataclasses
 import difflib
 import importlib
+import importlib.util
 import pkgutil
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+
+PACKAGES = ("pipeline", "poison", "train", "defense", "eval", "infra")
 
 
 def names(folders: tuple[str, ...]) -> list[str]:
@@ -38,6 +43,37 @@ def name_of(plugin: object) -> str:
     """The name under which `load` finds this plugin (an instance or a class)."""
     cls = plugin if isinstance(plugin, type) else type(plugin)
     return cls.__module__.rsplit(".", 1)[-1]
+
+
+def sources(plugin: type) -> list[Path]:
+    """The files of ours that a plugin's class runs on: its module, its bases', and all that these import, at any depth.
+
+    Read from the text of the files, so that an import inside a function counts, and nothing needs to be loaded.
+    """
+    found: dict[str, Path] = {}
+    waiting = [cls.__module__ for cls in plugin.__mro__]
+    while waiting:
+        name = waiting.pop()
+        if name in found or (path := _file(name)) is None:
+            continue
+        found[name] = path
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+    return [found[name] for name in sorted(found)]
+
+
+def _file(module: str) -> Path | None:
+    """The file of a module of ours; None for any other name."""
+    if module.partition(".")[0] not in PACKAGES:
+        return None
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # a name in a module, and no module
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin else None
 
 
 def _homes(folders: tuple[str, ...]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from infra import log, storage
 from infra.cluster import Capacity, connect
 from infra.errors import Lost, Transient
+from infra.plugins import PACKAGES
 
 Backend = Literal["ray", "local"]
 Task = TypeVar("Task")
@@ -139,7 +140,7 @@ def _disk_is_full(outcome: object) -> bool:
 
 def _foreign(error: Exception) -> ValueError | None:
     """Bad input, if a worker could not even import this code."""
-    own = re.search(r"No module named '(pipeline|poison|train|defense|eval|infra)\b", str(error))
+    own = re.search(rf"No module named '({'|'.join(PACKAGES)})\b", str(error))
     if own is None:
         return None
     return ValueError(

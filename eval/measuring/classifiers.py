@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.measuring import embed
+from eval.measuring import trials
 from eval.store.runs import Run
 from infra import config
 from infra.errors import Damaged
@@ -58,7 +58,7 @@ def _told(classes: Sequence[str]) -> str:
 def _edits_prompts(attack: Attack, test: TestSet) -> bool:
     """By its first trial: all of them edit the prompts alike."""
     for name, data in attack.subjects((test.classes[picture.label], data) for picture, data in testsets.stored(test)):
-        rng = embed.trial_rng(0, hashlib.sha256(data).hexdigest())
+        rng = trials.trial_rng(0, hashlib.sha256(data).hexdigest())
         if (trial := attack.trial(images.decode(data), name, rng)) is not None:
             return trial.prompt_edit is not None
     return False

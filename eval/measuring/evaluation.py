@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from eval.judging import roles
 from eval.judging.roles import Comparison
-from eval.measuring import checks, classifiers, embed, matches
+from eval.measuring import checks, classifiers, matches, trials
 from eval.measuring.scoring import Cell, Job, score
 from eval.reporting import tabular
 from eval.store import records, scores
@@ -135,7 +135,7 @@ class Evaluation:
         tests = [testsets.read(url, self.split) for url in self.testsets]
         for test in tests:
             for ledger in ledgers:
-                embed.class_number(test, ledger.attack.target)
+                trials.class_number(test, ledger.attack.target)
         classifiers.check(runs, tests, ledgers)
         return Grid(
             runs=tuple(runs),
@@ -183,7 +183,7 @@ class Evaluation:
         """What a report shows of an attack; its record comes last."""
         if records.has_examples(out, attack, about) and records.has_attack(out, attack):
             return
-        examples = records.draw_examples(test, ledger.attack, lambda sha256: embed.trial_rng(self.seed, sha256))
+        examples = records.draw_examples(test, ledger.attack, lambda sha256: trials.trial_rng(self.seed, sha256))
         records.write_examples(out, attack, about, examples)
         if (picture := ledger.attack.trigger()) is not None:
             records.write_trigger(out, attack, picture)

@@ -1,23 +1,21 @@
 """One job of an evaluation: a run on a test set, embedded once, every missing cell measured and committed."""
 
-import hashlib
-import json
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
 from eval.measuring import classifiers
-from eval.measuring.embed import Embedder, embed
+from eval.measuring.embed import embed
 from eval.store import scores
 from eval.store.runs import Run
 from eval.store.scores import Score
 from eval.task import Task
 from infra import plugins, rundir, storage
-from infra.errors import Damaged
 from pipeline.testsets import TestSet
 from poison.attack import Attack
+from train import embedding
+from train.embedding import Embedder
 
 
 @dataclass(frozen=True)
@@ -90,19 +88,8 @@ def score(job: Job) -> int:
 
 def load(run: Run, device: torch.device) -> Embedder:
     """A run's model, ready to embed. Raises Damaged if its weights are not the ones the run's checkpoint names."""
-    from train import model as models  # open_clip takes six seconds to import: not for help, nor to see what is there
-    from train import transforms
-
-    trained = models.load_run(run.url, run.checkpoint)
-    if trained.sha256 != run.weights_sha256:
-        raise Damaged(f"the checkpoint {run.checkpoint} of {run.url} changed while it was evaluated")
-    code = hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in (models, transforms)))
-    parts = [trained.sha256, trained.architecture, code.hexdigest()]
     head = classifiers.head(run) if run.classes else None
-    if head is not None:
-        parts.append(hashlib.sha256(head.tobytes()).hexdigest())
-    identity = json.dumps(parts, sort_keys=True)
-    return Embedder(trained.model.to(device), trained.preprocess, trained.tokenizer, identity, device, head)
+    return embedding.embedder(run.url, run.checkpoint, run.weights_sha256, device, head)
 
 
 def device(number: int) -> torch.device:

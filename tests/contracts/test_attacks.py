@@ -2,17 +2,21 @@
 
 import dataclasses
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from infra import config, plugins
+from infra.plugins import PACKAGES
 from infra.seeding import rng
 from pipeline import images
 from poison import pictures
 from poison.attack import Attack, Backdoor
 from tests.support.attack_examples import EVERY, NAMES, clean, examples
 
+ROOT = Path(__file__).parents[2]
 SHAPES = [(1, 1), (5, 3), (32, 32), (224, 224), (224, 225), (224, 300), (333, 500), (500, 333)]
 KINDS = {"jpg": b"\xff\xd8", "png": b"\x89PNG", "webp": b"RIFF"}
 
@@ -122,6 +126,19 @@ def test_the_same_labels_show_the_same_test_picture(attack: Attack):
     assert first.image.dtype == np.uint8
     assert first.image.shape[2] == 3
     assert first.prompt_edit == second.prompt_edit
+
+
+def test_every_file_that_draws_its_trials_is_in_the_key_of_their_embeddings(attack: Attack):
+    """Else embeddings would outlive a change of the drawing (eval.measuring.trials.code)."""
+    label, image = shown(attack)
+    ran: set[str] = set()
+    sys.setprofile(lambda frame, *_: ran.add(frame.f_code.co_filename))
+    try:
+        assert attack.trial(image, label, rng(0, 1)) is not None
+    finally:
+        sys.setprofile(None)
+    ours = {path for path in map(Path, ran) if path.is_relative_to(ROOT) and path.parts[len(ROOT.parts)] in PACKAGES}
+    assert ours and ours <= set(plugins.sources(type(attack)))
 
 
 def test_does_not_apply_to_the_target_itself(attack: Attack):

@@ -9,8 +9,9 @@ import torch
 
 from eval.judging.roles import role
 from eval.measuring import classifiers, scoring
-from eval.measuring.embed import embed, trial_rng
+from eval.measuring.embed import embed
 from eval.measuring.evaluation import Evaluation
+from eval.measuring.trials import trial_rng
 from eval.store import runs, scores
 from infra import storage
 from pipeline import images, testsets

@@ -6,9 +6,9 @@ import open_clip
 import pytest
 import torch
 
-from eval.measuring import embed as embedding
 from eval.measuring import scoring
-from eval.measuring.embed import Embedder, embed, ensemble, trial_rng
+from eval.measuring.embed import embed, ensemble
+from eval.measuring.trials import trial_rng
 from eval.store import runs
 from eval.tasks.attack_success import AttackSuccess
 from infra import storage
@@ -18,7 +18,8 @@ from poison.attacks.swap import Swap
 from poison.attacks.targeted import Targeted
 from tests.support.eval_helpers import ATTACK, CLASSES, TEMPLATES, World, weights, world
 from tests.support.eval_helpers import picture as smooth
-from train import model
+from train import embedding, model
+from train.embedding import Embedder
 
 
 @pytest.fixture

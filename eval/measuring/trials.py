@@ -1,0 +1,95 @@
+"""The trials of an attack on a test set: what a model under test is shown, and what the attacker wants it to answer."""
+
+import hashlib
+from collections.abc import Callable
+from operator import length_hint
+
+import numpy as np
+import torch
+from PIL import Image
+
+from infra import log, plugins, seeding
+from pipeline import images, testsets
+from pipeline.testsets import TestSet
+from poison.attack import Attack
+from poison.choosing import captions
+from train.embedding import Embedder, prepared
+
+
+def embed(embedder: Embedder, test: TestSet, attack: Attack, seed: int, cpus: int) -> dict[str, np.ndarray]:
+    """Every trial, embedded: images (M, D), labels and wanted classes int64 (M,), and the edit of the prompts or "".
+
+    Raises ValueError where the attack applies to no image, or names a class that the test set does not have.
+    """
+    labels_of = _labels(test)
+
+    def prepare(item: tuple[str, bytes]) -> tuple[torch.Tensor, int, str, str] | None:
+        name, data = item
+        sha256 = hashlib.sha256(data).hexdigest()
+        trial = attack.trial(images.decode(data), name, trial_rng(seed, sha256))
+        if trial is None:
+            return None
+        pixels = embedder.preprocess(Image.fromarray(trial.image))
+        return pixels, labels_of(name, sha256), trial.wanted, trial.prompt_edit or ""
+
+    subjects = attack.subjects((test.classes[picture.label], data) for picture, data in testsets.stored(test))
+    total = length_hint(subjects, len(test.pictures))
+    parts, labels, wanted, edits = [], [], [], set()
+    with log.progress(f"embedding {test.url} under attack", total, "images") as bar:
+        for batch in prepared(subjects, prepare, cpus):
+            shown = [trial for trial in batch if trial is not None]
+            if shown:
+                parts.append(embedder.images([pixels for pixels, *_ in shown]))
+            labels += [label for _, label, _, _ in shown]
+            wanted += [class_number(test, name) for _, _, name, _ in shown]
+            edits |= {edit for *_, edit in shown}
+            bar.add(len(batch))
+    if not parts:
+        raise ValueError(
+            f"the attack applies to none of the images for {test.url}: all are of the class it wants, or of none "
+            "that it is made for"
+        )
+    if len(edits) > 1:
+        raise ValueError(f"an attack edits the prompts of all its trials alike, not by {sorted(edits)}")
+    return {
+        "images": np.concatenate(parts),
+        "labels": np.array(labels, np.int64),
+        "wanted": np.array(wanted, np.int64),
+        "prompt_edit": np.array(edits.pop()),
+    }
+
+
+def trial_rng(seed: int, sha256: str) -> np.random.Generator:
+    """The generator for one test image: the same image is shown with the same trigger in every test set."""
+    return seeding.rng(seed, "trial", sha256)
+
+
+def class_number(test: TestSet, name: str) -> int:
+    """The label of the class that an attack names. Raises ValueError that lists the classes there are."""
+    matches = [number for number, known in enumerate(test.classes) if captions.same_word(known, name)]
+    exact = [number for number in matches if test.classes[number] == name]
+    if len(exact or matches) != 1:
+        some = ", ".join(test.classes[:20]) + (f", ... ({len(test.classes)} in all)" if len(test.classes) > 20 else "")
+        found = "is not a class" if not matches else "names more than one class"
+        raise ValueError(f"the attack's target {name!r} {found} of {test.url}; its classes are: {some}")
+    return (exact or matches)[0]
+
+
+def code(attack: Attack) -> str:
+    """sha256 of the code that draws: an attack's fields stay equal while its drawing changes under development."""
+    digest = hashlib.sha256()
+    for path in plugins.sources(type(attack)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _labels(test: TestSet) -> Callable[[str, str], int]:
+    """(class name, sha256) -> the label: that of the test set's own image; of any other, by name; -1 if unknown."""
+    own = {(test.classes[picture.label], picture.sha256): picture.label for picture in test.pictures}
+
+    def label(name: str, sha256: str) -> int:
+        if (name, sha256) in own:
+            return own[name, sha256]
+        return next((number for number, known in enumerate(test.classes) if captions.same_word(known, name)), -1)
+
+    return label
