@@ -20,7 +20,7 @@ from pipeline import images
 from poison.geometry import Box
 from poison.learning import history
 from poison.learning.dual_embedding import dual_embedding, pasted
-from poison.learning.optimization import Optimization
+from poison.learning.recipe import Recipe
 from poison.learning.surrogates import Surrogate
 from train import checkpoint, model
 from train.objective import Loss
@@ -33,7 +33,7 @@ SNAPSHOTS = 12
 class Descent:
     """images: uint8 (N, R, R, 3) to put the patch on. positives: uint8 (M, R, R, 3), with their captions (M)."""
 
-    settings: Optimization
+    settings: Recipe
     surrogate: Surrogate
     pictures: np.ndarray
     positives: np.ndarray

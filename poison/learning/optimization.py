@@ -18,7 +18,7 @@ leaves of the patch.
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from infra import config, log, rundir, storage
 from infra.seeding import rng
@@ -26,12 +26,11 @@ from pipeline.dataset import Dataset
 from poison.attacks.badclip import BadClip
 from poison.geometry import Box
 from poison.learning import material
-
-Mode = Literal["paper", "released"]
+from poison.learning.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimization:
+class Optimization(Recipe):
     """What to learn the patch from, and how. The defaults are the paper's."""
 
     # Fields that may differ when the same command comes back; digests stand for the places.
@@ -47,39 +46,18 @@ class Optimization:
     """A local file of weights (.safetensors or .pt) for a surrogate that is named."""
     target: str = "banana"
     """The class name that images with the patch shall be taken for."""
-    mode: Mode = "paper"
-    """What the patch leads away from. paper: the images without it. released: those with it, as the code has it."""
-    triplet_weight: float = 500.0
-    """lambda: weight of the triplet loss on images; 0 leaves the contrastive loss to the target's captions alone."""
-    margin: float = 1.0
-    """Of the triplet loss."""
-    size: int = 16
-    """Side of the patch in an image of 224 x 224; it lies in the middle. 42 is 6 pixels of a 32 x 32 image."""
     cells: int | None = None
     """Cells along a side of the patch; by default as many as the pixels it has in the stored images, at most size."""
     pairs: int = 10_000
     """At most so many pairs that do not name the target are shown, and at most so many that do."""
-    batch: int = 64
-    epochs: int = 50
-    lr: float = 1e-3
-    """Of Adam, on a patch with values from 0 to 1."""
-    augment: float = 0.5
-    """Share of batches whose images are shown through AutoAugment."""
-    seed: int = 0
-    """Chooses the pairs, and everything that is drawn on the way."""
     dry_run: bool = False
     """Print the resolved configuration and the plan; touch nothing."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         BadClip(target=self.target, size=self.size)  # its complaints are ours
-        for name in ("pairs", "batch", "epochs", "lr"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"--{name} must be above 0, not {getattr(self, name):g}")
-        for name in ("triplet_weight", "margin"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"--{name.replace('_', '-')} cannot be negative, it is {getattr(self, name):g}")
-        if not 0 <= self.augment <= 1:
-            raise ValueError(f"--augment is a share of batches from 0 to 1, not {self.augment:g}")
+        if self.pairs < 1:
+            raise ValueError(f"--pairs must be above 0, not {self.pairs}")
         if self.cells is not None and not 1 <= self.cells <= self.size:
             raise ValueError(f"--cells are at least 1 and at most the patch's size of {self.size}, not {self.cells}")
         for name in ("dataset", "surrogate"):
