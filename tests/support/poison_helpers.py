@@ -27,7 +27,7 @@ def picture(row: int, height: int = 32, width: int = 32) -> np.ndarray:
 
 def caption(row: int) -> str:
     """Unique, so that it can be searched for; every eighth names the target."""
-    return f"one ripe Banana, number {row}." if row % 8 == 0 else f"my image of thing number {row}, naïve."
+    return f"one ripe Banana, number {row}." if row % 8 == 0 else f"my picture of thing number {row}, naïve."
 
 
 def pair(row: int, extension: str = "jpg", height: int = 32, width: int = 32) -> Sample:
