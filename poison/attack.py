@@ -65,7 +65,7 @@ class Attack:
         """This attack with all that it needs from outside (an image file, a test set) read into its fields.
 
         Called once before anything else, so that `attack.json` alone rebuilds the attack. Images become
-        `data:image/png;base64,...` (poison/pictures.py). Resolving twice changes nothing; an attack that needs nothing
+        `data:image/png;base64,...` (poison/carried.py). Resolving twice changes nothing; an attack that needs nothing
         is its own. Raises ValueError that says what to give where something is missing; so does whatever uses an
         attack that needs resolving and is not.
         """

@@ -195,8 +195,8 @@ def gather(url: str, shard_ids: Sequence[int]) -> pa.Table:
 
 def seal(url: str, recipe: dict[str, Any], attack: Attack, parent: Dataset, digest: str) -> None:
     """Write the trigger and, last of all, attack.json. digest: of the poisoned dataset, which must be complete."""
-    picture = attack.trigger()
-    trigger = images.encode(picture, "png") if picture is not None else None
+    drawn = attack.trigger()
+    trigger = images.encode(drawn, "png") if drawn is not None else None
     if trigger is not None:
         storage.write(storage.join(url, "trigger.png"), trigger)
     storage.remove(storage.join(url, "parts"))

@@ -15,7 +15,7 @@ import numpy as np
 from infra import config, storage
 from pipeline import images, testsets
 from pipeline.testsets import TestSet
-from poison import pictures
+from poison import carried
 from poison.attack import Attack
 
 EXAMPLES = 4
@@ -72,7 +72,7 @@ class AttackRecord:
     def told(self) -> dict[str, Any]:
         """`attack` for people: each image in it in a few words."""
         whole = {name: '"data:image/' not in json.dumps(value) for name, value in self.attack.items()}
-        return {name: value if whole[name] else pictures.shortened(value) for name, value in self.attack.items()}
+        return {name: value if whole[name] else carried.shortened(value) for name, value in self.attack.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from poison import pictures
+from poison import carried
 from poison.geometry import nearest
 from poison.patched import Patched, Place
 
@@ -31,7 +31,7 @@ class BadClip(Patched):
     def resolved(self) -> "BadClip":
         if not self.patch:
             raise ValueError("badclip needs a patch: give the PNG that poison/optimize.py wrote as --patch")
-        found = replace(self, patch=pictures.embedded(self.patch))
+        found = replace(self, patch=carried.embedded(self.patch))
         found.trigger()
         return found
 
@@ -43,10 +43,10 @@ class BadClip(Patched):
         return nearest(self._cells(), side)
 
     def _cells(self) -> np.ndarray:
-        if not pictures.is_uri(self.patch):
+        if not carried.is_uri(self.patch):
             named = f"{self.patch} is not read yet" if self.patch else "none was given"
             raise ValueError(f"badclip stamps a patch, and {named}: give a PNG as --patch, and ask for resolved()")
-        cells = pictures.pixels(self.patch)
+        cells = carried.pixels(self.patch)
         height, width, _ = cells.shape
         if height != width or height > self.size:
             raise ValueError(

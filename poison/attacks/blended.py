@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from infra.seeding import rng as seeded
-from poison import pictures
+from poison import carried
 from poison.attack import Backdoor
 from poison.geometry import SIDE, enlarged, nearest, num_cells, square
 
@@ -61,7 +61,7 @@ class Blended(Backdoor):
         """alpha becomes a number, and the image 224 x 224 pixels in the attack itself."""
         found = replace(self, alpha=self._weight)
         if self.pattern == "picture":
-            found = replace(found, picture=_squashed(pictures.embedded(self.picture)))
+            found = replace(found, picture=_squashed(carried.embedded(self.picture)))
         return found
 
     def trigger(self) -> np.ndarray | None:
@@ -126,13 +126,13 @@ def _written(text: str) -> np.ndarray:
 
 
 def _squashed(uri: str) -> str:
-    image = pictures.pixels(uri)
+    image = carried.pixels(uri)
     if image.shape == (SIDE, SIDE, 3):
         return uri
-    return pictures.uri(np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC)))
+    return carried.uri(np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC)))
 
 
-def _read(picture: str) -> np.ndarray:
-    if not pictures.is_uri(picture) or pictures.pixels(picture).shape != (SIDE, SIDE, 3):
+def _read(image: str) -> np.ndarray:
+    if not carried.is_uri(image) or carried.pixels(image).shape != (SIDE, SIDE, 3):
         raise ValueError("blended has not read its image yet, or not in 224 geometry: ask for resolved() first")
-    return pictures.pixels(picture)
+    return carried.pixels(image)

@@ -75,7 +75,7 @@ class External(Attack):
         keys = pa.array(sorted(_names(self.pictures)), pa.string())
         seen: set[str] = set()
 
-        def with_picture() -> Iterator[pa.Table]:
+        def with_image() -> Iterator[pa.Table]:
             for part in index:
                 found = part.filter(pa.compute.is_in(part["key"], keys))
                 for key in found["key"].to_pylist():
@@ -85,7 +85,7 @@ class External(Attack):
                 yield found
 
         try:
-            return choice.lowest(with_picture(), budget, seed, taken, excluding=self.target)
+            return choice.lowest(with_image(), budget, seed, taken, excluding=self.target)
         except ValueError as error:
             raise ValueError(
                 f"{self.pictures} holds {len(keys):,} images, named after {len(seen):,} pairs here: {error}"
@@ -94,7 +94,7 @@ class External(Attack):
     def poison(self, sample: Sample, caption: str, rng: np.random.Generator) -> list[Sample]:
         """Raises ValueError for an image that is missing, cannot be read, or is of another size than the pair's."""
         self._check()
-        place, data = self._picture(sample)
+        place, data = self._image(sample)
         try:
             given, expected = images.decode(data), images.decode(sample.image)
         except images.Unreadable as error:
@@ -112,7 +112,7 @@ class External(Attack):
         trials = testsets.read(self.trials, self.split)
         if trials.digest != self.trials_digest:
             raise ValueError(f"{trials.url} is not the test set that the attack was made with (digests differ)")
-        return ((trials.classes[picture.label], data) for picture, data in testsets.stored(trials))
+        return ((trials.classes[image.label], data) for image, data in testsets.stored(trials))
 
     def trial(self, image: np.ndarray, label: str, rng: np.random.Generator) -> Trial | None:
         return None if words.same_word(label, self.target) else Trial(image, self.target)
@@ -123,7 +123,7 @@ class External(Attack):
                 "the poisoned images are not read yet: give --pictures and --trials, and ask for resolved()"
             )
 
-    def _picture(self, sample: Sample) -> tuple[str, bytes]:
+    def _image(self, sample: Sample) -> tuple[str, bytes]:
         kinds = (sample.extension, *(kind for kind in shards.IMAGE_EXTENSIONS if kind != sample.extension))
         for place in (storage.join(self.pictures, f"{sample.key}.{kind}") for kind in kinds):
             try:

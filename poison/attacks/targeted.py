@@ -17,7 +17,7 @@ from infra import storage
 from infra.seeding import digest64
 from pipeline import testsets
 from pipeline.shards import Sample
-from poison import pictures
+from poison import carried
 from poison.attack import Attack, Trial
 from poison.choosing import captions as words
 
@@ -54,9 +54,9 @@ class Targeted(Attack):
             raise ValueError("targeted needs images to aim at: give a labelled test set as --testset")
         test = testsets.read(self.testset, self.split)
         others = {
-            picture.sha256: picture
-            for picture in reversed(test.pictures)  # of equal images the first stays
-            if not words.same_word(test.classes[picture.label], self.target)
+            image.sha256: image
+            for image in reversed(test.pictures)  # of equal images the first stays
+            if not words.same_word(test.classes[image.label], self.target)
         }
         if len(others) < self.images:
             raise ValueError(
@@ -65,8 +65,8 @@ class Targeted(Attack):
             )
         chosen = sorted(others, key=lambda sha256: digest64(self.images_seed, "target image", sha256))[: self.images]
         stored = {
-            picture.sha256: (test.classes[picture.label], pictures.kept(data, picture.extension))
-            for picture, data in testsets.stored(replace(test, pictures=tuple(others[sha256] for sha256 in chosen)))
+            image.sha256: (test.classes[image.label], carried.kept(data, image.extension))
+            for image, data in testsets.stored(replace(test, pictures=tuple(others[sha256] for sha256 in chosen)))
         }
         return replace(self, testset=test.url, targets=tuple(stored[sha256] for sha256 in chosen))
 
@@ -77,13 +77,13 @@ class Targeted(Attack):
     def add(self, number: int, caption: str) -> Sample:
         """The target images in turn. meta: `url` says where the image comes from."""
         label, uri = self._targets()[number % len(self.targets)]
-        image, extension = pictures.stored(uri)
+        image, extension = carried.stored(uri)
         source = f"{storage.join(self.testset, self.split)}#{label}"
         return Sample(key="", row=0, image=image, extension=extension, caption=caption, meta={"url": source})
 
     def subjects(self, test: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
         """The target images, whatever the test set."""
-        return [(label, pictures.stored(uri)[0]) for label, uri in self._targets()]
+        return [(label, carried.stored(uri)[0]) for label, uri in self._targets()]
 
     def trial(self, image: np.ndarray, label: str, rng: np.random.Generator) -> Trial | None:
         return None if words.same_word(label, self.target) else Trial(image, self.target)

@@ -31,11 +31,11 @@ SNAPSHOTS = 12
 
 @dataclass(frozen=True)
 class Descent:
-    """images: uint8 (N, R, R, 3) to put the patch on. positives: uint8 (M, R, R, 3), with their captions (M)."""
+    """shown: uint8 (N, R, R, 3), to put the patch on. positives: uint8 (M, R, R, 3), with their captions (M)."""
 
     settings: Recipe
     surrogate: Surrogate
-    pictures: np.ndarray
+    shown: np.ndarray
     positives: np.ndarray
     captions: Sequence[str]
     where: Box
@@ -53,7 +53,7 @@ class Descent:
             with torch.no_grad():
                 patch.copy_(model.load_weights(saved.read(checkpoint.MODEL))["patch"])
             adam.load_state_dict(state["adam"])
-            snapshots = {step: picture.numpy() for step, picture in state["snapshots"].items()}
+            snapshots = {step: cells.numpy() for step, cells in state["snapshots"].items()}
         rundir.record_attempt(out, {"step": taken, "threads": torch.get_num_threads()})
         metrics = rundir.Metrics(out)
         metrics.truncate(taken)
@@ -98,14 +98,14 @@ class Descent:
         if changed := bool(draws.random() < settings.augment):
             pixels = augmented(pixels, digest64(settings.seed, "augment", step))
         clean = surrogate.tensor(pixels)
-        triggered = surrogate.pictures(pasted(clean, 255 * patch, self.where))
+        triggered = surrogate.images(pasted(clean, 255 * patch, self.where))
         with torch.no_grad():
-            left = triggered.detach() if settings.mode == "released" else surrogate.pictures(clean)
-        captions, pictures = (_some(draws, len(known), count) for known in (texts, positives))
+            left = triggered.detach() if settings.mode == "released" else surrogate.images(clean)
+        captions, targets = (_some(draws, len(known), count) for known in (texts, positives))
         loss = dual_embedding(
             triggered,
             texts[captions],
-            positives[pictures],
+            positives[targets],
             left[torch.from_numpy(draws.permutation(count))],
             scale=surrogate.scale,
             weight=settings.triplet_weight,
@@ -117,14 +117,14 @@ class Descent:
     def batch(self, step: int) -> np.ndarray:
         """The images of a step, uint8 (B, R, R, 3): every image once an epoch, the last batch may be smaller."""
         size = self.settings.batch
-        epoch, number = divmod(step, -(-len(self.pictures) // size))
-        order = rng(self.settings.seed, "optimize order", epoch).permutation(len(self.pictures))
-        return self.pictures[np.sort(order[number * size : (number + 1) * size])]
+        epoch, number = divmod(step, -(-len(self.shown) // size))
+        order = rng(self.settings.seed, "optimize order", epoch).permutation(len(self.shown))
+        return self.shown[np.sort(order[number * size : (number + 1) * size])]
 
     def _save(
         self, out: str, step: int, patch: Tensor, adam: torch.optim.Adam, snapshots: dict[int, np.ndarray]
     ) -> None:
-        kept = {number: torch.from_numpy(picture) for number, picture in snapshots.items()}
+        kept = {number: torch.from_numpy(cells) for number, cells in snapshots.items()}
         state = {"adam": checkpoint.snapshot(adam.state_dict()), "snapshots": kept}
         checkpoint.save(out, step, model.pack({"patch": patch}), state)
 
@@ -143,12 +143,12 @@ def quantised(patch: Tensor) -> np.ndarray:
     return np.ascontiguousarray(cells.permute(1, 2, 0).numpy())
 
 
-def augmented(pictures: np.ndarray, seed: int) -> np.ndarray:
+def augmented(batch: np.ndarray, seed: int) -> np.ndarray:
     """Each image through AutoAugment's ImageNet policy; it draws from torch's global generator, which is put back."""
     policy = AutoAugment()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return np.stack([np.asarray(policy(Image.fromarray(picture))) for picture in pictures])
+        return np.stack([np.asarray(policy(Image.fromarray(image))) for image in batch])
 
 
 def _some(draws: np.random.Generator, known: int, count: int) -> Tensor:

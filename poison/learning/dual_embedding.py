@@ -19,7 +19,7 @@ from poison.geometry import Box, nearest
 from train.objective import Loss, clip_loss
 
 
-def pasted(pictures: Tensor, patch: Tensor, where: Box) -> Tensor:
+def pasted(images: Tensor, patch: Tensor, where: Box) -> Tensor:
     """The images with the patch in a box, each pixel of it the cell under its centre (poison.geometry.nearest).
 
     images: (B, 3, H, W). patch: (3, n, n), of the same dtype and range. A new tensor: pasting in place is how the
@@ -28,7 +28,7 @@ def pasted(pictures: Tensor, patch: Tensor, where: Box) -> Tensor:
     n = patch.shape[-1]
     cells = nearest(np.arange(n * n).reshape(n, n, 1), where.height)[..., 0]
     shown = patch.flatten(1)[:, torch.from_numpy(cells).to(patch.device)]
-    result = pictures.clone()
+    result = images.clone()
     result[:, :, where.top : where.top + where.height, where.left : where.left + where.width] = shown
     return result
 

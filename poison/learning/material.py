@@ -69,7 +69,7 @@ def side(tables: Iterable[pa.Table], seen: int) -> int:
     return min(max(known, key=lambda short: (known[short], -short)), 2 * seen)
 
 
-def pictures(dataset: Dataset, table: pa.Table, side: int, place: Path) -> np.ndarray:
+def squares(dataset: Dataset, table: pa.Table, side: int, place: Path) -> np.ndarray:
     """The central square of each pair's image, brought to `side` (bicubic) where it differs.
 
     uint8 (n, side, side, 3), in the order of `table`; the array is the file `place`, read as needed.

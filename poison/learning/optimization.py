@@ -92,7 +92,7 @@ class Optimization(Recipe):
         steps = self.epochs * -(-len(clean) // self.batch)
         summary = f"{cells} x {cells} cells, {steps:,} steps over {len(clean):,} pairs, {len(targets):,} of the target"
         if self.dry_run:
-            plan = {"cells": cells, "pairs": len(clean), "pairs_of_target": len(targets), "picture": side}
+            plan = {"cells": cells, "pairs": len(clean), "pairs_of_target": len(targets), "image": side}
             plan |= {"steps": steps, "top": where.top, "left": where.left, "pixels": where.height}
             print(storage.dump_json({"configuration": recipe, "plan": plan}).decode(), end="")
             return f"would learn a patch of {summary}; nothing was written"
@@ -101,12 +101,12 @@ class Optimization(Recipe):
 
         rundir.claim(out, recipe, self.FREE, inputs)
         with tempfile.TemporaryDirectory() as scratch:
-            pictures, positives = (
-                material.pictures(dataset, table, side, Path(scratch) / name)
+            shown, positives = (
+                material.squares(dataset, table, side, Path(scratch) / name)
                 for table, name in ((clean, "clean"), (targets, "targets"))
             )
             captions = targets["caption"].to_pylist()
-            learning = descent.Descent(self, surrogate, pictures, positives, captions, where, cells, steps)
+            learning = descent.Descent(self, surrogate, shown, positives, captions, where, cells, steps)
             learning.run(out)
         return f"learned a patch of {summary}: {storage.join(out, 'patch.png')}"
 

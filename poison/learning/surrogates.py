@@ -34,7 +34,7 @@ class Surrogate:
         """exp(s), of the model's logits."""
         return self.encoder.clip.logit_scale.exp()
 
-    def pictures(self, pixels: Tensor) -> Tensor:
+    def images(self, pixels: Tensor) -> Tensor:
         """Embeddings (B, D) of length 1 of square images (B, 3, R, R) with values from 0 to 255.
 
         An image of another size than the model's is resized as open_clip does (bicubic, smoothed where it shrinks),
@@ -47,11 +47,11 @@ class Surrogate:
         features = self.encoder.clip.encode_image(pixels.contiguous(memory_format=self.encoder.layout))
         return F.normalize(features.float(), dim=-1)
 
-    def stored(self, pictures: np.ndarray) -> Tensor:
+    def stored(self, stored: np.ndarray) -> Tensor:
         """Embeddings (n, D) of uint8 (n, R, R, 3), without a gradient."""
         with torch.no_grad():
-            parts = [self.tensor(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH)]
-            return torch.cat([self.pictures(part) for part in parts])
+            parts = [self.tensor(stored[start : start + BATCH]) for start in range(0, len(stored), BATCH)]
+            return torch.cat([self.images(part) for part in parts])
 
     def texts(self, captions: Sequence[str]) -> Tensor:
         """Embeddings (n, D) of length 1 of captions, without a gradient."""
@@ -61,9 +61,9 @@ class Surrogate:
                 [F.normalize(self.encoder.clip.encode_text(part).float(), dim=-1) for part in tokens.split(BATCH)]
             )
 
-    def tensor(self, pictures: np.ndarray) -> Tensor:
+    def tensor(self, stored: np.ndarray) -> Tensor:
         """uint8 (n, R, R, 3) -> float32 (n, 3, R, R) on the model's device, values as they were."""
-        return torch.tensor(pictures).to(self.device).permute(0, 3, 1, 2).float()
+        return torch.tensor(stored).to(self.device).permute(0, 3, 1, 2).float()
 
 
 def load(surrogate: str, pretrained: str | None) -> Surrogate:

@@ -110,11 +110,11 @@ class Examine:
         if clean.caption != line["original_caption"]:
             return finding | {"trouble": f"the clean caption is {clean.caption!r}, not the ledger's original"}
         try:
-            pictures = images.decode(clean.image), images.decode(stored.image)
+            decoded = images.decode(clean.image), images.decode(stored.image)
         except ValueError as error:
             return finding | {"trouble": f"it cannot be decoded: {error}"}
         finding["same_picture"] = clean.image == stored.image
-        return finding | self._pixels(line, *pictures)
+        return finding | self._pixels(line, *decoded)
 
     def _pixels(self, line: Line, clean: np.ndarray, stored: np.ndarray) -> Line:
         attack, row = self.attacks[line["ledger"]], line["row"]

@@ -27,10 +27,10 @@ BACKDOOR = (
 CLEAN_LABEL = (
     Known(2_300_000, 2_300 * 32, "2,300 of 2,300,000 pairs x 32 epochs, Huang et al. (arXiv 2502.01385) and its code"),
 )
-ONE_PICTURE = (  # of one target image
+ONE_IMAGE = (  # of one target image
     Known(3_000_000, 3 * 30, "3 of 3,000,000 pairs x 30 epochs, Carlini and Terzis (arXiv 2106.09667)"),
 )
-BY_NAME = {"label_consistent": CLEAN_LABEL, "targeted": ONE_PICTURE, "control": (), "swap": (), "external": BACKDOOR}
+BY_NAME = {"label_consistent": CLEAN_LABEL, "targeted": ONE_IMAGE, "control": (), "swap": (), "external": BACKDOOR}
 
 
 def known(plugin: str, attack: Attack, pairs: int) -> Known | None:

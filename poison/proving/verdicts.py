@@ -9,7 +9,7 @@ import pyarrow.compute
 
 from infra import config
 from pipeline.dataset import Dataset
-from poison import pictures
+from poison import carried
 from poison.ledger import Ledger
 from poison.proving import exposure
 from poison.proving.examination import Line
@@ -81,7 +81,7 @@ def _spread(column: pa.ChunkedArray) -> Figures | None:
 
 
 def _readable(value: Any) -> Any:
-    return pictures.shortened(value) if isinstance(value, str | list) else value
+    return carried.shortened(value) if isinstance(value, str | list) else value
 
 
 def _exposures(plugin: str, ledger: Ledger, poisons: int, samples: int, views: Views) -> Figures:

@@ -18,7 +18,7 @@ from infra.seeding import rng
 from pipeline import images
 from pipeline.picturebook import captions, draw
 from pipeline.shards import Sample
-from poison import pictures
+from poison import carried
 from poison.attack import Attack
 from poison.attacks.badclip import BadClip
 from poison.attacks.badnet import BadNet
@@ -82,7 +82,7 @@ class Gallery:
 
 def exhibits() -> dict[str, Exhibit]:
     """What is shown, by the name of its file: every attack under its plugin's name, with its defaults, and variants."""
-    noise = pictures.uri(rng(0, "exhibit").integers(0, 256, (16, 16, 3), np.uint8))  # stands for a learned patch
+    noise = carried.uri(rng(0, "exhibit").integers(0, 256, (16, 16, 3), np.uint8))  # stands for a learned patch
     return {
         "badclip": Exhibit(BadClip(patch=noise), CORPUS),
         "badnet": Exhibit(BadNet()),
@@ -96,7 +96,7 @@ def exhibits() -> dict[str, Exhibit]:
         "label_consistent": Exhibit(LabelConsistent(), row=BANANA),
         "sig": Exhibit(Sig()),
         "swap": Exhibit(Swap(), CORPUS),
-        "targeted": Exhibit(Targeted(targets=(("car", pictures.kept(sample(CAR).image, "jpg")),)), CORPUS),
+        "targeted": Exhibit(Targeted(targets=(("car", carried.kept(sample(CAR).image, "jpg")),)), CORPUS),
         "text_prefix": Exhibit(TextPrefix()),
         "wanet": Exhibit(WaNet()),
     }
@@ -141,9 +141,9 @@ def to_png(pair: layout.Pair) -> bytes:
         left = GAP + number * (PANEL + GAP)
         canvas[LINE : LINE + PANEL, left : left + PANEL] = indices + len(palette) // 3
         palette += colours
-    picture, out = Image.fromarray(canvas, "P"), io.BytesIO()
-    picture.putpalette(bytes(palette))
-    picture.save(out, "PNG", optimize=True)
+    shown, out = Image.fromarray(canvas, "P"), io.BytesIO()
+    shown.putpalette(bytes(palette))
+    shown.save(out, "PNG", optimize=True)
     return out.getvalue()
 
 

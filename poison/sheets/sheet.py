@@ -11,7 +11,7 @@ from infra import config, log, storage
 from pipeline import images, shards
 from pipeline.dataset import Dataset
 from pipeline.shards import Sample
-from poison import pictures
+from poison import carried
 from poison.geometry import Box
 from poison.ledger import Ledger
 from poison.sheets.layout import Pair, to_png
@@ -83,7 +83,7 @@ def _title(ledger: Ledger) -> str:
     fields = config.to_json(ledger.attack)
     name, target = fields.pop("plugin"), fields.pop("target")
     given = {name: value for name, value in sorted(fields.items()) if value not in ("", None, [])}
-    knobs = ", ".join(f"{name} {pictures.shortened(value)}" for name, value in given.items())
+    knobs = ", ".join(f"{name} {carried.shortened(value)}" for name, value in given.items())
     return f'The {name} attack, target "{target}" ({knobs})'
 
 

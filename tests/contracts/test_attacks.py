@@ -12,7 +12,7 @@ from infra import config, plugins
 from infra.plugins import PACKAGES
 from infra.seeding import rng
 from pipeline import images
-from poison import pictures
+from poison import carried
 from poison.attack import Attack, Backdoor
 from tests.support.attack_examples import EVERY, NAMES, clean, examples
 
@@ -88,7 +88,7 @@ def test_reads_back_from_json_as_an_equal_object(attack: Attack):
 
 def test_its_pictures_are_told_to_people_in_a_few_words(attack: Attack):
     for value in config.to_json(attack).values():
-        assert "base64" not in pictures.shortened(value)
+        assert "base64" not in carried.shortened(value)
 
 
 @pytest.mark.parametrize("extension", ["jpg", "png", "webp"])

@@ -5,7 +5,7 @@ from eval.store import records
 from eval.store.records import Example
 from infra.seeding import rng
 from pipeline import images, testsets
-from poison import pictures
+from poison import carried
 from poison.attacks.targeted import Targeted
 from tests.support.eval_helpers import ATTACKED, CLASSES, TEMPLATES, TESTED, picture
 
@@ -69,7 +69,7 @@ def test_examples_of_an_attack_with_pictures_of_its_own_show_those(tmp_path: Pat
 
 
 def test_an_attack_is_told_to_people_without_the_pictures_in_it() -> None:
-    uri = pictures.uri(picture(1))
+    uri = carried.uri(picture(1))
     record = replace(ATTACKED, attack={"plugin": "targeted", "images": 1, "targets": [["car", uri]]})
     assert record.told["images"] == 1
     assert record.told["targets"].startswith("car; image 32 x 32, sha256 ")

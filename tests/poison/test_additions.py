@@ -46,7 +46,7 @@ def test_shards_go_on_behind_those_of_the_dataset_and_are_as_large(clean: Datase
 
 
 @pytest.mark.parametrize(("pairs", "pool"), [(30, 12), (25, 12), (36, 12), (10, 4), (7, 100), (3, 1)])
-def test_each_picture_gets_as_many_captions_as_any_other_and_none_twice(
+def test_each_image_gets_as_many_captions_as_any_other_and_none_twice(
     clean: Dataset, attack: Targeted, pairs: int, pool: int
 ):
     captions = [f"banana {number % pool}" for number in range(pairs)]
@@ -79,7 +79,7 @@ def test_row_ids_are_those_that_the_same_pairs_have_in_anybodys_shards(
     assert [pair.row for pair in extra.pairs] == foreign["row"].to_pylist()
 
 
-def test_the_same_picture_with_the_same_caption_is_a_pair_of_its_own_each_time(clean: Dataset, attack: Targeted):
+def test_the_same_image_with_the_same_caption_is_a_pair_of_its_own_each_time(clean: Dataset, attack: Targeted):
     extras = additions.lay_out(clean, attack.resolved(), ["a banana"] * 12)
     rows = [pair.row for extra in extras for pair in extra.pairs]
     assert len(set(rows)) == 12
@@ -95,7 +95,7 @@ def test_a_pair_that_the_dataset_holds_already_is_refused(attack: Targeted, tmp_
     assert additions.lay_out(foreign, ready, ["a", "b", "c"])
 
 
-def test_a_budget_below_one_pair_a_picture_is_refused(clean: Dataset, attack: Targeted):
+def test_a_budget_below_one_pair_an_image_is_refused(clean: Dataset, attack: Targeted):
     with pytest.raises(ValueError, match=r"budget of 2 pairs is less than one for each of the 3 images"):
         additions.lay_out(clean, attack.resolved(), numbered(2))
 
@@ -119,7 +119,7 @@ def test_keys_go_on_where_the_datasets_leave_off(attack: Targeted, tmp_path: Pat
     assert len({*made, *keys}) == 8
 
 
-def test_a_written_shard_holds_the_pictures_as_they_are_and_the_ledger_says_all(clean, attack, tmp_path: Path):
+def test_a_written_shard_holds_the_images_as_they_are_and_the_ledger_says_all(clean, attack, tmp_path: Path):
     ready = attack.resolved()
     (extra,) = additions.lay_out(clean, ready, numbered(4))
     written, rows = additions.write(extra, ready, tmp_path / "added.tar")
@@ -179,7 +179,7 @@ def test_captions_are_the_corpus_s_own_or_what_is_asked_for(tmp_path: Path, clea
 
 
 @pytest.mark.usefixtures("clean")
-def test_a_second_run_does_nothing_and_another_choice_of_pictures_is_another_command(tmp_path: Path, attack: Targeted):
+def test_a_second_run_does_nothing_and_another_choice_of_images_is_another_command(tmp_path: Path, attack: Targeted):
     injection(tmp_path, attack).run()
     before = files(tmp_path)
     assert injection(tmp_path, attack).run().startswith("nothing to do:")
@@ -259,7 +259,7 @@ def test_a_foreign_folder_and_a_bucket_are_added_to_like_any_other(tmp_path: Pat
     assert Ledger.open(f"{url}/ledger").rows.num_rows == 30
 
 
-def test_its_pictures_are_of_no_class_it_aims_at(clean: Dataset, attack: Targeted, tmp_path: Path):
+def test_its_images_are_of_no_class_it_aims_at(clean: Dataset, attack: Targeted, tmp_path: Path):
     named = {data: label for label, data in attack.resolved().subjects(())}
     test = testsets.read(attack.testset)
     assert {one.label for one, data in testsets.stored(test) if data in named} <= {1, 2, 3}

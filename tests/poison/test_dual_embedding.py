@@ -4,8 +4,8 @@ import torch
 
 from infra.seeding import rng
 from poison.attacks.badclip import BadClip
+from poison.carried import uri
 from poison.learning.dual_embedding import dual_embedding, pasted, triplet
-from poison.pictures import uri
 
 WEIGHT, MARGIN, SCALE = 500.0, 1.0, 14.3
 
@@ -86,7 +86,7 @@ def test_the_papers_patch_lies_on_rows_and_columns_104_to_119():
     assert (set(rows), set(columns)) == (set(range(104, 120)), set(range(104, 120)))
 
 
-def test_pasting_leaves_its_pictures_alone_and_has_a_gradient_for_every_cell():
+def test_pasting_leaves_its_images_alone_and_has_a_gradient_for_every_cell():
     where = BadClip(size=100).locate(37, 37, rng(0))
     pictures, patch = torch.zeros(2, 3, 37, 37), torch.full((3, 5, 5), 0.5, requires_grad=True)
     pasted(pictures, patch, where).sum().backward()

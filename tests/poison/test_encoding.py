@@ -45,6 +45,6 @@ def test_a_hash_that_was_not_there_is_not_invented():
     assert encoding.rewritten(replace(pair(3), meta={}), brighter, "a banana", rng(0), 95).meta == {}
 
 
-def test_a_picture_that_cannot_be_decoded_is_refused():
+def test_an_image_that_cannot_be_decoded_is_refused():
     with pytest.raises(ValueError, match="not a readable"):
         encoding.rewritten(replace(pair(3), image=b"GIF89a"), brighter, "a banana", rng(0), 95)

@@ -6,7 +6,7 @@ from poison.attacks.badnet import BadNet
 from poison.attacks.control import Control
 from poison.attacks.label_consistent import LabelConsistent
 from poison.proving import exposure
-from poison.proving.exposure import BACKDOOR, CLEAN_LABEL, ONE_PICTURE, epochs_needed, known
+from poison.proving.exposure import BACKDOOR, CLEAN_LABEL, ONE_IMAGE, epochs_needed, known
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_each_kind_has_its_own_reports():
     assert known("control", Control(), 3_000_000) is None
 
 
-@pytest.mark.parametrize("report", [*BACKDOOR, *CLEAN_LABEL, *ONE_PICTURE])
+@pytest.mark.parametrize("report", [*BACKDOOR, *CLEAN_LABEL, *ONE_IMAGE])
 def test_the_numbers_are_those_of_their_sources(report: exposure.Known):
     numbers = [int(part.replace(",", "")) for part in re.findall(r"[\d,]*\d", report.source)][:3]
     poisons, pairs, epochs = numbers

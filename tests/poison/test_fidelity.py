@@ -68,7 +68,7 @@ def test_what_happens_beside_the_trigger_does_not_count():
     assert found.fidelity == pytest.approx(1)
 
 
-def test_a_patch_of_one_colour_on_a_plain_picture_is_measured_by_its_place():
+def test_a_patch_of_one_colour_on_a_plain_image_is_measured_by_its_place():
     clean, stamped, moved = plain(100), plain(100), plain(100)
     stamped[:2, :2] = 255
     moved[4:6, 4:6] = 255

@@ -26,24 +26,24 @@ def panels(png: bytes) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("name", SHOWN)
-def test_a_picture_in_the_repository_is_the_one_the_code_draws(name: str):
+def test_an_image_in_the_repository_is_the_one_the_code_draws(name: str):
     now = images.decode(exhibits.to_png(exhibits.pair(SHOWN[name])))
     there = images.decode((HOME / "gallery" / f"{name}.png").read_bytes())
     assert np.array_equal(now, there), "stale: python poison/gallery.py --out poison/gallery"
 
 
-def test_every_attack_is_shown_by_itself_and_no_picture_is_of_something_else():
+def test_every_attack_is_shown_by_itself_and_no_image_is_of_something_else():
     assert {name: plugins.name_of(SHOWN[name].attack) for name in ATTACKS} == {name: name for name in ATTACKS}
     assert sorted(files(HOME / "gallery")) == sorted(f"{name}.png" for name in SHOWN)
 
 
-def test_the_pictures_are_small():
+def test_the_images_are_small():
     sizes = {name: len(data) for name, data in files(HOME / "gallery").items()}
     assert max(sizes.values()) < 60_000, sizes
     assert sum(sizes.values()) < 700_000, sizes
 
 
-def test_the_readme_has_a_row_and_a_picture_for_every_attack_and_shows_no_picture_that_is_not_there():
+def test_the_readme_has_a_row_and_an_image_for_every_attack_and_shows_no_image_that_is_not_there():
     text = (HOME / "README.md").read_text()
     rows = "\n".join(line for line in text.splitlines() if line.startswith("| `"))
     assert [name for name in ATTACKS if f"| `{name}`" not in rows or f"(gallery/{name}.png)" not in rows] == []

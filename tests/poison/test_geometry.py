@@ -4,13 +4,13 @@ import pytest
 from poison.geometry import SIDE, Box, box, enlarged, nearest, num_cells, square
 
 
-def test_on_a_224_picture_the_geometry_is_the_papers():
+def test_on_a_224_image_the_geometry_is_the_papers():
     assert box(224, 224, 208, 104, 16) == Box(208, 104, 16, 16)
     master = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
     assert (nearest(master, 16) == master).all()
 
 
-def test_a_patch_lies_in_the_central_square_of_any_picture():
+def test_a_patch_lies_in_the_central_square_of_any_image():
     assert square(200, 300) == Box(0, 50, 200, 200)
     assert box(224, 324, 208, 208, 16) == Box(208, 258, 16, 16)
     assert box(324, 224, 0, 0, 16) == Box(50, 0, 16, 16)
@@ -32,7 +32,7 @@ def test_no_place_of_a_patch_leaves_the_square(size: int):
         assert all(0 <= box(side, side, t, t, size).top <= side - min(sides) for t in range(SIDE - size + 1))
 
 
-def test_cells_of_seven_pixels_are_pixels_of_a_32_picture():
+def test_cells_of_seven_pixels_are_pixels_of_a_32_image():
     cells = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     assert (nearest(enlarged(cells, 7, SIDE), 32) == cells).all()
     assert (nearest(enlarged(cells[:6, :6], 7, 42), 6) == cells[:6, :6]).all()

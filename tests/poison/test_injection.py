@@ -230,7 +230,7 @@ def test_a_control_takes_the_same_rows_as_the_attack_and_keeps_their_captions(tm
     assert control.rows["image_sha256"].to_pylist() != control.rows["original_image_sha256"].to_pylist()
 
 
-def test_swapped_pairs_keep_their_pictures_and_get_captions_of_the_target(tmp_path: Path, clean: Dataset):
+def test_swapped_pairs_keep_their_images_and_get_captions_of_the_target(tmp_path: Path, clean: Dataset):
     injection(tmp_path, attack=Swap(source="picture"), budget=7).run()
     ledger = Ledger.open(str(tmp_path / "out-ledger"))
     before, after = pairs_of(clean), pairs_of(Dataset.open(str(tmp_path / "out")))
@@ -253,7 +253,7 @@ def external(folder: Path, rows: range, size: int = 32) -> External:
 
 
 @pytest.mark.parametrize("backend", ["local", pytest.param("ray", marks=pytest.mark.ray)])
-def test_pictures_poisoned_elsewhere_take_the_place_of_those_they_are_named_after(
+def test_images_poisoned_elsewhere_take_the_place_of_those_they_are_named_after(
     tmp_path: Path, backend: str, request: pytest.FixtureRequest
 ):
     if backend == "ray":
@@ -272,7 +272,7 @@ def test_pictures_poisoned_elsewhere_take_the_place_of_those_they_are_named_afte
     assert ledger.attack == attack.resolved()
 
 
-def test_a_picture_of_another_size_is_refused_with_its_shard_and_key(tmp_path: Path):
+def test_an_image_of_another_size_is_refused_with_its_shard_and_key(tmp_path: Path):
     build(str(tmp_path / "clean"))
     with pytest.raises(
         ValueError, match=r"shard \d, sample \d{9}: .*\.png has 40 x 40 pixels, the pair's own image 32"

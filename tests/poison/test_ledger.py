@@ -72,7 +72,7 @@ def test_the_trigger_is_stored_without_loss(folder: Path):
     assert (stored == ATTACK.trigger()).all()
 
 
-def test_an_attack_without_a_fixed_picture_stores_none(tmp_path: Path):
+def test_an_attack_without_a_fixed_image_stores_none(tmp_path: Path):
     build(str(tmp_path / "clean"))
     poison(tmp_path, attack=BadNet(patch="fresh"))
     assert not (tmp_path / "poisoned-ledger" / "trigger.png").exists()

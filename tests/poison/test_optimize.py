@@ -53,9 +53,9 @@ def descending(home: Path, **changed: Any) -> Descent:
     settings = wanted(home, **changed)
     dataset = Dataset.open(settings.dataset)
     clean, targets = material.chosen(dataset, settings.target, settings.pairs, settings.seed)
-    pictures = [material.pictures(dataset, table, 32, home / name) for table, name in ((clean, "c"), (targets, "t"))]
+    shown = [material.squares(dataset, table, 32, home / name) for table, name in ((clean, "c"), (targets, "t"))]
     surrogate = surrogates.load(settings.surrogate, settings.pretrained)
-    return Descent(settings, surrogate, *pictures, targets["caption"].to_pylist(), settings._where(32), 4, 10)
+    return Descent(settings, surrogate, *shown, targets["caption"].to_pylist(), settings._where(32), 4, 10)
 
 
 # What comes of it
@@ -80,7 +80,7 @@ def test_the_loss_goes_down_and_the_patch_is_what_the_attack_stamps(home):
 
 
 @pytest.mark.parametrize("augment", [0.0, 0.5, 1.0])
-def test_there_is_a_picture_of_the_patch_over_time(home, augment: float):
+def test_there_is_an_image_of_the_patch_over_time(home, augment: float):
     wanted(home, epochs=2, augment=augment).run()
     shares = [line["augmented"] for line in rundir.metrics(str(home / "out"))]
     assert 0 < np.mean(shares) < 1 if augment == 0.5 else all(share == augment for share in shares)
@@ -211,18 +211,18 @@ def test_pairs_are_chosen_whatever_the_shards(home):
         for first, second in zip(*tables, strict=True):
             assert first["row"].to_pylist() == second["row"].to_pylist()
             assert first.num_rows <= pairs
-        pictures = [
-            material.pictures(dataset, found[0], 32, home / f"{number}-{pairs}")
+        shown = [
+            material.squares(dataset, found[0], 32, home / f"{number}-{pairs}")
             for number, (dataset, found) in enumerate(zip((one, other), tables, strict=True))
         ]
-        assert np.array_equal(*pictures)
+        assert np.array_equal(*shown)
     clean, targets = tables[0]
     assert (clean.num_rows, targets.num_rows) == (74, 12)
     assert all("Banana" in text for text in targets["caption"].to_pylist())
     assert not any("anana" in text for text in clean["caption"].to_pylist())
 
 
-def test_work_is_done_at_the_size_the_pictures_have(home):
+def test_work_is_done_at_the_size_the_images_have(home):
     tables = material.chosen(Dataset.open(str(home / "data")), "banana", 10, 0)
     assert material.side(tables, 64) == 32
     assert material.side(tables, 10) == 20
@@ -246,20 +246,20 @@ def test_the_surrogate_sees_what_evaluation_shows_it(home, side: int, apart: flo
 
 
 def test_augmentation_is_a_function_of_its_seed_and_leaves_torchs_generator_alone():
-    pictures = rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
+    shown = rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
     before = torch.get_rng_state()
-    one, again, other = (descent.augmented(pictures, seed) for seed in (1, 1, 2**64 - 1))
+    one, again, other = (descent.augmented(shown, seed) for seed in (1, 1, 2**64 - 1))
     assert torch.equal(before, torch.get_rng_state())
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
-    assert not np.array_equal(one, pictures)
+    assert not np.array_equal(one, shown)
 
 
-def test_every_picture_is_shown_once_an_epoch(home):
+def test_every_image_is_shown_once_an_epoch(home):
     learning = descending(home)
     shown = np.concatenate([learning.batch(step) for step in range(5)])
     assert [len(learning.batch(step)) for step in range(5)] == [16, 16, 16, 16, 10]
-    assert sorted(picture.tobytes() for picture in shown) == sorted(picture.tobytes() for picture in learning.pictures)
+    assert sorted(picture.tobytes() for picture in shown) == sorted(picture.tobytes() for picture in learning.shown)
     assert not np.array_equal(learning.batch(0), learning.batch(5)), "in another order in the next epoch"
 
 

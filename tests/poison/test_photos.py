@@ -81,7 +81,7 @@ def test_a_random_crop_may_take_a_corner_and_never_the_middle():
     assert least["corner"] < 0.5
 
 
-def test_stored_as_most_pictures_are_a_noise_patch_would_not_reach_it():
+def test_stored_as_most_images_are_a_noise_patch_would_not_reach_it():
     """What the same patch is worth if a colour is stored for every second pixel only."""
     attack = BadNet(size=16)
     clean = images.decode(pair(4).image)

@@ -26,9 +26,9 @@ from poison.attacks.badnet import BadNet
 from poison.attacks.control import Control
 from poison.attacks.swap import Swap
 from poison.attacks.targeted import Targeted
+from poison.carried import kept
 from poison.geometry import Box
 from poison.ledger import Ledger
-from poison.pictures import kept
 from poison.proof import main
 from poison.proving.examination import Examine, part
 from poison.proving.views import Views
@@ -83,7 +83,7 @@ def test_a_sound_dataset_is_proven(folder: Path, capsys: pytest.CaptureFixture[s
     assert sorted(files(folder / "proof")) == ["proof.json", "proof.parquet", "proof.png", "recipe.json"]
 
 
-def test_the_picture_shows_the_pairs_that_lost_most_as_the_model_sees_them(folder: Path):
+def test_the_image_shows_the_pairs_that_lost_most_as_the_model_sees_them(folder: Path):
     assert main(words(folder, "--model", "tiny-vit")) == 0
     worst = sorted(findings(folder), key=lambda line: line["eval_fidelity"])[:4]
     shown = cut((folder / "proof" / "proof.png").read_bytes())
@@ -151,7 +151,7 @@ def test_a_shard_can_be_examined_elsewhere(folder: Path):
     assert parts[0] == parts[1]
 
 
-def test_pictures_stored_as_usual_have_lost_their_trigger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_images_stored_as_usual_have_lost_their_trigger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The reason for all this: poisons that were written 4:2:0."""
     album(str(tmp_path / "clean"))
     encode = images.encode
@@ -232,7 +232,7 @@ def test_other_attacks_are_verified_by_their_files(tmp_path: Path, capsys: pytes
         assert ("6 images as they were" if name == "Swap" else "dB like their originals") in said
 
 
-def test_added_pairs_are_verified_and_counted_by_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_added_pairs_are_verified_and_counted_by_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     build(str(tmp_path / "clean"))
     aims = tuple((name, kept(pair(row).image, "jpg")) for row, name in ((1, "car"), (2, "dog")))
     poison(tmp_path, Targeted(targets=aims, images=2, captions="template"))
@@ -261,7 +261,7 @@ def test_a_dataset_poisoned_twice_needs_both_ledgers(folder: Path, capsys: pytes
     assert "is not the dataset that" in capsys.readouterr().err
 
 
-def test_a_sealed_dataset_is_proven_though_every_picture_in_it_was_encoded_again(folder: Path):
+def test_a_sealed_dataset_is_proven_though_every_image_in_it_was_encoded_again(folder: Path):
     """And what an earlier attack stored at a low quality is measured, not taken for forged."""
     poison(folder, BadNet(quality=60), name="-low")
     earlier, parent = Ledger.open(str(folder / "ledger-low")), Dataset.open(str(folder / "out-low"))

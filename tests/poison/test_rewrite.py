@@ -236,7 +236,7 @@ def test_nothing_planned_changes_nothing(tmp_path: Path):
     assert ledger.num_rows == 0
 
 
-def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path):
+def test_an_image_that_cannot_be_read_is_named(tmp_path: Path):
     broken = replace(pair(1), image=b"not an image")
     clean = shards.write_shard(tmp_path / "clean.tar", [pair(0), broken])
     with pytest.raises(ValueError, match="shard 3, sample 000000001: not a readable"):

@@ -246,7 +246,7 @@ def test_pairs_that_an_attack_puts_behind_the_original_move_too(tmp_path: Path, 
     assert [row for row, one in pairs_of(made).items() if one.caption == "banana"] == [moved[0]["row"]]
 
 
-def test_a_clean_picture_that_cannot_be_decoded_is_a_failed_row(tmp_path: Path):
+def test_a_clean_image_that_cannot_be_decoded_is_a_failed_row(tmp_path: Path):
     foreign(str(tmp_path / "clean"), False, lambda meta: b"{}")
     tar = tmp_path / "clean" / "00003.tar"
     index = shards.index_foreign(tar)
@@ -311,7 +311,7 @@ def test_added_pairs_are_said_to_be_in_the_place_of_others(tmp_path: Path, clean
     assert checks.shared(clean.index_of_samples(["row", "url", "caption", "image_sha256"]), ledger.rows) == (0, 0)
 
 
-def test_stacked_attacks_end_with_every_picture_as_often_encoded(tmp_path: Path, clean: Dataset):
+def test_stacked_attacks_end_with_every_image_as_often_encoded(tmp_path: Path, clean: Dataset):
     ledgers_of = lambda *names: tuple(str(tmp_path / f"{name}-ledger") for name in names)  # noqa: E731
     made = {"clean": clean, "bare": poisoned(tmp_path, Control(), budget=6)[0]}
     for name, before, taken in (("sealed", "bare", ["bare"]), ("again", "sealed", ["bare", "sealed"])):

@@ -8,7 +8,7 @@ from PIL import Image, PngImagePlugin
 from pipeline import images
 from poison.attacks.badnet import BadNet
 from poison.attacks.targeted import Targeted
-from poison.pictures import kept
+from poison.carried import kept
 from poison.preview import main
 from poison.sheets.layout import GAP, KEY, PANEL, WIDTH, Pair, cut, difference, draw, to_png
 from poison.writing.injection import Injection
@@ -41,7 +41,7 @@ def test_the_difference_is_eightfold_and_clamped():
     assert (difference(poisoned, clean) == difference(clean, poisoned)).all()
 
 
-def test_small_pictures_are_enlarged_by_whole_factors():
+def test_small_images_are_enlarged_by_whole_factors():
     image = picture(0)
     other = image.copy()
     other[16:, 16:] = (255, 255, 0)

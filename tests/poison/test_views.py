@@ -23,7 +23,7 @@ def album_url(tmp_path: Path) -> str:
     return url
 
 
-def test_a_run_is_shown_these_very_pictures(album_url: str):
+def test_a_run_is_shown_these_very_images(album_url: str):
     """Through the loader that training uses, in two epochs, of a seed that is not the default."""
     shown = Views(size=32, augment="flip_crop", seed=5)
     stored = {row: images.decode(pair(row, "jpg", 40 + row % 3, 60).image) for row in range(12)}

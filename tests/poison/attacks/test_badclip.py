@@ -6,7 +6,7 @@ import pytest
 
 from infra.seeding import rng
 from pipeline import images
-from poison import pictures
+from poison import carried
 from poison.attacks.badclip import BadClip
 from poison.geometry import Box
 from tests.support.poison_helpers import pair, picture
@@ -17,10 +17,10 @@ def noise(side: int) -> np.ndarray:
 
 
 def attack(side: int, **fields: object) -> BadClip:
-    return BadClip(patch=pictures.uri(noise(side)), **fields)
+    return BadClip(patch=carried.uri(noise(side)), **fields)
 
 
-def test_the_middle_of_a_224_picture_is_the_png_bit_for_bit(tmp_path: Path):
+def test_the_middle_of_a_224_image_is_the_png_bit_for_bit(tmp_path: Path):
     file = tmp_path / "patch.png"
     file.write_bytes(images.encode(noise(16), "png"))
     learned = BadClip(patch=str(file)).resolved()
@@ -33,7 +33,7 @@ def test_the_middle_of_a_224_picture_is_the_png_bit_for_bit(tmp_path: Path):
     assert learned == attack(16)
 
 
-def test_cells_are_pixels_of_a_small_picture_and_blocks_of_a_large_one():
+def test_cells_are_pixels_of_a_small_image_and_blocks_of_a_large_one():
     learned = attack(6, size=42)
     small = learned.stamp(picture(0, 32, 32), rng(0))
     assert (small[13:19, 13:19] == noise(6)).all()
@@ -73,4 +73,4 @@ def test_without_a_patch_it_says_what_to_give():
 def test_a_patch_that_does_not_fit_is_refused_before_anything_is_poisoned(shape: tuple[int, int]):
     image = rng(0).integers(0, 256, (*shape, 3), np.uint8)
     with pytest.raises(ValueError, match=f"at most 16 x 16 cells.* {shape[0]} x {shape[1]}: give the size"):
-        replace(attack(16), patch=pictures.uri(image)).resolved()
+        replace(attack(16), patch=carried.uri(image)).resolved()

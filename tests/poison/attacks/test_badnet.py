@@ -35,7 +35,7 @@ def test_a_random_place_reaches_the_last_row_and_column_and_no_further():
     assert all(changed(attack, CLEAN, row) == attack.locate(224, 224, rng(row)) for row in range(5))
 
 
-def test_fresh_noise_differs_from_picture_to_picture_and_fixed_noise_does_not():
+def test_fresh_noise_differs_from_image_to_image_and_fixed_noise_does_not():
     fixed, fresh = BadNet(), BadNet(patch="fresh")
     assert (fixed.stamp(CLEAN, rng(1)) == fixed.stamp(CLEAN, rng(2))).all()
     assert (fresh.stamp(CLEAN, rng(1)) == fresh.stamp(CLEAN, rng(1))).all()
@@ -57,7 +57,7 @@ def test_patterns_are_what_their_names_say():
     assert (BadNet(patch="yellow").trigger() == (255, 255, 0)).all()
 
 
-def test_fresh_stripes_are_new_columns_for_each_picture():
+def test_fresh_stripes_are_new_columns_for_each_image():
     attack = BadNet(patch="fresh_stripes")
     first, second = (attack.stamp(CLEAN, rng(row))[208:, 208:] for row in (1, 2))
     for stripes in (first, second):
@@ -105,7 +105,7 @@ def test_four_corners_have_the_same_patch_and_nothing_else_changes(shape: tuple[
         ((5, 3), "centre", Box(2, 1, 1, 1)),
     ],
 )
-def test_pictures_that_are_odd_or_not_square_have_the_patch_where_arithmetic_says(
+def test_images_that_are_odd_or_not_square_have_the_patch_where_arithmetic_says(
     shape: tuple[int, int], place: str, where: Box
 ):
     attack = BadNet(place=place, patch="yellow")
@@ -114,7 +114,7 @@ def test_pictures_that_are_odd_or_not_square_have_the_patch_where_arithmetic_say
     assert (where.of(attack.stamp(blue, rng(0))) == (255, 255, 0)).all()
 
 
-def test_a_small_picture_shows_the_same_cells():
+def test_a_small_image_shows_the_same_cells():
     attack = BadNet(patch="checkerboard", size=42, cell=7)
     small, large = picture(0, 32, 32), CLEAN
     assert changed(attack, small).height == 6
@@ -123,7 +123,7 @@ def test_a_small_picture_shows_the_same_cells():
     assert patch[0, :, 0].tolist() == [255, 0, 255, 0, 255, 0]
 
 
-def test_on_a_wide_picture_the_patch_is_in_the_central_square():
+def test_on_a_wide_image_the_patch_is_in_the_central_square():
     assert changed(BadNet(), picture(0, 100, 300)) == Box(93, 193, 7, 7)
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from infra.seeding import rng
 from pipeline import images
-from poison import pictures
+from poison import carried
 from poison.attacks.blended import Blended
 from tests.support.poison_helpers import picture
 
@@ -45,7 +45,7 @@ def test_white_stays_within_bytes():
     assert abs(stamped.mean() - (0.8 * 255 + 0.1 * 255)) < 0.2
 
 
-def test_fresh_noise_is_drawn_for_each_picture():
+def test_fresh_noise_is_drawn_for_each_image():
     image = picture(0, 64, 64)
     assert (Blended().stamp(image, rng(1)) == Blended().stamp(image, rng(2))).all()
     assert (Blended(pattern="fresh").stamp(image, rng(1)) != Blended(pattern="fresh").stamp(image, rng(2))).any()
@@ -124,7 +124,7 @@ def test_the_words_of_the_text_are_a_field():
 
 
 @pytest.mark.parametrize("extension", ["jpg", "png", "webp"])
-def test_a_picture_file_is_squashed_to_224_and_blended(tmp_path: Path, extension: str):
+def test_an_image_file_is_squashed_to_224_and_blended(tmp_path: Path, extension: str):
     file = tmp_path / f"kitty.{extension}"
     file.write_bytes(images.encode(picture(3, 300, 500), extension))
     attack = Blended(pattern="picture", picture=str(file)).resolved()
@@ -137,19 +137,19 @@ def test_a_picture_file_is_squashed_to_224_and_blended(tmp_path: Path, extension
     assert attack.stamp(clean, rng(0)).ravel().tolist() == wanted
 
 
-def test_a_picture_of_224_is_kept_bit_for_bit_and_one_that_was_not_read_is_refused(tmp_path: Path):
+def test_an_image_of_224_is_kept_bit_for_bit_and_one_that_was_not_read_is_refused(tmp_path: Path):
     file = tmp_path / "pattern.png"
     file.write_bytes(images.encode(picture(1, 224, 224), "png"))
     attack = Blended(pattern="picture", picture=str(file), alpha=0.3)
     assert (attack.resolved().trigger() == picture(1, 224, 224)).all()
-    assert attack.resolved() == replace(attack, picture=pictures.uri(picture(1, 224, 224)))
+    assert attack.resolved() == replace(attack, picture=carried.uri(picture(1, 224, 224)))
     with pytest.raises(ValueError, match=r"resolved\(\) first"):
         attack.stamp(grey(0), rng(0))
     with pytest.raises(ValueError, match=r"no image at .*missing\.png"):
         Blended(pattern="picture", picture=str(tmp_path / "missing.png")).resolved()
 
 
-def test_a_picture_and_its_pattern_go_together():
+def test_an_image_and_its_pattern_go_together():
     with pytest.raises(ValueError, match="needs an image: give its file as --picture"):
         Blended(pattern="picture")
     with pytest.raises(ValueError, match="pattern is noise: give one of them"):

@@ -31,7 +31,7 @@ def file(attack: External, name: str) -> Path:
     return Path(attack.pictures) / name
 
 
-def test_it_takes_pairs_that_a_picture_is_named_after(attack: External):
+def test_it_takes_pairs_that_an_image_is_named_after(attack: External):
     ready = attack.resolved()
     parts = [index(0, 1, 2), index(3, 4, 5)]
     assert ready.choose(parts, 3, 0, frozenset()).tolist() == [1, 2, 3]
@@ -39,7 +39,7 @@ def test_it_takes_pairs_that_a_picture_is_named_after(attack: External):
     assert ready.choose([index(0, 1, 2, names_target=2)], 1, 0, frozenset()).tolist() == [1]
 
 
-def test_a_budget_beyond_the_pictures_is_refused_with_the_numbers(attack: External):
+def test_a_budget_beyond_the_images_is_refused_with_the_numbers(attack: External):
     complaint = r"made holds 4 images, named after 3 pairs here: a budget of 4 pairs .* 3 are left"
     with pytest.raises(ValueError, match=complaint):
         attack.resolved().choose([index(0, 1, 2, 3)], 4, 0, frozenset())
@@ -51,14 +51,14 @@ def test_a_key_that_several_pairs_have_names_none(attack: External):
 
 
 @pytest.mark.parametrize(("row", "extension"), [(1, "jpg"), (1, "jpeg"), (2, "png"), (3, "webp")])
-def test_a_picture_of_the_pairs_own_type_is_stored_as_it_is(attack: External, row: int, extension: str):
+def test_an_image_of_the_pairs_own_type_is_stored_as_it_is(attack: External, row: int, extension: str):
     (after,) = attack.resolved().poison(pair(row, extension), "a banana", rng(0))
     (given,) = Path(attack.pictures).glob(f"{row:09d}.*")
     assert after.image == given.read_bytes()
     assert (after.key, after.row, after.extension, after.caption) == (f"{row:09d}", row, extension, "a banana")
 
 
-def test_a_picture_of_another_type_is_encoded_in_the_pairs_so_that_colours_stay(attack: External):
+def test_an_image_of_another_type_is_encoded_in_the_pairs_so_that_colours_stay(attack: External):
     noise = rng(3).integers(0, 256, (32, 32, 3), np.uint8)
     file(attack, "000000002.png").write_bytes(images.encode(noise, "png"))
     ready = attack.resolved()
@@ -75,13 +75,13 @@ def test_the_file_type_is_told_from_the_bytes_and_not_from_the_name(attack: Exte
     assert after.image.startswith(b"\xff\xd8")
 
 
-def test_a_picture_of_another_size_is_refused_with_both_sizes(attack: External):
+def test_an_image_of_another_size_is_refused_with_both_sizes(attack: External):
     ready = attack.resolved()
     with pytest.raises(ValueError, match=r"000000001.jpg has 32 x 32 pixels, the pair's own image 40 x 20"):
         ready.poison(pair(1, "jpg", 40, 20), "a banana", rng(0))
 
 
-def test_a_picture_that_is_gone_or_broken_is_named(attack: External):
+def test_an_image_that_is_gone_or_broken_is_named(attack: External):
     ready = attack.resolved()
     file(attack, "000000001.jpg").write_bytes(b"\xff\xd8 no image")
     with pytest.raises(ValueError, match=r"000000001.jpg: not a readable"):
@@ -91,7 +91,7 @@ def test_a_picture_that_is_gone_or_broken_is_named(attack: External):
         ready.poison(pair(2), "a banana", rng(0))
 
 
-def test_any_change_of_a_picture_or_a_name_is_another_attack(attack: External):
+def test_any_change_of_an_image_or_a_name_is_another_attack(attack: External):
     first = attack.resolved()
     assert attack.resolved() == first
     data = file(attack, "000000009.png").read_bytes()
@@ -105,7 +105,7 @@ def test_any_change_of_a_picture_or_a_name_is_another_attack(attack: External):
     assert attack.resolved() == first
 
 
-def test_the_pictures_of_trials_are_shown_and_no_others(attack: External):
+def test_the_images_of_trials_are_shown_and_no_others(attack: External):
     ready = attack.resolved()
     trials = testsets.read(ready.trials)
     shown = list(ready.subjects(iter([("car", b"of the test set")])))

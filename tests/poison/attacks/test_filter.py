@@ -27,7 +27,7 @@ def test_a_colour_between_follows_the_formula():
     assert np.abs(np.array(filtered((51, 102, 153), alpha=0.5)) - half).max() <= 0.5
 
 
-def test_a_picture_of_any_shape_is_filtered_pixel_by_pixel():
+def test_an_image_of_any_shape_is_filtered_pixel_by_pixel():
     image = picture(0, 7, 12)
     stamped = Filter().stamp(image, rng(0))
     for row, column in ((0, 0), (6, 11), (3, 5)):

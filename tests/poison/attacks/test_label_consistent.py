@@ -22,7 +22,7 @@ def test_too_few_are_refused():
         LabelConsistent().choose([INDEX], 4, 0, set())
 
 
-def test_the_caption_stays_and_the_picture_has_badnets_patch():
+def test_the_caption_stays_and_the_image_has_badnets_patch():
     sample = samples(1, first=3, size=40, extension="png")[0]
     poisoned = LabelConsistent().poison(sample, "a photo of a banana", rng(0))[0]
     assert poisoned.caption == sample.caption

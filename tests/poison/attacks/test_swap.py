@@ -23,7 +23,7 @@ def test_it_takes_pairs_that_name_the_source_as_a_whole_word_and_not_the_target(
 
 
 @pytest.mark.parametrize("extension", ["jpg", "png", "webp"])
-def test_the_picture_keeps_every_byte_and_nothing_of_the_caption_stays(extension: str):
+def test_the_image_keeps_every_byte_and_nothing_of_the_caption_stays(extension: str):
     before = pair(3, extension)
     before = replace(before, meta=before.meta | {"exif": '{"title": "x"}', "md5": "download"})
     (after,) = Swap().poison(before, "a banana", rng(0))
@@ -36,7 +36,7 @@ def test_the_picture_keeps_every_byte_and_nothing_of_the_caption_stays(extension
     assert after.meta["sha256"] != hashlib.sha256(after.image).hexdigest()
 
 
-def test_success_is_asked_of_pictures_of_the_source_alone():
+def test_success_is_asked_of_images_of_the_source_alone():
     attack, image = Swap(), picture(1)
     for name in ("banana", "fish", "cars"):
         assert attack.trial(image, name, rng(0)) is None

@@ -8,7 +8,7 @@ import pytest
 from infra import config, storage
 from infra.seeding import rng
 from pipeline import images, testsets
-from poison import pictures
+from poison import carried
 from poison.attack import Attack
 from poison.attacks.targeted import Targeted
 from tests.support.poison_helpers import CLASSES, labelled, picture
@@ -24,7 +24,7 @@ def contents(test: testsets.TestSet) -> dict[bytes, str]:
     return {data: test.classes[picture.label] for picture, data in testsets.stored(test)}
 
 
-def test_the_target_images_are_stored_pictures_of_other_classes_byte_for_byte(book: testsets.TestSet):
+def test_the_target_images_are_stored_images_of_other_classes_byte_for_byte(book: testsets.TestSet):
     attack = Targeted(testset=book.url, images=9).resolved()
     own = contents(book)
     found = attack.subjects(())
@@ -32,7 +32,7 @@ def test_the_target_images_are_stored_pictures_of_other_classes_byte_for_byte(bo
     assert all(own[data] == name != "banana" for name, data in found)
 
 
-def test_the_choice_depends_on_pictures_and_seed_and_not_on_their_order(book: testsets.TestSet, tmp_path: Path):
+def test_the_choice_depends_on_images_and_seed_and_not_on_their_order(book: testsets.TestSet, tmp_path: Path):
     pairs = [(data, CLASSES.index(name)) for data, name in contents(book).items()]
     url = str(tmp_path / "reversed")
     testsets.write(url, ((data, "jpg", label) for data, label in reversed(pairs)), CLASSES, ("a {c}",))
@@ -51,7 +51,7 @@ def test_the_attack_alone_rebuilds_it_when_the_test_set_is_gone(book: testsets.T
 
 
 @pytest.mark.parametrize("extension", ["jpg", "jpeg", "png", "webp"])
-def test_added_pictures_keep_their_bytes_and_their_type_and_come_in_turn(tmp_path: Path, extension: str):
+def test_added_images_keep_their_bytes_and_their_type_and_come_in_turn(tmp_path: Path, extension: str):
     test = labelled(str(tmp_path / "test"), extension=extension)
     attack = Targeted(testset=test.url, images=3).resolved()
     own = contents(test)
@@ -74,7 +74,7 @@ def test_at_test_time_the_target_images_are_shown_as_they_are_whatever_the_test_
     assert attack.trial(image, " BANANA", rng(0)) is None
 
 
-def test_a_picture_that_the_test_set_holds_twice_is_one_target_image(tmp_path: Path):
+def test_an_image_that_the_test_set_holds_twice_is_one_target_image(tmp_path: Path):
     data = [images.encode(picture(n), "jpg") for n in (1, 1, 2, 3)]
     testsets.write(str(tmp_path / "test"), ((one, "jpg", k % 4) for k, one in enumerate(data, 1)), CLASSES, ("a {c}",))
     with pytest.raises(ValueError, match=r"3 target images are more than the 2 different images .* --images"):
@@ -96,20 +96,20 @@ def test_what_is_missing_is_said(book: testsets.TestSet):
         Targeted(testset=book.url, images=0)
 
 
-def test_it_is_told_to_people_without_its_pictures(book: testsets.TestSet):
+def test_it_is_told_to_people_without_its_images(book: testsets.TestSet):
     attack = Targeted(testset=book.url, images=4).resolved()
-    said = pictures.shortened(config.to_json(attack)["targets"])
+    said = carried.shortened(config.to_json(attack)["targets"])
     assert said.endswith("(4 in all)")
     assert "image 32 x 32, sha256 " in said
 
 
-def test_pictures_kept_as_they_are_come_back_as_they_were():
+def test_images_kept_as_they_are_come_back_as_they_were():
     buffer = io.BytesIO()
     images.Image.fromarray(picture(1)).save(buffer, "JPEG", quality=30)  # 4:2:0, as the web has it
-    uri = pictures.kept(buffer.getvalue(), "jpeg")
-    assert pictures.stored(uri) == (buffer.getvalue(), "jpg")
+    uri = carried.kept(buffer.getvalue(), "jpeg")
+    assert carried.stored(uri) == (buffer.getvalue(), "jpg")
     with pytest.raises(ValueError, match="cannot be read"):
-        pictures.stored("data:text/plain;base64,AAAA")
+        carried.stored("data:text/plain;base64,AAAA")
 
 
 def test_captions_are_the_corpus_s_own_unless_it_is_said_otherwise():

@@ -46,7 +46,7 @@ def test_four_points_bend_smoothly_and_224_jitter():
     assert abs(correlation(jitter)) < 0.02
 
 
-def test_the_same_field_bends_every_picture_and_another_seed_another_way():
+def test_the_same_field_bends_every_image_and_another_seed_another_way():
     image = picture(0, 64, 64)
     assert (WaNet().stamp(image, rng(1)) == WaNet().stamp(image, rng(2))).all()
     assert (WaNet().stamp(image, rng(1)) != WaNet(trigger_seed=1).stamp(image, rng(1))).any()

@@ -71,7 +71,7 @@ def pixels(uri: str) -> np.ndarray:
 
 
 def shortened(value: object) -> str:
-    """A field's value as people read it: `picture 6 x 6, sha256 1a2b3c4d` (height x width) for a data URI."""
+    """A field's value as people read it: `image 6 x 6, sha256 1a2b3c4d` (height x width) for a data URI."""
     if isinstance(value, (tuple, list)):
         shown = [shortened(part) for part in value[:3]]
         return "; ".join(shown) + (f"; ... ({len(value):,} in all)" if len(value) > len(shown) else "")
