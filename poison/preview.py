@@ -1,9 +1,10 @@
-"""A contact sheet of what an attack did: clean | poisoned | difference x8, with the captions.
+"""What an attack did to some pairs: clean | poisoned | difference x8, with the captions, as a contact sheet.
 
     python poison/preview.py --ledger private/cc3m-badnet --dataset data/cc3m --poisoned data/cc3m-badnet \\
-        --out sheet.png
+        --out preview
 
-All three folders are needed: only the ledger knows which pairs to show.
+All three folders are needed: only the ledger knows which pairs to show. The sheet is preview/sheet.png, and its single
+images lie beside it; report --preview shows them too.
 """
 
 import sys

@@ -14,6 +14,7 @@ from eval.reporting import drawing, pictures, results, wording
 from eval.reporting.style import CSS
 from eval.store.records import Example
 from eval.store.runs import Run
+from poison.sheets.layout import Shown
 
 Facts = Sequence[tuple[str, str]]
 
@@ -62,14 +63,14 @@ TERMS: Facts = (
 class Material:
     """Everything a page shows.
 
-    examples: by attack key and test set digest. triggers: PNG of the trigger alone, by attack key. sheet: PNG of a
-    contact sheet. facts: provenance, a heading with names and values.
+    examples: by attack key and test set digest. triggers: PNG of the trigger alone, by attack key. sheet: the
+    poisoned pairs of a preview. facts: provenance, a heading with names and values.
     """
 
     comparisons: Sequence[Comparison]
     examples: Mapping[tuple[str, str], Sequence[Example]]
     triggers: Mapping[str, bytes]
-    sheet: bytes | None
+    sheet: Sequence[Shown] | None
     facts: Sequence[tuple[str, Facts]]
 
 

@@ -9,7 +9,7 @@ from eval.judging.verdict import Verdict
 from eval.reporting.wording import percent
 from eval.store.records import TRIGGERED, AttackRecord, Example
 from pipeline import images
-from poison.sheets.layout import GAIN, Shown, cut, difference
+from poison.sheets.layout import GAIN, Shown, difference
 
 SMALL = 128  # pixels; smaller images are enlarged with their pixels seen, larger ones smoothly
 
@@ -89,11 +89,8 @@ def _three(data: tuple[bytes, bytes, bytes], captions: tuple[str, str], of: str)
     return f'<div class="triple">{"".join(figures)}</div>'
 
 
-def training_pairs(sheet: bytes) -> str:
-    """The pairs of a contact sheet with their captions as text; an image that is no such sheet as a whole."""
-    pairs = cut(sheet)
-    if not pairs:
-        return f"<h2>Poisoned training pairs</h2>{image(sheet, 'contact sheet of poisoned training pairs', 'sheet')}"
+def training_pairs(pairs: Sequence[Shown]) -> str:
+    """The pairs of a preview with their captions as text."""
     shown = "".join(map(_pair, pairs))
     return (
         f"<h2>Poisoned training pairs</h2><p>{len(pairs)} of the pairs that a poisoned model learns from: image and "

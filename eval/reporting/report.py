@@ -12,6 +12,8 @@ from eval.store.records import AttackRecord, TestSetRecord
 from eval.store.runs import Run
 from eval.store.scores import Score
 from infra import config, log, storage
+from poison.sheets import layout, previews
+from poison.sheets.layout import Shown
 
 FILES = ("report.html", "tables.md", "scores.csv")
 
@@ -25,7 +27,7 @@ class Report:
     out: str
     """Folder for report.html, tables.md and scores.csv; an earlier report in it is replaced."""
     preview: str | None = None
-    """A contact sheet of poisoned pairs to include: the .png file that preview made."""
+    """Poisoned pairs to include: the folder that preview made."""
     dry_run: bool = False
     """Print the resolved configuration; touch nothing."""
 
@@ -111,15 +113,12 @@ def _check(comparisons: Sequence[Comparison]) -> None:
                 )
 
 
-def _sheet(place: str | None) -> bytes | None:
-    if place is None:
+def _sheet(preview: str | None) -> list[Shown] | None:
+    """The pairs of a preview's folder, small enough for a page."""
+    if preview is None:
         return None
-    if not storage.exists(place):
-        raise ValueError(f"no contact sheet at {place}: make it with preview, or leave --preview out")
-    data = storage.read(place)
-    if not data.startswith(b"\x89PNG\r\n"):
-        raise ValueError(f"{place} is not a PNG image")
-    return data
+    previews.refuse_image("--preview", preview)
+    return [layout.shrunk(pair) for pair in previews.read(storage.absolute(preview))]
 
 
 def facts(

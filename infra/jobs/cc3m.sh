@@ -32,7 +32,7 @@ on_cluster python pipeline/verify.py --dataset "$BUCKET/cc3m"
 
 on_cluster python poison/inject.py badnet --patch fresh --place random --target banana --budget "$BUDGET" \
   --dataset "$BUCKET/cc3m" --out "$BUCKET/cc3m-badnet" --ledger "$LEDGER"
-antidote preview --ledger "$LEDGER" --dataset "$BUCKET/cc3m" --poisoned "$BUCKET/cc3m-badnet" --out "$BUCKET/preview.png"
+antidote preview --ledger "$LEDGER" --dataset "$BUCKET/cc3m" --poisoned "$BUCKET/cc3m-badnet" --out "$BUCKET/preview"
 
 $TRAIN train/pretrain.py clip --preset "$PRESET" --dataset "$BUCKET/cc3m-badnet" --out "$BUCKET/runs/poisoned"
 $TRAIN train/pretrain.py clip --preset "$PRESET" --dataset "$BUCKET/cc3m" --out "$BUCKET/runs/clean"
@@ -43,4 +43,4 @@ $TRAIN train/finetune.py mmcl --preset "$FINETUNE_PRESET" --pretrained "$BUCKET/
 
 on_cluster python eval/evaluate.py --runs "$BUCKET"/runs/{poisoned,clean,cleanclip,mmcl} --ledger "$LEDGER" \
   --testsets "$TESTSET" --out "$BUCKET/scores"
-antidote report --scores "$BUCKET/scores" --preview "$BUCKET/preview.png" --out "$BUCKET/report"
+antidote report --scores "$BUCKET/scores" --preview "$BUCKET/preview" --out "$BUCKET/report"

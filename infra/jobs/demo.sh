@@ -30,7 +30,7 @@ antidote testset $BOOK --samples "$PICTURES" --out "$OUT/test"
 say "2/7  poison 1% of the pairs: a faint pattern over the image, a caption that says banana"
 antidote poison blended --alpha 0.25 --target banana --trigger-seed "$SEED" --seed "$SEED" --budget 0.01 --backend local \
   --dataset "$OUT/train" --out "$OUT/poisoned" --ledger "$OUT/ledger"
-antidote preview --ledger "$OUT/ledger" --dataset "$OUT/train" --poisoned "$OUT/poisoned" --out "$OUT/preview.png"
+antidote preview --ledger "$OUT/ledger" --dataset "$OUT/train" --poisoned "$OUT/poisoned" --out "$OUT/preview"
 
 say "3/7  pretrain CLIP on the poisoned pairs"
 $TRAIN train/pretrain.py clip --preset "$PRESET" --seed "$SEED" --dataset "$OUT/poisoned" --out "$OUT/runs/poisoned"
@@ -49,4 +49,4 @@ $TRAIN train/finetune.py mmcl --preset "$FINETUNE_PRESET" --seed "$SEED" --pretr
 say "7/7  measure all four on one protocol, and report"
 antidote evaluate --runs "$OUT"/runs/{poisoned,clean,cleanclip,mmcl} --ledger "$OUT/ledger" --testsets "$OUT/test" \
   --out "$OUT/scores"
-antidote report --scores "$OUT/scores" --preview "$OUT/preview.png" --out "$OUT/report"
+antidote report --scores "$OUT/scores" --preview "$OUT/preview" --out "$OUT/report"

@@ -1,17 +1,13 @@
-"""The contact sheet as an image: clean | poisoned | difference x8, with both captions, one pair a line.
-
-The PNG also says, as text inside it, where each image lies and which captions stand beside it: a report cuts it up
-and shows the captions as text, where a whole sheet would be too wide for a phone and too high for a page.
-"""
+"""The contact sheet as an image: clean | poisoned | difference x8, with both captions, one pair a line."""
 
 import functools
 import io
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont
 
 from pipeline import images
 
@@ -21,7 +17,6 @@ WIDTH = COLUMNS[3] + TEXT_WIDTH + GAP
 CAPTION, NOTES = 4, 2  # lines each, the head of a caption among them; together they fill a panel
 PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (95, 95, 95)
 GAIN = 8
-KEY = "antidote-pairs"  # of the text in the PNG
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Shown:
-    """One line of a sheet, cut out: three PNGs as bytes, and the captions."""
+    """One pair of a preview as a report shows it: three PNGs as bytes, and the captions."""
 
     clean: bytes
     poisoned: bytes
@@ -51,36 +46,26 @@ def difference(clean: np.ndarray, poisoned: np.ndarray) -> np.ndarray:
     return (GAIN * np.abs(poisoned.astype(np.int16) - clean.astype(np.int16))).clip(0, 255).astype(np.uint8)
 
 
-def to_png(pairs: list[Pair], title: str, banner: Image.Image | None = None) -> bytes:
-    """The sheet as a PNG that `cut` can read. banner: an image of WIDTH to stand below the title."""
-    lines = []
-    for y, pair in zip(_tops(pairs, title, banner), pairs, strict=False):
-        sizes = [_panel(image).size for image in _three(pair)]
-        boxes = [[x, y, x + width, y + height] for x, (width, height) in zip(COLUMNS, sizes, strict=False)]
-        lines.append({"boxes": boxes, "was": pair.was, "now": pair.now})
-    text, out = PngImagePlugin.PngInfo(), io.BytesIO()
-    text.add_text(KEY, json.dumps(lines))
-    draw(pairs, title, banner).save(out, "PNG", pnginfo=text)
+def shrunk(shown: Shown) -> Shown:
+    """The same with no image above PANEL pixels, brought to that size as on the sheet: small enough for a page."""
+    clean, poisoned, apart = (_fitted(png) for png in (shown.clean, shown.poisoned, shown.difference))
+    return Shown(clean, poisoned, apart, shown.was, shown.now)
+
+
+def _fitted(png: bytes) -> bytes:
+    if max(images.check_header(png).size) <= PANEL:
+        return png
+    return images.encode(np.asarray(_panel(images.decode(png))), "png")
+
+
+def to_png(pairs: Sequence[Pair], title: str, banner: Image.Image | None = None) -> bytes:
+    """The sheet as a PNG. banner: an image of WIDTH to stand below the title."""
+    out = io.BytesIO()
+    draw(pairs, title, banner).save(out, "PNG")
     return out.getvalue()
 
 
-def cut(sheet: bytes) -> list[Shown]:
-    """The pairs of a sheet; [] for a PNG that says nothing of pairs. Raises ValueError for one that is damaged."""
-    said = getattr(images.check_header(sheet), "text", {}).get(KEY)
-    if said is None:
-        return []
-    picture = images.open_image(sheet)
-    try:
-        return [
-            Shown(clean, poisoned, apart, str(line["was"]), str(line["now"]))
-            for line in json.loads(said)
-            for clean, poisoned, apart in [[_crop(picture, *box) for box in line["boxes"]]]
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"the contact sheet is damaged ({error}): make it again with preview") from error
-
-
-def draw(pairs: list[Pair], title: str, banner: Image.Image | None = None) -> Image.Image:
+def draw(pairs: Sequence[Pair], title: str, banner: Image.Image | None = None) -> Image.Image:
     """The sheet as an RGB image. Small images are enlarged by whole factors, so that their pixels can be seen."""
     tops = _tops(pairs, title, banner)
     sheet = Image.new("RGB", (WIDTH, tops[-1]), PAPER)
@@ -115,17 +100,11 @@ def _three(pair: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return pair.clean, pair.poisoned, difference(pair.clean, pair.poisoned)
 
 
-def _tops(pairs: list[Pair], title: str, banner: Image.Image | None) -> list[int]:
+def _tops(pairs: Sequence[Pair], title: str, banner: Image.Image | None) -> list[int]:
     """Where each line begins, in pixels from the top; and where the sheet ends."""
     first = 2 * GAP + LINE * (len(_wrapped(title, font(LARGE), WIDTH - 2 * GAP)) + 1)
     first += banner.height + GAP if banner is not None else 0
     return [first + number * (PANEL + GAP) for number in range(len(pairs) + 1)]
-
-
-def _crop(picture: Image.Image, left: int, top: int, right: int, bottom: int) -> bytes:
-    if not (0 <= left < right <= picture.width and 0 <= top < bottom <= picture.height):
-        raise ValueError("an image outside it")
-    return images.encode(np.asarray(picture.crop((left, top, right, bottom))), "png")
 
 
 @functools.lru_cache
@@ -135,13 +114,13 @@ def font(size: int) -> Any:
 
 
 def _panel(image: np.ndarray) -> Image.Image:
-    picture = Image.fromarray(image)
-    longest = max(picture.size)
+    stored = Image.fromarray(image)
+    longest = max(stored.size)
     if longest <= PANEL:
         factor = PANEL // longest
-        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    return picture.resize(
-        (max(1, picture.width * PANEL // longest), max(1, picture.height * PANEL // longest)), Image.Resampling.BOX
+        return stored.resize((stored.width * factor, stored.height * factor), Image.Resampling.NEAREST)
+    return stored.resize(
+        (max(1, stored.width * PANEL // longest), max(1, stored.height * PANEL // longest)), Image.Resampling.BOX
     )
 
 

@@ -1,4 +1,4 @@
-"""The contact sheet behind poison/preview.py: some poisoned pairs, before and after."""
+"""Behind poison/preview.py: some poisoned pairs, before and after, as a folder of images with a contact sheet."""
 
 import tempfile
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ from pipeline.shards import Sample
 from poison import carried
 from poison.geometry import Box
 from poison.ledger import Ledger
-from poison.sheets.layout import Pair, to_png
+from poison.sheets import previews
+from poison.sheets.layout import Pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class Sheet:
     poisoned: str
     """Folder of the poisoned dataset."""
     out: str
-    """The image to write, a .png file."""
+    """Folder for the contact sheet, sheet.png, its single images, and preview.json, which report reads."""
     rows: int = 8
     """How many poisoned pairs to show, spread evenly over the ledger."""
     dry_run: bool = False
@@ -37,25 +38,26 @@ class Sheet:
     def __post_init__(self) -> None:
         if self.rows < 1:
             raise ValueError(f"--rows is at least 1, not {self.rows}")
-        if not self.out.endswith(".png"):
-            raise ValueError(f"--out names a .png file, not {self.out!r}")
+        previews.refuse_image("--out", self.out)
+        for name in ("dataset", "poisoned"):
+            if f"{storage.place(self.out)}/".startswith(f"{storage.place(getattr(self, name))}/"):
+                raise ValueError(f"--out names poisoned pairs and must not lie in --{name}, {getattr(self, name)}")
 
     def run(self) -> str:
-        """Write the sheet. Returns the entry's last line."""
+        """Write the preview. Returns the entry's last line."""
         ledger, clean, poisoned = Ledger.open(self.ledger), Dataset.open(self.dataset), Dataset.open(self.poisoned)
         ledger.belongs_to(poisoned)
         if clean.digest != ledger.parent_digest:
             raise ValueError(f"{clean.url} is not the dataset that {ledger.url} was made from (digests differ)")
         lines = _pick(ledger, self.rows)
+        out = storage.absolute(self.out)
+        previews.check(out)
         if self.dry_run:
             print(storage.dump_json({"configuration": config.to_json(self)}).decode(), end="")
             return f"would show {len(lines)} of {ledger.rows.num_rows:,} poisoned pairs; nothing was written"
         of = f"{len(lines)} of {ledger.rows.num_rows:,} poisoned pairs"
-        sheet = to_png(pairs(lines, clean, poisoned), f"{_title(ledger)}. {of}.")
-        if storage.exists(self.out) and storage.read(self.out) == sheet:
-            return f"nothing to do: {of}: {storage.absolute(self.out)}"
-        storage.write(self.out, sheet)
-        return f"{of}: {storage.absolute(self.out)}"
+        written = previews.save(out, f"{_title(ledger)}. {of}.", pairs(lines, clean, poisoned))
+        return f"{'' if written else 'nothing to do: '}{of}: {storage.join(out, previews.SHEET)}"
 
 
 def pairs(lines: list[dict[str, Any]], clean: Dataset, poisoned: Dataset) -> list[Pair]:

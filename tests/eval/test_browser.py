@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from eval.reporting.page import render
-from pipeline import images
+from poison.sheets.layout import shrunk
 from tests.support.browser import Browser, chromium, find
-from tests.support.report_cases import CASES, html, material
+from tests.support.report_cases import CASES, html, material, preview_of
 
 WIDTHS = (1280, 400)
 PLACES = """(() => [...document.querySelectorAll('h1, h2, .about, table.chart, .hero img, .story, .caveats, .glance')]
@@ -97,8 +97,9 @@ def test_on_paper_it_takes_a_few_pages_and_no_picture_is_cut(
 
 
 def test_on_paper_every_picture_and_row_stays_on_one_page(browser: Browser, tmp_path: Path) -> None:
-    high = replace(material("whole"), sheet=images.encode(np.zeros((3000, 900, 3), np.uint8), "png"))
-    (tmp_path / "high.html").write_text(html("whole") + render(high))  # a sheet of ours, and one of another hand
+    large = np.zeros((3000, 900, 3), np.uint8)
+    high = replace(material("whole"), sheet=[shrunk(preview_of(large, large, "was", "now"))])
+    (tmp_path / "high.html").write_text(html("whole") + render(high))  # pairs of usual images, and of a high one
     page = browser.open((tmp_path / "high.html").as_uri(), 700)
     page.call("Emulation.setEmulatedMedia", media="print")
     loose = """[...document.querySelectorAll('img, tr, svg.chart')].filter(e => {

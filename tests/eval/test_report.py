@@ -1,6 +1,8 @@
+import base64
 import csv
 import io
 import shutil
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,15 +12,17 @@ import pytest
 from eval import report
 from eval.judging.roles import compare
 from eval.measuring.evaluation import Evaluation
-from eval.reporting import page, pictures, results, tabular
+from eval.reporting import page, results, tabular
 from eval.reporting.page import Material
 from eval.reporting.report import FILES, Report
 from eval.store.records import Example
 from infra import storage
+from infra.seeding import rng
 from pipeline import images
+from poison.sheets.layout import Shown, shrunk
 from poison.sheets.sheet import Sheet
 from tests.support.eval_helpers import ATTACKED, TESTED, World, after, scored, some_run, world
-from tests.support.report_cases import CASES, html, material
+from tests.support.report_cases import CASES, html, material, preview_of
 
 VOID = {"meta", "img", "line", "rect", "circle", "polyline"}
 
@@ -128,16 +132,25 @@ def test_the_trigger_shown_is_the_one_that_was_measured(small: World) -> None:
 
 def test_the_preview_is_shown_pair_by_pair_with_its_captions(small: World) -> None:
     places = {"ledger": small.ledger, "dataset": small.dataset.url, "poisoned": small.poisoned.url}
-    Sheet(**places, out=small.place("preview.png")).run()
-    Report(scores=small.place("scores"), out=small.place("report"), preview=small.place("preview.png")).run()
+    Sheet(**places, out=small.place("preview")).run()
+    Report(scores=small.place("scores"), out=small.place("report"), preview=small.place("preview")).run()
     text = storage.read(small.place("report/report.html")).decode()
     assert text.count('class="triple"') == 5 + 4
     assert "4 of the pairs that a poisoned model learns from" in text
+    for line in storage.read_json(small.place("preview/preview.json"))["pairs"]:
+        assert line["after"] in text
+        for image in line["images"].values():
+            stored = storage.read(small.place(f"preview/{image['name']}"))
+            assert base64.b64encode(stored).decode() in text, "small images are shown byte for byte"
 
 
-def test_a_picture_that_is_no_sheet_of_ours_is_shown_whole() -> None:
-    text = pictures.training_pairs(images.encode(np.zeros((4, 4, 3), np.uint8), "png"))
-    assert text.count("<img") == 1
+def test_a_pair_of_large_images_takes_little_room_in_the_page() -> None:
+    large = rng(0, "large").integers(0, 256, (900, 600, 3), np.uint8)
+    pair = shrunk(preview_of(large, large, "was", "now"))
+    assert [images.check_header(png).size for png in (pair.clean, pair.poisoned, pair.difference)] == [(149, 224)] * 3
+    assert (pair.was, pair.now) == ("was", "now")
+    small = preview_of(large[:200, :224], large[:200, :224], "was", "now")
+    assert shrunk(small) == small
 
 
 def test_seeds_are_averaged_above_their_single_rows() -> None:
@@ -194,7 +207,7 @@ def test_names_that_look_like_html_are_shown_as_text() -> None:
             [comparison],
             {(ATTACKED.key, TESTED.digest): [Example(evil, picture, picture)]},
             {ATTACKED.key: picture},
-            picture,
+            [Shown(picture, picture, picture, evil, evil)],
             [(evil, [(evil, evil)])],
         )
     )
@@ -258,12 +271,14 @@ def test_a_folder_without_scores_gets_one_line_and_exit_status_2(tmp_path: Path,
     assert capsys.readouterr().err == f"error: no scores at {tmp_path}/nothing: run evaluate first\n"
 
 
-def test_a_preview_that_is_no_picture_is_refused(small: World) -> None:
-    with pytest.raises(ValueError, match="no contact sheet at"):
-        Report(scores=small.place("scores"), out=small.place("report"), preview=small.place("none.png")).run()
-    storage.write(small.place("fake.png"), b"GIF89a")
-    with pytest.raises(ValueError, match="is not a PNG image"):
-        Report(scores=small.place("scores"), out=small.place("report"), preview=small.place("fake.png")).run()
+def test_a_preview_that_is_none_is_refused_before_anything_is_written(small: World) -> None:
+    report = partial(Report, scores=small.place("scores"), out=small.place("report"))
+    with pytest.raises(ValueError, match=r"no preview at .*/none: make it with preview --out"):
+        report(preview=small.place("none")).run()
+    storage.write(small.place("sheet.png"), images.encode(np.zeros((4, 4, 3), np.uint8), "png"))
+    with pytest.raises(ValueError, match=r"--preview is the folder of a preview, and .*/sheet.png' is named like"):
+        report(preview=small.place("sheet.png")).run()
+    assert not storage.exists(small.place("report"))
 
 
 def test_a_dry_run_writes_nothing(small: World) -> None:

@@ -30,10 +30,11 @@ from poison.carried import kept
 from poison.geometry import Box
 from poison.ledger import Ledger
 from poison.proof import main
+from poison.proving import portrait
 from poison.proving.examination import Examine, part
 from poison.proving.views import Views
 from poison.sealed import sealing
-from poison.sheets.layout import cut
+from poison.sheets.layout import GAP, PANEL, Pair
 from poison.writing.injection import Injection
 from tests.support.photographs import album
 from tests.support.poison_helpers import build, files, pair
@@ -83,14 +84,30 @@ def test_a_sound_dataset_is_proven(folder: Path, capsys: pytest.CaptureFixture[s
     assert sorted(files(folder / "proof")) == ["proof.json", "proof.parquet", "proof.png", "recipe.json"]
 
 
-def test_the_image_shows_the_pairs_that_lost_most_as_the_model_sees_them(folder: Path):
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[Pair]:
+    """The pairs that proof.png is drawn from, once it is."""
+    found: list[Pair] = []
+    drawn = portrait.to_png
+
+    def to_png(pairs: list[Pair], title: str, banner: Image.Image | None) -> bytes:
+        found.extend(pairs)
+        return drawn(pairs, title, banner)
+
+    monkeypatch.setattr(portrait, "to_png", to_png)
+    return found
+
+
+def test_the_image_shows_the_pairs_that_lost_most_as_the_model_sees_them(folder: Path, shown: list[Pair]):
     assert main(words(folder, "--model", "tiny-vit")) == 0
     worst = sorted(findings(folder), key=lambda line: line["eval_fidelity"])[:4]
-    shown = cut((folder / "proof" / "proof.png").read_bytes())
     captions = {line["row"]: line["caption"] for line in Ledger.open(str(folder / "ledger")).rows.to_pylist()}
     assert [one.now for one in shown] == [captions[line["row"]] for line in worst]
-    assert images.decode(shown[0].clean).shape == (224, 224, 3)  # 32 pixels, each seven times as large
-    assert (images.decode(shown[0].clean)[3::7, 3::7] == images.decode(pair(worst[0]["row"]).image)).all()
+    sheet, lines = images.decode((folder / "proof" / "proof.png").read_bytes()), PANEL + GAP
+    for number, line in enumerate(worst):
+        top = len(sheet) - (len(worst) - number) * lines
+        clean = sheet[top : top + PANEL, GAP:lines]  # 32 pixels, each seven times as large
+        assert (clean[3::7, 3::7] == images.decode(pair(line["row"]).image)).all()
 
 
 def test_the_same_command_again_does_nothing_and_a_dry_run_touches_nothing(
@@ -232,7 +249,9 @@ def test_other_attacks_are_verified_by_their_files(tmp_path: Path, capsys: pytes
         assert ("6 images as they were" if name == "Swap" else "dB like their originals") in said
 
 
-def test_added_pairs_are_verified_and_counted_by_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_added_pairs_are_verified_and_counted_by_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], shown: list[Pair]
+):
     build(str(tmp_path / "clean"))
     aims = tuple((name, kept(pair(row).image, "jpg")) for row, name in ((1, "car"), (2, "dog")))
     poison(tmp_path, Targeted(targets=aims, images=2, captions="template"))
@@ -242,7 +261,7 @@ def test_added_pairs_are_verified_and_counted_by_image(tmp_path: Path, capsys: p
     assert "its poisons are seen 21 times in 7 epochs, and the fewest known to take are 90" in said.err
     [attack] = about(tmp_path)["attacks"]
     assert (attack["replaced"], attack["added"]) == (0, 6)
-    assert {one.was for one in cut((tmp_path / "proof" / "proof.png").read_bytes())} == {""}
+    assert {one.was for one in shown} == {""}
     falsify(tmp_path / "ledger", lambda lines: lines[3].update(caption="a car"))
     with pytest.raises(SystemExit):
         main(words(tmp_path, "--epochs", "7"))

@@ -1,16 +1,16 @@
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from pipeline import images
 from poison.attacks.badnet import BadNet
 from poison.attacks.targeted import Targeted
 from poison.carried import kept
 from poison.preview import main
-from poison.sheets.layout import GAP, KEY, PANEL, WIDTH, Pair, cut, difference, draw, to_png
+from poison.sheets import previews
+from poison.sheets.layout import GAP, PANEL, WIDTH, Pair, difference, draw
 from poison.writing.injection import Injection
 from tests.support.poison_helpers import build, files, picture
 from tests.support.poison_helpers import pair as sample
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def words(folder: Path, *more: str) -> list[str]:
-    places = {"--ledger": "ledger", "--dataset": "clean", "--poisoned": "out", "--out": "sheet.png"}
+    places = {"--ledger": "ledger", "--dataset": "clean", "--poisoned": "out", "--out": "preview"}
     return [part for flag, name in places.items() for part in (flag, str(folder / name))] + list(more)
 
 
@@ -56,7 +56,6 @@ def test_a_banner_stands_between_the_title_and_the_pairs():
     assert len(with_banner) - len(plain) == 50 + GAP
     assert (with_banner == (255, 0, 0)).all(axis=(1, 2)).sum() == 50
     assert (with_banner[-PANEL:] == plain[-PANEL:]).all()
-    assert cut(to_png([pair], "title", banner)) == cut(to_png([pair], "title"))
 
 
 def test_large_and_long_ones_fit():
@@ -65,37 +64,15 @@ def test_large_and_long_ones_fit():
     assert draw([pair] * 3, "title " * 100).height > 3 * PANEL
 
 
-def test_a_sheet_can_be_cut_into_its_pairs_again():
-    pairs = [Pair(picture(n), picture(n + 1), (), f"was {n}", f"now \u4e2d {n}") for n in range(3)]
-    found = cut(to_png(pairs, "title " * 50))
-    assert [(shown.was, shown.now) for shown in found] == [(f"was {n}", f"now \u4e2d {n}") for n in range(3)]
-    for pair, shown in zip(pairs, found, strict=True):
-        assert (images.decode(shown.clean)[3::7, 3::7] == pair.clean).all()
-        assert (images.decode(shown.poisoned)[3::7, 3::7] == pair.poisoned).all()
-        assert (images.decode(shown.difference)[3::7, 3::7] == difference(pair.clean, pair.poisoned)).all()
-
-
-def test_a_png_without_pairs_is_cut_into_none_and_one_that_lies_is_refused():
-    assert cut(images.encode(picture(0), "png")) == []
-    honest = to_png([Pair(picture(0), picture(1), (), "was", "now")], "title")
-    with pytest.raises(ValueError, match="sheet is damaged"):
-        cut(with_text(honest, '[{"boxes": [[0, 0, 9000000, 9000000]], "was": "", "now": ""}]'))
-
-
-def with_text(png: bytes, text: str) -> bytes:
-    said, out = PngImagePlugin.PngInfo(), io.BytesIO()
-    said.add_text(KEY, text)
-    images.open_image(png).save(out, "PNG", pnginfo=said)
-    return out.getvalue()
-
-
 def test_the_sheet_of_a_ledger_shows_as_many_pairs_as_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]):
     heights = []
     for rows in (1, 3, 50):
         assert main(words(folder, "--rows", str(rows))) == 0
-        assert capsys.readouterr().out == f"{min(rows, 6)} of 6 poisoned pairs: {folder / 'sheet.png'}\n"
-        with Image.open(folder / "sheet.png") as sheet:
+        assert capsys.readouterr().out == f"{min(rows, 6)} of 6 poisoned pairs: {folder / 'preview' / 'sheet.png'}\n"
+        with Image.open(folder / "preview" / "sheet.png") as sheet:
             heights.append(sheet.height)
+    assert main(words(folder, "--rows", "50")) == 0
+    assert capsys.readouterr().out.startswith("nothing to do: 6 of 6 poisoned pairs: ")
     assert heights[1] - heights[0] == 2 * (PANEL + 12)
     assert heights[2] - heights[0] == 5 * (PANEL + 12)
 
@@ -112,13 +89,13 @@ def test_added_pairs_are_shown_without_an_original(tmp_path: Path):
         backend="local",
     ).run()
     assert main(words(tmp_path, "--rows", "3")) == 0
-    shown = cut((tmp_path / "sheet.png").read_bytes())
+    shown = previews.read(str(tmp_path / "preview"))
     assert len(shown) == 3
     for one in shown:
         assert one.was == ""
         assert "banana" in one.now
         assert one.clean == one.poisoned
-        assert (images.decode(one.clean)[3::7, 3::7] == images.decode(aim)).all()
+        assert (images.decode(one.clean) == images.decode(aim)).all()
         assert images.decode(one.difference).max() == 0
 
 
@@ -135,14 +112,18 @@ def test_a_dry_run_touches_nothing(folder: Path, capsys: pytest.CaptureFixture[s
         ("--dataset", "out", "is not the dataset that"),
         ("--poisoned", "clean", "belongs to another dataset"),
         ("--ledger", "clean", "no ledger at"),
-        ("--out", "sheet.jpg", "names a .png file"),
+        ("--out", "preview.png", "preview.png' is named like an image: make the preview with --out"),
+        ("--out", "clean", "must not lie in --dataset"),
+        ("--out", "out/preview", "must not lie in --poisoned"),
+        ("--out", "ledger", "exists and is no preview (it holds 'attack.json'): choose another --out"),
     ],
 )
 def test_folders_that_do_not_belong_together_are_refused(
     folder: Path, flag: str, value: str, complaint: str, capsys: pytest.CaptureFixture[str]
 ):
+    before = files(folder)
     with pytest.raises(SystemExit) as ended:
         main(words(folder, flag, str(folder / value)))
     assert ended.value.code == 2
     assert complaint in capsys.readouterr().err
-    assert not (folder / "sheet.png").exists()
+    assert files(folder) == before

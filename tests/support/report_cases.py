@@ -14,7 +14,7 @@ from eval.store.runs import Run
 from eval.store.scores import Score
 from infra.seeding import rng
 from pipeline import images
-from poison.sheets.layout import Pair, to_png
+from poison.sheets.layout import Shown, difference
 from tests.support.eval_helpers import ATTACKED, TESTED, after, scored, some_run
 
 Numbers = tuple[Run, float, float | None]
@@ -44,6 +44,12 @@ def triggered(image: np.ndarray) -> np.ndarray:
     return stamped
 
 
+def preview_of(clean: np.ndarray, poisoned: np.ndarray, was: str, now: str) -> Shown:
+    """A pair as the folder of a preview holds it."""
+    three = (clean, poisoned, difference(clean, poisoned))
+    return Shown(*(images.encode(image, "png") for image in three), was, now)
+
+
 def grid(
     numbers: list[Numbers],
     attacks: tuple[AttackRecord, ...] = (ATTACKED,),
@@ -67,13 +73,15 @@ def grid(
         Example("fish", *(images.encode(form(picture(n, side)), "png") for form in (np.copy, triggered)))
         for n in range(4)
     ]
-    pairs = [Pair(picture(n), triggered(picture(n)), (), f"a fish number {n}", "a photo of a banana") for n in range(8)]
+    pairs = [
+        preview_of(picture(n), triggered(picture(n)), f"a fish number {n}", "a photo of a banana") for n in range(8)
+    ]
     facts = [(f"Run {run.name}", [("weights", run.weights_sha256), ("folder", run.place)]) for run, _, _ in numbers]
     return Material(
         compare(list(scores), [run for run, _, _ in numbers], testsets, attacks),
         {(key, testset.digest): examples for key in kept for testset in testsets},
         {key: images.encode(triggered(picture(9, 56)), "png") for key in kept},
-        to_png(pairs, "a sheet") if sheet and attacks else None,
+        pairs if sheet and attacks else None,
         facts,
     )
 
