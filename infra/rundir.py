@@ -1,7 +1,7 @@
 """A run folder: what was asked for, on what it ran, what came of it.
 
     config.json         the resolved configuration; infra.config.from_json gives an equal object
-    environment.json    the data it learned from, by digest; versions, code and hardware of every start of it
+    environment.json    the data it learned from, by digest; of every start of it its command, versions and hardware
     metrics.jsonl       one line a measurement
     DONE                written last: {"checkpoint", ...}; its presence means finished
 
@@ -72,7 +72,7 @@ def _config(url: str) -> dict[str, Any]:
 
 
 def record_attempt(url: str, attempt: dict[str, Any]) -> None:
-    """Add this start of the run to environment.json, e.g. its step and ranks, with versions and hardware."""
+    """Add this start of the run to environment.json, e.g. its step, ranks and command, with versions and hardware."""
     known = environment(url)
     known["attempts"].append(attempt | {"versions": versions(), "hardware": hardware()})
     storage.write_json(storage.join(url, "environment.json"), known)

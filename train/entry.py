@@ -1,22 +1,35 @@
-"""What the two entries do besides parsing: speak with one voice, end with one status, under torchrun or without it."""
+"""What the two entries do besides parsing: speak with one voice, end with one status, under torchrun or without it.
+
+They also say how they were started; the run keeps that with each attempt, in environment.json.
+"""
 
 import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from infra import log
+from infra import log, storage
 from infra.errors import Lost
 from train.ranks import Elsewhere
 
 PATIENCE = 20.0  # seconds
 
 
-def run_entry(parse: Callable[[], Any]) -> int:
+def started(verb: str, argv: Sequence[str] | None) -> list[str]:
+    """The command that this process was started with. argv: the words that `antidote VERB` passed on; None: a script.
+
+    The program is named, not placed: where it lies says something of a machine and nothing of a run.
+    """
+    return [f"train/{verb}.py", *sys.argv[1:]] if argv is None else ["antidote", verb, *argv]
+
+
+def run_entry(parse: Callable[[], Any], command: Sequence[str]) -> int:
     """Parse and run under torchrun. Rank 0 speaks; status 2 for bad input, 1 for damage or loss, on every rank.
+
+    command: as `started` says it.
 
     torchrun kills the other ranks as soon as one has ended, so they give rank 0 the time to say what is wrong.
     """
@@ -24,7 +37,8 @@ def run_entry(parse: Callable[[], Any]) -> int:
     try:
         with contextlib.nullcontext() if speaks else _silence():
             job = parse()
-        line = job.run()
+        _hold_no_credentials(command)
+        line = job.run(command)
         if speaks:
             log.result(line)
         return 0
@@ -36,6 +50,18 @@ def run_entry(parse: Callable[[], Any]) -> int:
         return _end(error, 2, speaks)
     except (Lost, OSError, Elsewhere) as error:
         return _end(error, 1, speaks)
+
+
+def _hold_no_credentials(command: Sequence[str]) -> None:
+    """Raises ValueError, without repeating it, for a url that cannot be opened because of what it holds.
+
+    A run refuses such a url where it opens it. But of a flag that is given twice only the last value is opened, and
+    the command is kept whole.
+    """
+    for word in command:
+        url = word.partition("=")[2] if word.startswith("--") else word
+        if "://" in url:
+            storage.local(url)
 
 
 def _end(error: Exception, status: int, speaks: bool) -> int:

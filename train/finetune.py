@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from infra.config import parse
 from train import presets
-from train.entry import run_entry
+from train.entry import run_entry, started
 from train.training import Finetuning
 
 
@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             description=__doc__ or "",
             plugin="objective",
             preset=presets.for_finetuning,
-        )
+        ),
+        started("finetune", argv),
     )
 
 

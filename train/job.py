@@ -18,7 +18,8 @@ Precision = Literal["auto", "float32", "bfloat16", "float64"]
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """One run. config: what config.json shall say, of which `free` fields may differ on resuming; inputs: what is
-    learned from, by digest; fill: puts the weights to start from into a new model, on every rank."""
+    learned from, by digest; fill: puts the weights to start from into a new model, on every rank; command: the words
+    that started it, None where it was no command."""
 
     objective: Objective
     dataset: Dataset
@@ -35,6 +36,7 @@ class Job:
     checkpoint_steps: int | None
     checkpoint_seconds: float
     precision: Precision
+    command: tuple[str, ...] | None = None
 
     @property
     def steps_per_epoch(self) -> int:

@@ -63,7 +63,10 @@ class Journal:
 
     def __init__(self, job: Job, place: Place, step: int) -> None:
         model.save_architecture(job.architecture, job.out)
-        attempt = {"step": step, "ranks": place.ranks, "threads": torch.get_num_threads(), "precision": job.precision}
+        attempt: dict[str, Any] = {"step": step, "ranks": place.ranks, "precision": job.precision}
+        attempt["threads"] = torch.get_num_threads()
+        if job.command is not None:
+            attempt["command"] = list(job.command)
         rundir.record_attempt(job.out, attempt)
         self.metrics = rundir.Metrics(job.out)
         self.events = Events(job.out, self.metrics.truncate(step))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from infra.config import parse
 from train import presets
-from train.entry import run_entry
+from train.entry import run_entry, started
 from train.training import Pretraining
 
 
@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             description=__doc__ or "",
             plugin="objective",
             preset=presets.for_pretraining,
-        )
+        ),
+        started("pretrain", argv),
     )
 
 

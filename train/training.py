@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -86,8 +86,11 @@ class Training:
         """Raises ValueError if there is nothing to start from."""
         raise NotImplementedError
 
-    def job(self) -> Job:
-        """Everything resolved: the dataset opened, the start found. Touches nothing. Raises ValueError."""
+    def job(self, command: Sequence[str] | None = None) -> Job:
+        """Everything resolved: the dataset opened, the start found. Touches nothing. Raises ValueError.
+
+        command: the words that this was started with, for whoever wants to repeat it.
+        """
         dataset, beginning = self._opened(), self.beginning()
         learned: dict[str, Any] = {
             "digest": dataset.digest,
@@ -112,19 +115,20 @@ class Training:
             checkpoint_steps=self.checkpoint_steps,
             checkpoint_seconds=self.checkpoint_seconds,
             precision=self.precision,
+            command=None if command is None else tuple(command),
         )
 
     def _opened(self) -> Dataset:
         return Dataset.open(self.dataset, labelled=self.objective.classifies)
 
-    def run(self) -> str:
-        """Train, or resume, or say that it is done. Returns the last line to print."""
+    def run(self, command: Sequence[str] | None = None) -> str:
+        """Train, or resume, or say that it is done. Returns the last line to print. command: as for `job`."""
         if self.dry_run:
             return self._plan()
         with ranks.group() as place:
             # One rank of a node first: a bare folder of tars is indexed on first sight, into the node's cache.
             ranks.together(lambda: self._opened() if place.first_of_node else None)
-            return loop.train(ranks.together(self.job), place)
+            return loop.train(ranks.together(lambda: self.job(command)), place)
 
     def _plan(self) -> str:
         job, place = self.job(), ranks.here()

@@ -116,27 +116,10 @@ def facts(run: Run) -> list[tuple[str, str]]:
     return [
         ("folder", run.place),
         ("weights", f"{run.checkpoint}, sha256 {run.weights_sha256}"),
-        ("command", command(run)),
+        ("command", shlex.join(last["command"]) if "command" in last else "not recorded"),
         ("learned from", f"{run.dataset} ({run.dataset_samples:,} {what}, digest {run.dataset_digest})"),
         *started,
         ("code", str(versions.get("code", "not recorded"))),
         ("ran on", f"processes: {last.get('ranks')}; {'; '.join(machine)}" if hardware else "not recorded"),
         ("with", packages or "not recorded"),
     ]
-
-
-def command(run: Run) -> str:
-    """The training command, with everything that shapes the weights spelled out."""
-    known = run.config
-    objective = {name: value for name, value in known["objective"].items() if name != "plugin"}
-    hidden = ("beta1", "beta2", "eps")  # the preset sets them, no flag does
-    recipe = {name: value for name, value in known.get("recipe", {}).items() if name not in hidden}
-    plain = {name: known.get(name) for name in ("pretrained", "dataset", "out", "model", "preset", "seed")}
-    words = ["train/pretrain.py" if "model" in known else "train/finetune.py", known["objective"]["plugin"]]
-    for name, value in (plain | recipe | objective).items():
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        elif value is not None:
-            words += [f"--{flag}", shlex.quote(str(value))]
-    return " ".join(words)

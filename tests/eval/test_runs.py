@@ -4,14 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from defense.objectives.mmcl import Mmcl
 from eval.store import runs
-from infra import config, storage
+from infra import storage
 from tests.support.drawn import drawn
 from tests.support.eval_helpers import finished_run, some_run
-from train import presets
-from train.presets import PRESETS
-from train.training import Finetuning
+from train import pretrain
 
 
 def test_a_run_is_read_with_its_lineage_of_digests(tmp_path: Path) -> None:
@@ -55,17 +52,22 @@ def test_runs_of_one_name_are_told_apart_by_place_and_checkpoint() -> None:
     assert names == ["seed0/a", "seed1/a step-0000005", "seed1/a step-0000009", "b"]
 
 
-def test_the_command_of_a_run_is_one_that_its_entry_reads_back_equal() -> None:
-    given = Finetuning(
-        objective=Mmcl(),
-        dataset="data/clean set",
-        pretrained="runs/a",
-        out="runs/b",
-        seed=3,
-        recipe=replace(PRESETS["demo-finetune"].recipe, lr=0.25),
-    )
-    run = replace(some_run("b", "x"), config=config.to_json(given))
-    words = shlex.split(runs.command(run))
-    assert words[:2] == ["train/finetune.py", "mmcl"]
-    preset = presets.for_finetuning
-    assert config.parse(Finetuning, words[1:], prog="x", description="", plugin="objective", preset=preset) == given
+def test_the_command_shown_is_the_one_that_the_last_start_kept() -> None:
+    first = {"step": 0, "command": ["train/pretrain.py", "clip", "--out", "runs/a"]}
+    last = {"step": 3, "command": ["train/finetune.py", "mmcl", "--dataset", "data/clean set", "--out", "runs/b"]}
+    run = replace(some_run("b", "x"), attempts=(first, last))
+    assert dict(runs.facts(run))["command"] == "train/finetune.py mmcl --dataset 'data/clean set' --out runs/b"
+
+
+def test_of_a_run_that_kept_no_command_none_is_made_up() -> None:
+    for attempts in ((), ({"step": 0, "ranks": 1},)):
+        run = replace(some_run("b", "x"), attempts=attempts)
+        assert dict(runs.facts(run))["command"] == "not recorded"
+
+
+def test_the_command_that_training_keeps_is_the_one_that_a_report_shows(tmp_path: Path) -> None:
+    drawn(f"{tmp_path}/data", 40, 2)
+    words = ["clip", "--dataset", f"{tmp_path}/data", "--preset", "tiny", "--workers", "0", "--out", f"{tmp_path}/run"]
+    assert pretrain.main(words) == 0
+    shown = dict(runs.facts(runs.read(f"{tmp_path}/run", f"{tmp_path}/scores")))["command"]
+    assert shlex.split(shown) == ["antidote", "pretrain", *words]

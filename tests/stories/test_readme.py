@@ -95,7 +95,7 @@ def parsed(monkeypatch):
     for module, _ in cli.VERBS.values():
         for value in list(vars(importlib.import_module(module)).values()):
             if isinstance(value, type) and value.__module__.split(".")[0] in PACKAGES and hasattr(value, "run"):
-                monkeypatch.setattr(value, "run", lambda self: f"parsed: {type(self).__name__}")
+                monkeypatch.setattr(value, "run", lambda self, *_: f"parsed: {type(self).__name__}")
 
 
 @pytest.mark.parametrize(

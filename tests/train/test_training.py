@@ -256,6 +256,46 @@ def test_the_commands_make_a_run_and_a_run_from_it(data, capsys):
     assert "nothing to do" in capsys.readouterr().out
 
 
+def commands(url: str) -> list[list[str] | None]:
+    return [attempt.get("command") for attempt in rundir.environment(url)["attempts"]]
+
+
+def test_a_run_keeps_the_command_of_every_start_word_for_word(data, monkeypatch):
+    out = str(Path(data).parent / "run")
+    words = ["clip", "--dataset", data, "--preset=tiny", "--workers", "0", "--out", out]
+    assert pretrain.main(words) == 0
+    assert commands(out) == [["antidote", "pretrain", *words]], "as `antidote pretrain` calls it"
+    Path(out, "DONE").unlink()
+    more = [*words, "--checkpoint-steps", "2"]
+    monkeypatch.setattr(sys, "argv", ["/a/place/on/this/machine/train/pretrain.py", *more])
+    assert pretrain.main() == 0
+    assert commands(out) == [["antidote", "pretrain", *words], ["train/pretrain.py", *more]], "as a script"
+    assert "/a/place" not in Path(out, "environment.json").read_text()
+    cure = ["mmcl", "--pretrained", out, "--dataset", data, "--preset", "tiny", "--workers", "0", "--out", out + "2"]
+    assert finetune.main(cure) == 0
+    assert commands(out + "2") == [["antidote", "finetune", *cure]]
+
+
+def test_a_run_that_no_command_started_keeps_none(data):
+    run = pretraining(data)
+    run.run()
+    assert commands(run.out) == [None]
+
+
+@pytest.mark.parametrize("flag", ["--dataset", "--out"])
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize("url", ["s3://key:hidden@bucket/x", "https://key:hidden@host/x"])
+def test_a_command_that_holds_credentials_is_refused_unsaid_and_kept_nowhere(data, capsys, flag, joined, url):
+    """Of a flag that is given twice the last value counts, and nothing opens the first."""
+    out = str(Path(data).parent / "run")
+    first = [f"{flag}={url}"] if joined else [flag, url]
+    assert pretrain.main(["clip", *first, "--dataset", data, "--preset", "tiny", "--workers", "0", "--out", out]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("error: ")
+    assert "hidden" not in said.out + said.err
+    assert not Path(out).exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
