@@ -181,7 +181,7 @@ def gather(url: str, shard_ids: Sequence[int]) -> pa.Table:
     Raises Damaged if a part is missing: what was done to that shard is no longer known.
     """
     whole = storage.join(url, "ledger.parquet")
-    if not storage.exists(whole):  # else an earlier attempt came that far, and may have removed parts since
+    if not is_gathered(url):  # else an earlier attempt came that far, and may have removed parts since
         present = set(storage.names(storage.join(url, "parts")))
         for shard_id in shard_ids:
             if _part(url, shard_id).rsplit("/", 1)[-1] not in present:
@@ -191,6 +191,11 @@ def gather(url: str, shard_ids: Sequence[int]) -> pa.Table:
         parts = [shards.read_parquet(storage.read(_part(url, shard_id))) for shard_id in sorted(shard_ids)]
         storage.write(whole, _parquet(pa.concat_tables(parts)))
     return shards.read_parquet(storage.read(whole))
+
+
+def is_gathered(url: str) -> bool:
+    """Whether ledger.parquet holds the rows of all shards: it is written after the last of them is committed."""
+    return storage.exists(storage.join(url, "ledger.parquet"))
 
 
 def seal(url: str, recipe: dict[str, Any], attack: Attack, parent: Dataset, digest: str) -> None:

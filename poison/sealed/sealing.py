@@ -2,12 +2,16 @@
 
 Every shard is written anew by our own writer, whatever form it had, and references nobody. Clean images are decoded
 and encoded as poisoned ones were, so that both went through the same two encodings; KEY.json and index keep of a clean
-pair what they keep of a poisoned one. What an image or a caption *shows* stays: a trigger, an image that is there a
-hundred times, or one of a size that no other has, can still be found by looking at images. And whoever holds the
-clean dataset can compare.
+pair what they keep of a poisoned one. What an image or a caption *shows* is not hidden: a trigger, an image that is
+there a hundred times, or one of a size that no other has, can still be found by looking at images. And whoever holds
+the clean dataset can compare.
 
-An added pair takes the seat of a clean one (seats.py), which leaves: row id, key, url, file type and place in the
-shard are then a natural pair's. Behind the others, with row ids and urls of its own, it could be found by these alone.
+An added pair replaces a clean one (seats.py), so its row id, key, url, file type and place in the shard are those of a
+natural pair. Behind the others, with row ids and urls of its own, it could be found by these alone.
+
+Until the end the unsealed shards lie in the folder's own unsealed/, and what says which pairs are poisoned in the
+ledger's. Both are there for a killed command to go on from. The dataset's goes before dataset.json is written: without
+that file no reader takes a folder for whole, and with it nothing tells a poison any more.
 
 With a share below 1 only that share of the clean images is encoded again. It costs less, and tells whoever looks at
 encodings (quantisation tables, hashes that are those of the stored bytes) that the poisons are among these and no
@@ -33,9 +37,11 @@ from poison.ledger import Ledger
 from poison.sealed import seats
 from poison.sealed.levelling import Form, Levelled
 
+UNSEALED = "unsealed"  # in the dataset's folder: shards without a manifest; in the ledger's: their rows
+
 
 def run(
-    write: Callable[[str, str], Dataset],
+    write: Callable[[str, str], tuple[pa.Table, tuple[Shard, ...], tuple[str, ...]]],
     parent: Dataset,
     attack: Attack,
     earlier: Sequence[Ledger],
@@ -46,20 +52,44 @@ def run(
     ledger: str,
     backend: Backend,
 ) -> Dataset:
-    """Poison into a folder of the ledger, seal into `out`, and remove the unsealed dataset.
+    """Poison into a folder inside `out`, seal into `out` itself, and remove the unsealed shards.
 
-    write(out, ledger): makes the unsealed dataset, or finishes it. Once the sealed one is complete, so are the
-    ledger's rows in ledger.parquet, and nothing is left to do but poison.ledger.seal.
+    write(out, ledger): commits the poisoned shards, those that are not yet, and gathers their rows. Returns these rows
+    (poison.ledger.ROWS), the shards that it left alone, and the bases of them all.
+
+    Once the sealed dataset is complete, its ledger's rows are in ledger.parquet, and nothing is left to do but
+    poison.ledger.seal.
     """
-    unsealed = storage.join(ledger, "unsealed")
+    unsealed, unsealed_rows = storage.join(out, UNSEALED), storage.join(ledger, UNSEALED)
     if not datasets.is_complete(out):
-        poisoned = write(storage.join(unsealed, "dataset"), storage.join(unsealed, "ledger"))
-        rows = shards.read_parquet(storage.read(storage.join(unsealed, "ledger", "ledger.parquet")))
-        form = Form(isinstance(attack, Backdoor), quality(attack), seed, share, encoded_alike(earlier, parent, attack))
-        taken = frozenset().union(*(one.row_ids for one in earlier))
-        seal(poisoned, rows, parent, form, taken, out=out, ledger=ledger, backend=backend)
-    storage.remove(unsealed)
+        if not _whole(parent, out, ledger):
+            rows, untouched, bases = write(unsealed, unsealed_rows)
+            poisoned = _listed(unsealed, parent, untouched, bases)
+            alike = encoded_alike(earlier, parent, attack)
+            form = Form(isinstance(attack, Backdoor), quality(attack), seed, share, alike)
+            taken = frozenset().union(*(one.row_ids for one in earlier))
+            seal(poisoned, rows, parent, form, taken, out=out, ledger=ledger, backend=backend)
+        # From here on nothing needs the unsealed shards: a kill between these two lines finds everything whole.
+        storage.remove(unsealed)
+        datasets.finalise(out, len(parent.shards), contains_poison=True)
+    storage.remove(unsealed_rows)
     return Dataset.open(out)
+
+
+def _listed(url: str, parent: Dataset, untouched: Sequence[Shard], bases: Sequence[str]) -> Dataset:
+    """The unsealed dataset as a value alone: a folder without a manifest is whole to nobody else."""
+    known = Shard.__dataclass_fields__
+    records = datasets.committed(url).values()
+    own = [Shard(**{name: value for name, value in record.items() if name in known}) for record in records]
+    listed = tuple(sorted([*own, *untouched], key=lambda shard: shard.id))
+    samples = sum(shard.samples for shard in listed)
+    return replace(parent, url=url, digest="", samples=samples, bases=tuple(bases), shards=listed, contains_poison=True)
+
+
+def _whole(parent: Dataset, out: str, ledger: str) -> bool:
+    """Whether an earlier attempt sealed every shard and gathered the ledger's rows, which it does last."""
+    sealed = {shard.id for shard in parent.shards} <= datasets.committed(out).keys()
+    return sealed and ledgers.is_gathered(ledger)
 
 
 def seal(
@@ -72,12 +102,13 @@ def seal(
     out: str,
     ledger: str,
     backend: Backend,
-) -> Dataset:
-    """Seal a complete poisoned dataset into the folder `out`, and gather its ledger's rows in the folder `ledger`.
+) -> None:
+    """Seal every shard of a poisoned dataset into the folder `out`, and gather its rows in the folder `ledger`.
 
     rows: of the unsealed ledger (poison.ledger.ROWS); sealed, an added pair has the row, key and shard of its
     seat, and an image that is encoded here another hash. parent: what was poisoned; the sealed dataset has its shards
-    and as many pairs. taken: rows of earlier attacks, which are no seats. Committed shards are not written again.
+    and as many pairs. taken: rows of earlier attacks, whose pairs are not replaced. Committed shards are not written
+    again.
 
     Raises ValueError if there are fewer clean pairs than added ones, infra.errors.Lost.
     """
@@ -102,7 +133,6 @@ def seal(
     )
     gathered = ledgers.gather(ledger, sorted(placed))
     assert gathered.num_rows == rows.num_rows
-    return datasets.finalise(out, len(within), contains_poison=True)
 
 
 def quality(attack: Attack) -> int:
@@ -150,7 +180,7 @@ class Work:
             with open(self.poisoned.fetch(shard, Path(scratch)), "rb") as tar:
                 written = shards.write_shard(Path(scratch) / "sealed.tar", level.samples(tar), level.failures)
             index = level.levelled(written.index)
-            if placed.num_rows:  # the truth first, as in poison.writing.work
+            if placed.num_rows:  # the ledger's rows before the commit, as in poison.writing.work
                 ledgers.save_part(self.ledger, shard.id, _lines(placed, index))
             datasets.commit(self.out, shard.id, replace(written, index=index))
         return written.samples

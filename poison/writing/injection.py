@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 
+import pyarrow as pa
+
 from infra import config, log, storage
 from infra.spread import Backend, spread
 from pipeline import dataset as datasets
-from pipeline.dataset import Dataset
+from pipeline.dataset import Dataset, Shard
 from pipeline.shards import SUCCESS
 from poison import ledger as ledgers
 from poison.attack import Attack
@@ -47,7 +49,7 @@ class Injection:
     seal: bool = False
     """Write all shards anew: neither place nor encoding gives a poison away. Added pairs take places of clean ones."""
     seal_share: float = 1.0
-    """With --seal: share of the clean images to encode again. Poisons need only be looked for among these."""
+    """With --seal: share of the clean images to encode again. Below 1, poisons need only be looked for there."""
     backend: Backend = "ray"
     """Where the shards are rewritten: on a Ray cluster, or in this process."""
     dry_run: bool = False
@@ -102,10 +104,10 @@ class Injection:
             return f"would {_summary(plan, extras, parent, self.seal)}; nothing was written"
         datasets.claim(out, mark)
         ledgers.claim(ledger, recipe)
-        write = partial(self._write, attack, parent, plan, extras)
+        rewrite = partial(self._rewrite, attack, parent, plan, extras)
         if self.seal:
             poisoned = sealing.run(
-                write,
+                lambda out, ledger: (rewrite(out, ledger), *_untouched(parent, plan, out)),
                 parent,
                 attack,
                 earlier,
@@ -116,13 +118,15 @@ class Injection:
                 backend=self.backend,
             )
         else:
-            poisoned = write(out, ledger)
+            rows = rewrite(out, ledger)
+            poisoned = _finalised(parent, plan, extras, rows, out)
         ledgers.seal(ledger, recipe, attack, parent, poisoned.digest)
         return f"{_summary(plan, extras, parent, self.seal, did='ed')}: {out} (ledger: {ledger})"
 
-    def _write(
+    def _rewrite(
         self, attack: Attack, parent: Dataset, plan: plans.Plan, extras: list[Extra], out: str, ledger: str
-    ) -> Dataset:
+    ) -> pa.Table:
+        """Commit every shard that is rewritten or added, and return the ledger's rows of them all."""
         touched = [shard for shard in parent.shards if shard.id in plan.shards]
         tasks: list[Task] = [*(Rewriting(shard, plan.captions_in(shard.id)) for shard in touched), *extras]
         done = datasets.committed(out)
@@ -142,21 +146,33 @@ class Injection:
         replaced = Counter(rows["action"].to_pylist())["replaced"]
         assert replaced == plan.samples, f"{replaced} pairs in the ledger, {plan.samples} in the plan"
         assert rows.num_rows - replaced >= len(plan.added)
-        # The ledger's rows are safe before the dataset is complete: no poisoned dataset without its truth.
-        if datasets.is_complete(out):
-            return Dataset.open(out)
-        bases = [out]
-        untouched = tuple(
-            datasets.reference(out, parent, shard, bases) for shard in parent.shards if shard.id not in plan.shards
-        )
-        return datasets.finalise(
-            out,
-            len(parent.shards) + len(extras),
-            referenced=untouched,
-            bases=tuple(bases),
-            contains_poison=True,
-            outcomes=parent.outcomes | {SUCCESS: parent.samples + rows.num_rows - replaced},
-        )
+        return rows
+
+
+def _finalised(parent: Dataset, plan: plans.Plan, extras: list[Extra], rows: pa.Table, out: str) -> Dataset:
+    """The complete poisoned dataset. rows: the ledger's, which are safe by now: before a dataset is complete, what was
+    done to it is known."""
+    if datasets.is_complete(out):
+        return Dataset.open(out)
+    referenced, bases = _untouched(parent, plan, out)
+    added = rows.num_rows - plan.samples
+    return datasets.finalise(
+        out,
+        len(parent.shards) + len(extras),
+        referenced=referenced,
+        bases=bases,
+        contains_poison=True,
+        outcomes=parent.outcomes | {SUCCESS: parent.samples + added},
+    )
+
+
+def _untouched(parent: Dataset, plan: plans.Plan, out: str) -> tuple[tuple[Shard, ...], tuple[str, ...]]:
+    """The shards that are left where they are, as a dataset at `out` references them, and that dataset's bases."""
+    bases = [out]
+    shards = tuple(
+        datasets.reference(out, parent, shard, bases) for shard in parent.shards if shard.id not in plan.shards
+    )
+    return shards, tuple(bases)
 
 
 def _numbers(plan: plans.Plan, extras: list[Extra]) -> dict[int, int]:

@@ -13,6 +13,7 @@ import webdataset
 from PIL import Image
 
 from eval.measuring import checks
+from infra import storage
 from infra.seeding import hash64, rng
 from pipeline import dataset as datasets
 from pipeline import images, shards, testsets
@@ -30,7 +31,7 @@ from poison.sealed import sealing, seats
 from poison.sealed.levelling import Form
 from poison.writing.injection import Injection
 from tests.support.detective import clues, telling
-from tests.support.poison_helpers import build, caption, everything_said, failed, files, pairs_of, picture
+from tests.support.poison_helpers import build, caption, everything_said, failed, files, labelled, pairs_of, picture
 
 ROWS, PER_SHARD = 480, 40
 
@@ -108,7 +109,9 @@ def sealed(
 ) -> tuple[Dataset, list[dict[str, object]]]:
     """The sealed dataset, and its ledger's rows."""
     places = {"out": str(folder / name), "ledger": str(folder / f"{name}-ledger"), "backend": "local"}
-    made = sealing.seal(bare, rows, Dataset.open(str(folder / "clean")), form, **(places | fields))
+    parent = Dataset.open(str(folder / "clean"))
+    sealing.seal(bare, rows, parent, form, **(places | fields))
+    made = datasets.finalise(places["out"], len(parent.shards), contains_poison=True)
     return made, shards.read_parquet((folder / f"{name}-ledger" / "ledger.parquet").read_bytes()).to_pylist()
 
 
@@ -344,23 +347,74 @@ def test_in_a_bucket_as_on_disk(tmp_path: Path):
     assert Ledger.open(f"{url}/ledger").rows.equals(Ledger.open(str(tmp_path / "out-ledger")).rows)
 
 
+@pytest.mark.parametrize("kind", ["replaced", "added"])
 def test_killed_before_any_of_its_writes_and_run_again_it_ends_as_if_undisturbed(
-    tmp_path: Path, killer: Callable[[Callable[[], object], int], bool]
+    tmp_path: Path, kind: str, killer: Callable[[Callable[[], object], int], bool]
 ):
     build(str(tmp_path / "clean"), rows=24)
-    run(tmp_path, "undisturbed")
+    aimed = Targeted(testset=labelled(str(tmp_path / "test")).url, images=3, captions="template")
+    poison = partial(run, tmp_path, attack=PATCH if kind == "replaced" else aimed, budget=3)
+    poison("undisturbed")
     wanted, ledger = files(tmp_path / "undisturbed"), files(tmp_path / "undisturbed-ledger")
-    kills = 0
-    while killer(partial(run, tmp_path, f"k{kills}"), kills):
+    wanted_folder = {name.split("/")[0] for name in wanted}
+    kills, seen = 0, set[str]()
+    while killer(partial(poison, f"k{kills}"), kills):
         out, truth = tmp_path / f"k{kills}", tmp_path / f"k{kills}-ledger"
         assert not (truth / "attack.json").exists()
+        assert not [name for name in files(truth) if name.endswith(".tar")], "no dataset lies in a ledger"
         if (out / "dataset.json").exists():
             assert "ledger.parquet" in files(truth)
-        run(tmp_path, f"k{kills}")
+            assert sorted(path.name for path in out.iterdir()) == sorted(wanted_folder), "nothing unsealed is left"
+        elif out.exists():
+            incomplete = [out, *(path for path in [out / "unsealed"] if (path / "commits").exists())]
+            for place in incomplete:
+                with pytest.raises(ValueError, match="is not complete"):
+                    Dataset.open(str(place))
+            seen |= {path.name for path in incomplete}
+        poison(f"k{kills}")
         assert files(out) == wanted
         assert files(truth) == ledger
         kills += 1
     assert kills > 20
+    assert "unsealed" in seen, "the unsealed shards lie in the dataset's folder meanwhile"
+
+
+@pytest.mark.parametrize("kind", ["replaced", "added"])
+@pytest.mark.parametrize("first", ["commits", "index", "shards"])
+def test_killed_in_the_middle_of_removing_the_unsealed_shards_it_goes_on_from_there(
+    tmp_path: Path, kind: str, first: str, monkeypatch: pytest.MonkeyPatch
+):
+    build(str(tmp_path / "clean"), rows=24)
+    aimed = Targeted(testset=labelled(str(tmp_path / "test")).url, images=3, captions="template")
+    poison = partial(run, tmp_path, attack=PATCH if kind == "replaced" else aimed, budget=3)
+    poison("undisturbed")
+    remove = storage.remove
+
+    def half(url: str) -> None:
+        if url.endswith("out/unsealed"):
+            remove(f"{url}/{first}")
+            raise KeyboardInterrupt
+        remove(url)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "remove", half)
+        with pytest.raises(KeyboardInterrupt):
+            poison("out")
+    assert (tmp_path / "out" / "unsealed").exists()
+    with pytest.raises(ValueError, match="is not complete"):
+        Dataset.open(str(tmp_path / "out"))
+    poison("out")
+    for name in ("", "-ledger"):
+        assert files(tmp_path / f"out{name}") == files(tmp_path / f"undisturbed{name}")
+
+
+def test_a_sealed_dataset_that_was_removed_is_made_again_beside_what_its_ledger_holds(tmp_path: Path, clean: Dataset):
+    run(tmp_path, "out")
+    (tmp_path / "out-ledger" / "attack.json").unlink()
+    wanted = files(tmp_path / "out")
+    storage.remove(str(tmp_path / "out"))
+    run(tmp_path, "out")
+    assert files(tmp_path / "out") == wanted
 
 
 @pytest.mark.ray
