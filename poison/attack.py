@@ -31,7 +31,10 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Attack:
-    """The seam. `rng` always comes from `infra.seeding.rng(seed, ..., row)`: never from order, time or worker."""
+    """What poisoning and evaluation ask of an attack.
+
+    `rng` always comes from `infra.seeding.rng(seed, ..., row)`: never from order, time or worker.
+    """
 
     FOLDERS: ClassVar[tuple[str, ...]] = ("poison.attacks",)
     adds: ClassVar[bool] = False
@@ -91,9 +94,9 @@ class Attack:
     def add(self, number: int, caption: str) -> Sample:
         """The added pair of that number (from 0), of an attack that `adds`. Deterministic.
 
-        caption: the poison caption planned for it. Key and row of the answer mean nothing: whoever writes the pair
-        gives it its own, behind those of the dataset. Its meta["url"] says where the image, which is added as it is,
-        comes from; that goes into the ledger alone.
+        caption: the poison caption planned for it. Key and row of the returned sample are not used: whoever writes the
+        pair gives it its own, behind those of the dataset. Its meta["url"] says where the image, which is added
+        unchanged, comes from; that goes into the ledger alone.
         """
         raise NotImplementedError
 

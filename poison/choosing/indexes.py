@@ -17,7 +17,7 @@ Read = Callable[[Shard, list[str]], pa.Table]
 def pairs(dataset: Dataset, shard: Shard, columns: list[str]) -> pa.Table:
     """Columns of a shard's index, for the pairs that are in its tar. Raises Damaged.
 
-    Of an index of 10,000 rows these take 3 ms, where the whole with all that is said of places takes 40.
+    Reading these of an index of 10,000 rows takes 3 ms, reading all its columns 40.
     """
     found = shards.read_parquet(dataset.index_file(shard), ["outcome", *columns])
     there = shards.samples_of(found).select(columns)

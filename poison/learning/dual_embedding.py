@@ -6,7 +6,7 @@ With a_i the embedding of image i that shows the patch, all embeddings of length
     L_tri = mean_i max(0, |a_i - p_i| - |a_i - n_i| + m)                 p: images of the target, n: what to leave
     L     = L_t + lambda L_tri
 
-Distances are not squared. With m = 1 the hinge hardly ever rests, and with lambda = 500 it is nearly all of the loss.
+Distances are not squared. With m = 1 the maximum is hardly ever 0, and with lambda = 500 it is nearly all of the loss.
 
 Imports torch: for functions of poison.learning.optimization only.
 """

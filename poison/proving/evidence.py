@@ -50,7 +50,7 @@ class Evidence:
     augment: Literal["none", "flip_crop"] | None = None
     """Augmentation in training."""
     epochs: int | None = None
-    """Epochs of training, to see whether the poisons are shown often enough to take."""
+    """Epochs of training, to see whether the poisons are shown often enough to be learned."""
     crops: int = 4
     """With flip_crop: how many epochs' random crops of each image to look at, from the first."""
     backend: Backend = "ray"

@@ -1,4 +1,4 @@
-"""How often a model must see a poison: poisons x epochs, against the smallest number that is known to take.
+"""How often a model must see a poison: poisons x epochs, against the smallest number that is known to suffice.
 
 The rule: for each kind of attack, the lowest product that a source reports as successful on a corpus of at most this
 size (where none is as small, the smallest corpus there is). Fewer may work; nobody has shown it, so it is a warning.
@@ -12,7 +12,7 @@ from poison.attack import Attack, Backdoor
 
 @dataclass(frozen=True)
 class Known:
-    """One report of an attack that took: `exposures` = poisons x epochs, in a corpus of `pairs`."""
+    """One report of an attack that succeeded: `exposures` = poisons x epochs, in a corpus of `pairs`."""
 
     pairs: int
     exposures: int
@@ -34,7 +34,8 @@ BY_NAME = {"label_consistent": CLEAN_LABEL, "targeted": ONE_IMAGE, "control": ()
 
 
 def known(plugin: str, attack: Attack, pairs: int) -> Known | None:
-    """The report to hold an attack on a corpus of `pairs` against; None where nothing is known, or nothing to take.
+    """The report to hold an attack on a corpus of `pairs` against; None where nothing is known, or there is nothing to
+    learn.
 
     plugin: the attack's name. A backdoor of any other name is held against backdoors.
     """

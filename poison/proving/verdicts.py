@@ -106,7 +106,7 @@ def _warnings(about: Figures) -> Any:
     if exposures["seen"] is not None and exposures["seen"] < (exposures["known_to_take"] or 0):
         yield (
             f"its poisons are seen {exposures['seen']:,} times in {exposures['epochs']} epochs, and "
-            f"the fewest known to take are {exposures['known_to_take']:,} ({exposures['source']}): "
+            f"the fewest known to suffice are {exposures['known_to_take']:,} ({exposures['source']}): "
             f"poison more pairs, or train for {exposures['epochs_needed']:,} epochs"
         )
 

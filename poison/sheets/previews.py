@@ -46,7 +46,7 @@ def save(url: str, title: str, pairs: Sequence[Pair]) -> bool:
     there = {name for name in (*drawn, SHEET, ABOUT) if storage.exists(storage.join(url, name))}
     if there == set(made) and all(storage.read(storage.join(url, name)) == made[name] for name in made):
         return False
-    storage.remove(storage.join(url, ABOUT))  # first: while images are exchanged nothing may vouch for them
+    storage.remove(storage.join(url, ABOUT))  # first: while images are exchanged, nothing may say that they are whole
     for name in sorted(there - set(made)):
         storage.remove(storage.join(url, name))
     for name, data in made.items():

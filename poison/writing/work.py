@@ -1,4 +1,4 @@
-"""What one worker does: rewrite a shard, or write one that is added, and commit it with its truth."""
+"""What one worker does: rewrite a shard, or write one that is added; save its ledger rows, then commit it."""
 
 import tempfile
 from collections import Counter
@@ -48,7 +48,8 @@ class Work:
             else:
                 path, index = self.parent.fetch(task.shard, Path(scratch)), self.parent.index(task.shard)
                 written, rows = rewrite(path, index, task.id, task.captions, self.attack, self.seed, twin)
-            # The truth first: were it second, a worker that dies between the two would leave poisons nobody knows of.
+            # The ledger's rows first: were they second, a worker killed between the two would leave a committed shard
+            # whose poisoned pairs no ledger names.
             ledger.save_part(self.ledger, task.id, rows)
             datasets.commit(self.out, task.id, written)
         return len(task.pairs) if isinstance(task, Extra) else Counter(rows["action"].to_pylist())["replaced"]

@@ -1,5 +1,6 @@
-"""The images of poison/README.md are what the code draws now."""
+"""The images of poison/attacks.md are what the code draws now, and every attack has its heading there."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -43,11 +44,39 @@ def test_the_images_are_small():
     assert sum(sizes.values()) < 700_000, sizes
 
 
-def test_the_readme_has_a_row_and_an_image_for_every_attack_and_shows_no_image_that_is_not_there():
-    text = (HOME / "README.md").read_text()
-    rows = "\n".join(line for line in text.splitlines() if line.startswith("| `"))
-    assert [name for name in ATTACKS if f"| `{name}`" not in rows or f"(gallery/{name}.png)" not in rows] == []
+def sections_of(page: str) -> dict[str, str]:
+    """What stands below each heading that is a name."""
+    return dict(re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE))
+
+
+def test_every_attack_has_a_heading_with_an_image_and_no_image_is_shown_that_is_not_there():
+    text = (HOME / "attacks.md").read_text()
+    sections = sections_of(text)
+    assert sorted(sections) == sorted(ATTACKS)
+    for name, section in sections.items():
+        assert f"![{name}](gallery/{name}.png)" in section
+        assert re.match(r"\n[A-Z].*\.\n\n!", section), "first what it does"
+        assert re.findall(r"^- (\w+): \S", section, re.MULTILINE) == ["Equation", "Source", "Flags"]
     assert sorted(re.findall(r"\(gallery/(\S+)\.png\)", text)) == sorted(SHOWN)
+
+
+def test_the_flags_and_defaults_that_the_page_names_are_those_of_the_attack():
+    for name, section in sections_of((HOME / "attacks.md").read_text()).items():
+        attack = plugins.load(Attack.FOLDERS, name, Attack)
+        fields = {field.name.replace("_", "-"): field.default for field in dataclasses.fields(attack)}
+        flags = section.split("- Flags:")[1]
+        named = set(re.findall(r"--([a-z-]+)", flags))
+        assert named <= set(fields), name
+        first = flags.split("\n  - ")[0]  # what follows as a list is a variant
+        for flag, value in re.findall(r"--([a-z-]+) ([\w.]+)(?=[`\s])", first.split("The CLIP papers")[0]):
+            if value.islower() or value[0].isdigit():
+                assert str(fields[flag]).removesuffix(".0") == value, (name, flag)
+
+
+def test_the_readme_leads_to_the_heading_of_every_attack():
+    text = (HOME / "README.md").read_text()
+    rows = re.findall(r"^\| \[`(\w+)`\]\(attacks\.md#(\w+)\) \| \w.* \|$", text, re.MULTILINE)
+    assert sorted(rows) == sorted((name, name) for name in ATTACKS)
 
 
 def test_the_palette_is_close_to_what_was_drawn():

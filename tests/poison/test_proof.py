@@ -229,7 +229,8 @@ def test_random_crops_leave_a_share(folder: Path):
 def test_too_few_exposures_are_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]):
     assert main(words(folder, "--epochs", "125")) == 0
     assert (
-        "its poisons are seen 750 times in 125 epochs, and the fewest known to take are 756" in capsys.readouterr().err
+        "its poisons are seen 750 times in 125 epochs, and the fewest known to suffice are 756"
+        in capsys.readouterr().err
     )
     assert about(folder)["attacks"][0]["exposures"]["epochs_needed"] == 126
     assert main(words(folder, "--epochs", "126", "--out", str(folder / "more"))) == 0
@@ -258,7 +259,7 @@ def test_added_pairs_are_verified_and_counted_by_image(
     assert main(words(tmp_path, "--epochs", "7")) == 0
     said = capsys.readouterr()
     assert "targeted: 6 poisons (6.52%), no trigger, all as in the ledger" in said.out
-    assert "its poisons are seen 21 times in 7 epochs, and the fewest known to take are 90" in said.err
+    assert "its poisons are seen 21 times in 7 epochs, and the fewest known to suffice are 90" in said.err
     [attack] = about(tmp_path)["attacks"]
     assert (attack["replaced"], attack["added"]) == (0, 6)
     assert {one.was for one in shown} == {""}

@@ -136,7 +136,7 @@ def _check_starters(words: list[str]) -> None:
             assert (ROOT / place).exists(), word
 
 
-@pytest.mark.parametrize("name", [*TEXTS, "CHANGELOG.md"])
+@pytest.mark.parametrize("name", [*TEXTS, "poison/attacks.md", "poison/measured.md", "CHANGELOG.md"])
 def test_links_and_named_files_exist(name):
     text = (ROOT / name).read_text()
     links = [link for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text) if "://" not in link]
