@@ -153,8 +153,13 @@ def forward(
     Beside it the row ids of the global batch, int64 (N,).
     """
     images, texts, scale = learner(batch["images"], batch["texts"], objective.trainable(clock), batch["present"])
+    # The loss compares each image with every caption of the batch, those on other ranks too, so nothing of it can be
+    # taken before the gather. All views go as one tensor: one collective a step instead of one a view. They go raw,
+    # since some objectives want them so; length 1 follows from that on every rank alike.
     raw = ranks.gather(torch.stack([*images.values(), *texts.values()], dim=1))
     views, raw_views = F.normalize(raw, dim=-1).unbind(dim=1), raw.unbind(dim=1)
+    # Row ids, roles and labels in the same order, so that row i of every tensor is the same pair. They are int64 and
+    # would lose digits among the floats above: a collective of their own.
     about = ranks.gather(torch.stack([batch[name] for name in ABOUT], dim=1)).unbind(dim=1)
     features = Features(
         images=dict(zip(images, views[: len(images)], strict=True)),
@@ -163,6 +168,7 @@ def forward(
         **dict(zip(ABOUT, about, strict=True)),  # type: ignore[arg-type]
     )
     loss = objective.loss(features, scale, clock, state)
+    # After the loss: what an objective remembers of this batch (RoCLIP's pool) must not take part in its own loss.
     with torch.no_grad():
         objective.remember(features, clock, state)
     return loss, features.rows

@@ -100,6 +100,9 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        # Every rank holds a gradient for all rows, from its own copy of the loss. A row was encoded on one rank only,
+        # so that rank needs the sum of them all. A copy, since all_reduce writes in place and autograd may still use
+        # the gradient it gave us.
         gradient = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)
         start = dist.get_rank() * ctx.rows

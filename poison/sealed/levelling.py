@@ -61,28 +61,34 @@ class Levelled:
 
     def samples(self, tar: BinaryIO) -> Iterator[Sample]:
         """In the order found. A clean image that cannot be decoded becomes a failed row."""
+        # A pair ends in one of four ways: it leaves, another takes its place, it is encoded again, or its image stays.
         there = shards.samples_of(self.index)
         for row, control in zip(there.to_pylist(), self.form.controls(there["row"].to_numpy()), strict=True):
             key = row["key"]
             if key in self.leaving:
                 continue
             sample, known = shards.read_sample(tar, row), {name: row[name] for name in ("url", "width", "height")}
+            # Whether the image has been through the encoding already that clean ones get here: once is enough.
             kept = self.form.keeps if key in self.ours else row["row"] in self.form.encoded
             try:
                 if key in self.arriving:
                     sample = self.form.written(seated(self.arriving[key], sample))
                     height, width, _ = images.decode(sample.image).shape
                     sizes = {"width": width, "height": height}
+                    # An index that knows no sizes (a foreign one) learns none here: only added pairs would have them.
                     known |= {name: size for name, size in sizes.items() if known[name] is not None}
                 elif not kept and (control or key in self.ours):
                     sample = self.form.written(sample)
                 else:
+                    # The same image and caption; but KEY.json loses what that of an encoded pair loses.
                     sample = encoding.recaptioned(sample, sample.caption)
             except images.Unreadable as error:
                 assert key not in self.ours
                 lost = {name: row[name] for name in ("row", "caption", "url")}
                 self.failures.append(lost | {"outcome": error.outcome})
                 continue
+            # Of every pair whose image was encoded, the index says that these very bytes were downloaded, as they would
+            # have been from an attacker's server.
             as_downloaded = not (kept or control or key in self.ours)
             known["source_sha256"] = row["source_sha256"] and (
                 row["source_sha256"] if as_downloaded else _sha256(sample)

@@ -1,7 +1,8 @@
-"""Where each pair of a ledger lies in the sealed dataset: where it lay, or in the seat of a clean pair if it was added.
+"""Where each pair of a ledger lies in the sealed dataset: where it lay, or if it was added, in place of a clean pair.
 
-Seats are the clean pairs of lowest hash, over all shards of the parent. An added pair moves into one of them; pairs
-from one added shard go to few shards, so that nobody has to fetch all of the added shards.
+That place is a *seat*: row id, key and shard of a clean pair, which is left out for the added one. Seats are the clean
+pairs of lowest hash, over all shards of the parent. Pairs from one added shard go to few shards, so that no worker has
+to fetch all of the added shards.
 """
 
 from collections.abc import Iterable, Iterator, Set
@@ -23,13 +24,17 @@ PLACED = pa.schema([*ledger.ROWS, ("from_shard", pa.int32()), ("from_key", pa.st
 def placed(poisoned: Dataset, rows: pa.Table, shard_ids: Set[int], seed: int, taken: Set[int]) -> dict[int, pa.Table]:
     """PLACED by the shard that its pairs lie in once sealed. rows: poison.ledger.ROWS. shard_ids: the parent's.
 
-    taken: rows of earlier attacks, which are no seats. Raises ValueError if there are too few clean pairs.
+    taken: rows of earlier attacks, whose pairs are not replaced. Raises ValueError if there are too few clean pairs.
     """
+    # Row, key and shard are overwritten below for what moves; from_* keeps where a worker finds the pair.
     whole = rows.append_column("from_shard", rows["shard"]).append_column("from_key", rows["key"]).cast(PLACED)
     is_added = _added(rows)
     moving = whole.filter(is_added)
     if moving.num_rows:
         found = lowest(_clean(poisoned, shard_ids), moving.num_rows, seed, taken | set(rows["row"].to_pylist()))
+        # `moving` is in the order of the added shards. Seats are sorted by shard, too, so that neighbours move to the
+        # same shard: a worker then fetches one or two added shards, not all. By a hash of the shard's number, since by
+        # the number itself the attack's first pair would always come first in the dataset.
         shuffled = hash64(seed, "seats of a shard", found["shard"].to_numpy())
         found = found.take(pa.array(np.lexsort((found["row"].to_numpy(), shuffled))))
         for name in ("row", "key", "shard"):
@@ -38,7 +43,8 @@ def placed(poisoned: Dataset, rows: pa.Table, shard_ids: Set[int], seed: int, ta
     homes = whole["shard"].to_numpy()
     order = np.argsort(homes, kind="stable")
     known, first = np.unique(homes[order], return_index=True)
-    parts = np.split(order, first[1:])  # `take` copies: a slice that goes to a worker would take the whole along
+    parts = np.split(order, first[1:])
+    # `take` copies. A slice is cheaper, but pickled for a worker it brings the whole table along.
     return {int(shard): whole.take(pa.array(part)) for shard, part in zip(known, parts, strict=True)}
 
 
@@ -70,6 +76,8 @@ def lowest(index: Iterable[pa.Table], count: int, seed: int, occupied: Set[int])
     index: tables with a column row, one held at a time. A pair that a foreign corpus holds twice is no seat: two pairs
     of one row id and different captions would stand out. Raises ValueError if fewer are left.
     """
+    # Whether a row occurs twice is known only at the end, and a corpus need not fit into memory: so the lowest rows are
+    # kept while the tables go by, and how often each of them was met.
     used = np.fromiter(occupied, np.int64, len(occupied))
     best: pa.Table | None = None
     times = np.empty(0, np.int64)  # how often each row of `best` was met
@@ -78,6 +86,8 @@ def lowest(index: Iterable[pa.Table], count: int, seed: int, occupied: Set[int])
         best = part if best is None else pa.concat_tables([best, part])
         _, first, inverse = np.unique(best["row"].to_numpy(), return_index=True, return_inverse=True)
         met = np.bincount(inverse, np.concatenate([times, np.ones(part.num_rows, np.int64)]), len(first))
+        # More than `count`, for the duplicates that are dropped in the end. A row that is cut off here and met again
+        # cannot come back as a single one: what cut it off is lower, and stays.
         order = np.argsort(hash64(seed, "seat", best["row"].to_numpy()[first]))[: 2 * count + 64]
         best, times = best.take(pa.array(first[order])), met[order]
     assert best is not None

@@ -57,8 +57,9 @@ def lay_out(parent: Dataset, attack: Attack, captions: Sequence[str]) -> list[Ex
             f"a budget of {len(captions):,} pairs is less than one for each of the {subjects:,} images that the "
             "attack aims at: raise --budget, or give fewer images"
         )
-    captions = _dealt(captions, subjects)
+    captions = _dealt(captions, subjects)  # before the row ids, which are hashes of image and caption
     rows = _row_ids(attack, captions)
+    # As the dataset's shards are: the median, which a short last one does not change.
     size = max(1, sorted(shard.samples for shard in parent.shards)[len(parent.shards) // 2])
     first, places = _numbering(parent, rows, captions)
     places = max(places, len(str(size - 1)))

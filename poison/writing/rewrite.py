@@ -45,11 +45,15 @@ def rewrite(
                 assert results
                 assert results[0].key == sample.key
                 assert results[0].extension == sample.extension
+                # A generator of the same labels as above: the place is the first that `poison` draws, so this is it.
                 place = attack.locate(height, width, rng(seed, "poison", sample.row))
                 entries.extend(ledger.entry(row, result, shard_id, place) for result in results)
                 replaced[sample.key] = [result.key for result in results]
                 yield from results
 
+    # The poisoned pairs become a tar of their own first, so that the one writer of tars makes their headers; then
+    # ranges of the two tars are joined. To write the whole shard anew would change the form of every other pair of a
+    # foreign shard, and a copy of bytes is cheaper.
     fresh = shards.write_shard(out.with_name(f"{out.name}.fresh"), poisoned())
     assert {entry["row"] for entry in entries} >= set(captions), "the plan names rows that are not in this shard"
     written = _merge(path, index, fresh, replaced, out)
@@ -59,15 +63,19 @@ def rewrite(
 
 def _merge(path: Path, index: pa.Table, fresh: Written, replaced: dict[str, list[str]], out: Path) -> Written:
     """Copy `path` to `out` with the members of `fresh` in place of the replaced pairs; the index with it."""
+    # `number` is the place of a row in the whole index, failed downloads among them, which samples_of leaves out.
     there = shards.samples_of(index.append_column("number", pa.array(range(index.num_rows), pa.int64())))
     originals = there.filter(pa.compute.is_in(there["key"], pa.array(replaced, pa.string()))).to_pylist()
     without_json = {key for row in originals if row["json_bytes"] is None for key in replaced[row["key"]]}
+    # write_shard gives every pair a KEY.json. A pair that had none must not be known by having one.
     members: dict[str, list[Piece]] = {}
     dropped = {row["json_offset"] for row in fresh.index.to_pylist() if row["key"] in without_json}
     for member in splice.members(fresh.path):
-        if member.offset not in dropped:  # a pair without KEY.json stays one
+        if member.offset not in dropped:
             members.setdefault(member.key, []).append(Piece(fresh.path, member.start, member.end))
 
+    # A pair's files need not stand together in a foreign tar (first all images, then all captions): each is cut where
+    # it stands, and the new pair goes where the first of them stood.
     pieces: list[Piece] = []
     done: set[str] = set()
     cut, end = splice.cut(path, index, replaced)
@@ -80,16 +88,18 @@ def _merge(path: Path, index: pa.Table, fresh: Written, replaced: dict[str, list
             pieces += [part for key in replaced[member.key] for part in members[key]]
     pieces.append(Piece(path, begin, end))
     assert done == set(replaced)
-    pieces = [piece for piece in pieces if piece.start < piece.end]
+    pieces = [piece for piece in pieces if piece.start < piece.end]  # neighbours were replaced: nothing between them
     sha256, xxh3, size = splice.joined(pieces, out)
 
+    # The index, too, is cut at the replaced rows and joined. Only those become Python objects: they are few, and a
+    # shard may have tens of thousands of rows.
     twins = {row["key"]: row for row in _placed(fresh.index, pieces, fresh.path).to_pylist()}
     untouched = _placed(index, pieces, path)
     parts, begin = [], 0
     for row in originals:
         for key in replaced[row["key"]]:
             twins[key] |= {"json_offset": None, "json_bytes": None} if key in without_json else {}
-        twin = twins[row["key"]]  # the columns stay filled, or empty, as the original's were
+        twin = twins[row["key"]]  # columns stay filled or empty as the original's were: a difference would tell
         twin |= {name: row[name] for name in ("url", "width", "height")}
         known = row["source_sha256"] is not None
         twin["source_sha256"] = (twin["source_sha256"] or twin["image_sha256"]) if known else None

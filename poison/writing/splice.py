@@ -81,6 +81,7 @@ def _by_index(path: Path, index: pa.Table, keys: Collection[str]) -> tuple[list[
     joined_names = np.array([name for part in names for name in part.to_pylist()], np.bytes_)
     if not tars.plain(path, joined_names[order], offsets, sizes):
         return None
+    # The tar is just these files in this order, each with one header: so each ends where the next one's header begins.
     borders = np.concatenate([[0], offsets + -(-sizes // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE])
     key = listed["key"]
     wanted = np.flatnonzero(pa.compute.is_in(key, pa.array(keys, pa.string())))
@@ -93,6 +94,7 @@ def _by_index(path: Path, index: pa.Table, keys: Collection[str]) -> tuple[list[
 
 def moved(pieces: Sequence[Piece], path: Path, offsets: np.ndarray) -> np.ndarray:
     """Where the bytes at `offsets` of `path` lie in the joined pieces: int64 (n,); anything for those left out."""
+    # at: where each piece begins in the joined file. An offset lies in the last piece that begins at or before it.
     at = np.cumsum([0] + [piece.end - piece.start for piece in pieces])
     mine = sorted((piece.start, int(place)) for piece, place in zip(pieces, at, strict=False) if piece.path == path)
     starts, places = np.array(mine or [(0, 0)], np.int64).T
