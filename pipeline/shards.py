@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -57,7 +57,10 @@ LABELLED = INDEX.append(pa.field("label", pa.int32()))  # of labelled images, wh
 
 @dataclass(frozen=True)
 class Sample:
-    """One pair as it is stored. image: encoded bytes; meta: the rest of KEY.json (url, sizes, hashes)."""
+    """One pair as it is stored. image: encoded bytes; meta: the rest of KEY.json (url, sizes, hashes).
+
+    beside: further files of it that another tool wrote (KEY.cls, KEY.npy), by ending; `read_sample` leaves them.
+    """
 
     key: str
     row: int
@@ -65,6 +68,7 @@ class Sample:
     extension: str
     caption: str
     meta: dict[str, Any] = field(default_factory=dict)
+    beside: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,16 @@ class Written:
     xxh3: str
 
 
-def write_shard(path: Path, samples: Iterable[Sample], failures: Iterable[dict[str, Any]] = ()) -> Written:
-    """Write samples in the order given. failures: index rows (row, outcome, caption, url) of pairs not here."""
+def write_shard(
+    path: Path,
+    samples: Iterable[Sample],
+    failures: Iterable[dict[str, Any]] = (),
+    endings: Mapping[str, Mapping[str, str]] | None = None,
+) -> Written:
+    """Write samples in the order given. failures: index rows (row, outcome, caption, url) of pairs not here.
+
+    endings: by key, other endings than ours for some files, such as {"jpg": "JPG"}.
+    """
     rows: list[dict[str, Any]] = []
     count = 0
     with open(path, "wb") as file, tarfile.TarFile(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -92,11 +104,15 @@ def write_shard(path: Path, samples: Iterable[Sample], failures: Iterable[dict[s
                 sort_keys=True,
                 ensure_ascii=False,
             ).encode()
-            members = (("image", sample.extension, sample.image), ("text", "txt", caption), ("json", "json", record))
-            for member, extension, data in members:
-                info = tarfile.TarInfo(f"{sample.key}.{extension}")  # mtime, uid and gid are 0, mode 0644
+            members = [("image", sample.extension, sample.image), ("text", "txt", caption), ("json", "json", record)]
+            named = (endings or {}).get(sample.key, {})
+            for member, extension, data in [*members, *((None, *one) for one in sample.beside.items())]:
+                ending = named.get(extension, extension)
+                info = tarfile.TarInfo(f"{sample.key}.{ending}")  # mtime, uid and gid are 0, mode 0644
                 info.size = len(data)
                 tar.addfile(info, io.BytesIO(data))
+                if member is None:
+                    continue
                 padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
                 places |= {f"{member}_offset": file.tell() - padded, f"{member}_bytes": len(data)}
             rows.append(

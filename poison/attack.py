@@ -75,12 +75,13 @@ class Attack:
         return self
 
     def choose(self, index: Iterable[pa.Table], budget: int, seed: int, taken: Set[int]) -> np.ndarray:
-        """Row ids to poison: int64 (budget,), sorted. taken: rows of earlier ledgers.
+        """Row ids to poison, whose pairs are `budget` together: int64 (n,), sorted. taken: rows of earlier ledgers.
 
         index: tables with columns row and caption, one a shard, read once: a corpus need not fit into memory.
 
-        By default the rows of lowest hash among those whose caption does not name the target already.
-        Raises ValueError if fewer than `budget` rows are left.
+        By default the rows of lowest hash among those whose caption does not name the target already. A row that is
+        there several times is several pairs (poison.choosing.choice.lowest).
+        Raises ValueError if fewer than `budget` pairs are left.
         """
         return choice.lowest(index, budget, seed, taken, excluding=self.target)
 

@@ -26,7 +26,8 @@ class Plan:
     """captions: the poison caption by row id, ascending. shards: the rows to poison in each touched shard, by its id.
 
     added: the captions of the pairs that an attack which `adds` puts in; it changes none.
-    samples: how many pairs are changed; more than len(captions) only where a foreign corpus holds a pair twice.
+    samples: how many pairs are changed, which is the budget; more than len(captions) where a foreign corpus holds a
+    pair several times.
     """
 
     captions: dict[int, str]
@@ -94,7 +95,6 @@ def make(
             parts = seen(within)
             chosen = attack.choose(parts, number, seed, taken)
             deque(parts, maxlen=0)  # an attack may know its rows before the end, and captions are drawn from all
-            assert len(chosen) == number
             assert not np.isin(chosen, np.fromiter(taken, np.int64, len(taken))).any()
         for _ in seen(shard for shard in beyond if attack.captions == "corpus" or not pool):
             pass
@@ -107,7 +107,9 @@ def make(
     if attack.adds:
         return Plan({}, {}, captions.several(texts, number, seed))
     drawn = {row: captions.draw(texts, seed, row) for row in map(int, chosen)}
-    return Plan(drawn, _places(read, within, spans, chosen))
+    plan = Plan(drawn, _places(read, within, spans, chosen))
+    assert plan.samples == number, f"{plan.samples} pairs are planned for a budget of {number}"
+    return plan
 
 
 def _places(

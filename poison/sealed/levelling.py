@@ -1,12 +1,13 @@
 """One shard on its way into a sealed dataset: every pair in one form, and an index that says of all pairs the same.
 
-Images are encoded as the attack's are; KEY.json keeps of a clean pair what it keeps of a poisoned one, and the hash
-of a download becomes that of the stored bytes, as an attack's server would have sent them.
+Images are encoded as the attack's are; KEY.json keeps of a clean pair what it keeps of a poisoned one, files of other
+tools stay beside their pair, and the hash of a download becomes that of the stored bytes, as an attack's server would
+have sent them.
 """
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -48,7 +49,8 @@ class Levelled:
     """The pairs of one shard, and what their index takes from the unsealed one.
 
     index: the unsealed shard's. ours: keys of the attack's pairs. leaving: keys that belong elsewhere. arriving: added
-    pairs by the key of their seat. failures: rows without a sample; whole once `samples` has ended.
+    pairs by the key of their seat. beside: files of other tools by key; those of a seat stay with it.
+    failures: rows without a sample; whole once `samples` has ended.
     """
 
     form: Form
@@ -56,6 +58,7 @@ class Levelled:
     ours: frozenset[str]
     leaving: frozenset[str]
     arriving: dict[str, Sample]
+    beside: dict[str, dict[str, bytes]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
     columns: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -94,7 +97,7 @@ class Levelled:
                 row["source_sha256"] if as_downloaded else _sha256(sample)
             )
             self.columns[key] = known
-            yield sample
+            yield replace(sample, beside=self.beside.get(key, {}))
         self.failures += [row for row in self.index.to_pylist() if row["outcome"] != SUCCESS]
 
     def levelled(self, index: pa.Table) -> pa.Table:
@@ -115,5 +118,5 @@ def seated(added: Sample, clean: Sample) -> Sample:
         original, was = clean.meta.get(f"original_{name}"), clean.meta.get(name)
         if isinstance(original, int) and isinstance(was, int) and was > 0:
             sizes[f"original_{name}"] = max(1, round(stored * original / was))
-    meta = clean.meta | {name: size for name, size in sizes.items() if name in clean.meta}
+    meta = encoding.described(clean, added.caption) | {name: size for name, size in sizes.items() if name in clean.meta}
     return Sample(clean.key, clean.row, added.image, clean.extension, added.caption, meta)

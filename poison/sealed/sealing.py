@@ -36,6 +36,7 @@ from poison.attack import Attack, Backdoor
 from poison.ledger import Ledger
 from poison.sealed import seats
 from poison.sealed.levelling import Form, Levelled
+from poison.writing import splice
 
 UNSEALED = "unsealed"  # in the dataset's folder: shards without a manifest; in the ledger's: their rows
 
@@ -174,10 +175,10 @@ class Work:
         shard, placed, leaving = task
         with tempfile.TemporaryDirectory() as scratch:
             arriving = self._arriving(placed, Path(scratch))
-            level = Levelled(
-                self.form, self.poisoned.index(shard), frozenset(placed["key"].to_pylist()), leaving, arriving
-            )
-            with open(self.poisoned.fetch(shard, Path(scratch)), "rb") as tar:
+            path, index = self.poisoned.fetch(shard, Path(scratch)), self.poisoned.index(shard)
+            ours = frozenset(placed["key"].to_pylist())
+            level = Levelled(self.form, index, ours, leaving, arriving, splice.beside(path, index))
+            with open(path, "rb") as tar:
                 written = shards.write_shard(Path(scratch) / "sealed.tar", level.samples(tar), level.failures)
             index = level.levelled(written.index)
             if placed.num_rows:  # the ledger's rows before the commit, as in poison.writing.work

@@ -1,6 +1,7 @@
-"""One stored pair -> the poisoned pair: same key, row, url, image size, file type; nothing else of the original."""
+"""One stored pair -> the poisoned pair: same key, row, url, image size, file type; nothing of the image or caption."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,8 +11,7 @@ import numpy as np
 from pipeline import images
 from pipeline.shards import Sample
 
-# What KEY.json says of any image of that size at that url. All else (titles, EXIF, further columns of the table) may
-# repeat the original caption, so it goes: a list of what stays is safe where a list of what goes would not be.
+# What KEY.json says of any image of that size at that url, whatever its caption.
 KEPT = ("url", "status", "error_message", "width", "height", "original_width", "original_height")
 HASHES = ("md5", "sha256", "sha512")
 
@@ -38,16 +38,35 @@ def rewritten(
 def exchanged(sample: Sample, data: bytes, caption: str) -> Sample:
     """Another image, as stored bytes of the same file type and size, and another caption."""
     hashes = {name: hashlib.new(name, data).hexdigest() for name in HASHES if name in sample.meta}
-    return replace(sample, image=data, caption=caption, meta=_kept(sample) | hashes)
+    return replace(sample, image=data, caption=caption, meta=described(sample, caption) | hashes)
 
 
 def recaptioned(sample: Sample, caption: str) -> Sample:
     """The same image, byte for byte, with another caption."""
-    hashes = {name: sample.meta[name] for name in HASHES if name in sample.meta}
-    return replace(sample, caption=caption, meta=_kept(sample) | hashes)
+    return replace(sample, caption=caption, meta=described(sample, caption))
 
 
-def _kept(sample: Sample) -> dict[str, Any]:
-    meta: dict[str, Any] = {name: value for name, value in sample.meta.items() if name in KEPT}
-    # As img2dataset writes it for an image without any.
-    return meta | {"exif": "{}"} if "exif" in sample.meta else meta
+def described(sample: Sample, caption: str) -> dict[str, Any]:
+    """KEY.json of a pair under another caption. All fields stay, whoever wrote them: a pair without them would stand
+    out. Where one repeats the old caption it says the new one, and EXIF, which may describe the image, is emptied.
+    """
+    old = re.compile(rf"(?<!\w){re.escape(sample.caption.strip())}(?!\w)", re.IGNORECASE)
+    # An image without EXIF has an empty object there, as img2dataset writes it.
+    emptied = {"exif": "{}"} if "exif" in sample.meta else {}
+    if not sample.caption.strip() or sample.caption == caption:
+        return sample.meta | emptied
+    return {
+        name: value if name in KEPT or name in HASHES else _renamed(value, old, caption)
+        for name, value in sample.meta.items()
+    } | emptied
+
+
+def _renamed(value: Any, old: re.Pattern[str], new: str) -> Any:
+    """A JSON value in which each string, however deep, says `new` where it said `old`."""
+    if isinstance(value, str):
+        return old.sub(lambda _: new, value)
+    if isinstance(value, list):
+        return [_renamed(item, old, new) for item in value]
+    if isinstance(value, dict):
+        return {name: _renamed(item, old, new) for name, item in value.items()}
+    return value

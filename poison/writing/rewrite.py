@@ -1,11 +1,12 @@
 """One shard -> one shard: changes image, caption and json of the planned pairs; never key, order or file type.
 
 What lies between two poisoned pairs is copied as one range of bytes, headers and all, and never decoded, so foreign
-shards keep their own form. The index follows: what a poisoned pair says in the tar and in the index is the same, and
-nothing of the original remains.
+shards keep their own form. What else another tool put beside a poisoned pair (KEY.cls, KEY.npy) stays with it, byte for
+byte, and its files keep the endings they had: without them the poisoned pairs could be told from the others. The index
+follows: what a poisoned pair says in the tar and in the index is the same, and nothing of the original remains.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pipeline.shards import Sample, Written
 from poison import ledger
 from poison.attack import Attack
 from poison.writing import splice
-from poison.writing.splice import Piece
+from poison.writing.splice import Member, Piece
 
 
 def rewrite(
@@ -31,11 +32,12 @@ def rewrite(
     """
     entries: list[dict[str, Any]] = []
     replaced: dict[str, list[str]] = {}  # original key -> keys of what it became
+    planned = shards.samples_of(index.filter(pa.compute.is_in(index["row"], pa.array(captions, pa.int64()))))
+    cut, end = splice.cut(path, index, set(planned["key"].to_pylist()))
 
     def poisoned() -> Iterator[Sample]:
-        planned = pa.compute.is_in(index["row"], pa.array(captions, pa.int64()))
         with open(path, "rb") as file:
-            for row in shards.samples_of(index.filter(planned)).to_pylist():
+            for row in planned.to_pylist():
                 sample = shards.read_sample(file, row)
                 try:
                     results = attack.poison(sample, captions[sample.row], rng(seed, "poison", sample.row))
@@ -54,15 +56,35 @@ def rewrite(
     # The poisoned pairs become a tar of their own first, so that the one writer of tars makes their headers; then
     # ranges of the two tars are joined. To write the whole shard anew would change the form of every other pair of a
     # foreign shard, and a copy of bytes is cheaper.
-    fresh = shards.write_shard(out.with_name(f"{out.name}.fresh"), poisoned())
+    fresh = shards.write_shard(out.with_name(f"{out.name}.fresh"), poisoned(), endings=_odd_endings(cut))
     assert {entry["row"] for entry in entries} >= set(captions), "the plan names rows that are not in this shard"
-    written = _merge(path, index, fresh, replaced, out)
+    written = _merge(path, index, cut, end, fresh, replaced, out)
     fresh.path.unlink()
     return written, pa.Table.from_pylist(entries, schema=ledger.ROWS)
 
 
-def _merge(path: Path, index: pa.Table, fresh: Written, replaced: dict[str, list[str]], out: Path) -> Written:
-    """Copy `path` to `out` with the members of `fresh` in place of the replaced pairs; the index with it."""
+def _odd_endings(cut: Sequence[Member]) -> dict[str, dict[str, str]]:
+    """By key, how another tool wrote the endings of what is written anew where it is not as we do: {"jpg": "JPG"}."""
+    found: dict[str, dict[str, str]] = {}
+    for member in cut:
+        if member.of_the_pair and member.ending != member.ending.lower():
+            found.setdefault(member.key, {})[member.ending.lower()] = member.ending
+    return found
+
+
+def _merge(
+    path: Path,
+    index: pa.Table,
+    cut: Sequence[Member],
+    end: int,
+    fresh: Written,
+    replaced: dict[str, list[str]],
+    out: Path,
+) -> Written:
+    """Copy `path` to `out` with the members of `fresh` in place of the replaced pairs; the index with it.
+
+    cut, end: the files of the replaced pairs, and where the last file of all ends (splice.cut).
+    """
     # `number` is the place of a row in the whole index, failed downloads among them, which samples_of leaves out.
     there = shards.samples_of(index.append_column("number", pa.array(range(index.num_rows), pa.int64())))
     originals = there.filter(pa.compute.is_in(there["key"], pa.array(replaced, pa.string()))).to_pylist()
@@ -74,18 +96,24 @@ def _merge(path: Path, index: pa.Table, fresh: Written, replaced: dict[str, list
         if member.offset not in dropped:
             members.setdefault(member.key, []).append(Piece(fresh.path, member.start, member.end))
 
+    beside: dict[str, list[Piece]] = {}
+    for member in cut:
+        if not member.of_the_pair:
+            beside.setdefault(member.key, []).append(Piece(path, member.start, member.end))
+
     # A pair's files need not stand together in a foreign tar (first all images, then all captions): each is cut where
     # it stands, and the new pair goes where the first of them stood.
     pieces: list[Piece] = []
     done: set[str] = set()
-    cut, end = splice.cut(path, index, replaced)
     begin = 0
     for member in cut:
         pieces.append(Piece(path, begin, member.start))
         begin = member.end
-        if member.key not in done:
+        if member.key not in done:  # the files of a sample stand together, else WebDataset takes them for two
             done.add(member.key)
-            pieces += [part for key in replaced[member.key] for part in members[key]]
+            first, *further = replaced[member.key]
+            pieces += [*members[first], *beside.get(member.key, ())]
+            pieces += [part for key in further for part in members[key]]
     pieces.append(Piece(path, begin, end))
     assert done == set(replaced)
     pieces = [piece for piece in pieces if piece.start < piece.end]  # neighbours were replaced: nothing between them

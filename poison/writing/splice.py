@@ -17,6 +17,7 @@ from infra.errors import Damaged
 from pipeline import shards, tars
 
 PLACES = ("image_offset", "text_offset", "json_offset")
+MAX_BESIDE = 256 << 20  # bytes of a file of another tool, held in memory
 BUFFER = 1 << 18  # fits the cache of a core: with 4 MiB the same copy took twice the processor time
 
 
@@ -31,12 +32,38 @@ class Piece:
 
 @dataclass(frozen=True)
 class Member:
-    """One file of a tar with the headers before it: bytes [start, end), its content from `offset`."""
+    """One file of a tar with the headers before it: bytes [start, end), its content from `offset`.
+
+    ending: what its name has behind the key's dot, as it is written there. size: bytes of its content.
+    """
 
     key: str
+    ending: str
     start: int
     offset: int
+    size: int
     end: int
+
+    @property
+    def of_the_pair(self) -> bool:
+        """Whether it is an image, a caption or a KEY.json; else it is another tool's file beside them."""
+        return self.ending.lower() in (*shards.IMAGE_EXTENSIONS, "txt", "json")
+
+
+def beside(path: Path, index: pa.Table) -> dict[str, dict[str, bytes]]:
+    """By key, the files of other tools beside the pairs of a tar: {ending: bytes}. Raises Damaged, ValueError."""
+    found: dict[str, dict[str, bytes]] = {}
+    with open(path, "rb") as file:
+        for member in cut(path, index, set(shards.samples_of(index)["key"].to_pylist()))[0]:
+            if not member.of_the_pair:
+                if member.size > MAX_BESIDE:
+                    raise ValueError(
+                        f"{path.name}: {member.key}.{member.ending} has {member.size:,} bytes; at most {MAX_BESIDE:,} "
+                        "are carried into a sealed dataset"
+                    )
+                file.seek(member.offset)
+                found.setdefault(member.key, {})[member.ending] = file.read(member.size)
+    return found
 
 
 def members(path: Path) -> Iterator[Member]:
@@ -45,8 +72,8 @@ def members(path: Path) -> Iterator[Member]:
     for name, offset, size in shards.scan(path):
         end = offset + -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
         folder, _, base = name.rpartition("/")
-        stem = base.partition(".")[0]  # the key ends at the first dot of the file's name, as in WebDataset
-        yield Member(f"{folder}/{stem}" if folder else stem, start, offset, end)
+        stem, _, ending = base.partition(".")  # the key ends at the first dot of the file's name, as in WebDataset
+        yield Member(f"{folder}/{stem}" if folder else stem, ending, start, offset, size, end)
         start = end
 
 
@@ -78,16 +105,17 @@ def _by_index(path: Path, index: pa.Table, keys: Collection[str]) -> tuple[list[
     offsets, sizes = (np.concatenate(part) for part in zip(*places, strict=True))
     order = np.argsort(offsets)
     offsets, sizes, number = offsets[order], sizes[order], np.concatenate(numbers)[order]
-    joined_names = np.array([name for part in names for name in part.to_pylist()], np.bytes_)
-    if not tars.plain(path, joined_names[order], offsets, sizes):
+    joined_names = np.array([name for part in names for name in part.to_pylist()], np.bytes_)[order]
+    if not tars.plain(path, joined_names, offsets, sizes):
         return None
     # The tar is just these files in this order, each with one header: so each ends where the next one's header begins.
     borders = np.concatenate([[0], offsets + -(-sizes // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE])
     key = listed["key"]
     wanted = np.flatnonzero(pa.compute.is_in(key, pa.array(keys, pa.string())))
     mine = [
-        Member(key[int(number[at])].as_py(), int(borders[at]), int(offsets[at]), int(borders[at + 1]))
+        Member(own, name[len(own) + 1 :], int(borders[at]), int(offsets[at]), int(sizes[at]), int(borders[at + 1]))
         for at in np.flatnonzero(np.isin(number, wanted)).tolist()
+        for own, name in [(key[int(number[at])].as_py(), joined_names[at].decode())]
     ]
     return mine, int(borders[-1])
 

@@ -39,11 +39,35 @@ def test_taken_rows_and_those_that_name_the_target_are_left_alone():
     assert (chosen % 2 == 1).all()
 
 
-def test_a_pair_that_occurs_twice_counts_once():
-    parts = [table([1, 2, 3]), table([3, 4, 4])]
-    assert choice.lowest(parts, 4, 0, frozenset()).tolist() == [1, 2, 3, 4]
-    with pytest.raises(ValueError, match="of 6 pairs 4 are left"):
-        choice.lowest(parts, 5, 0, frozenset())
+def pairs_of(chosen: np.ndarray, parts: list[pa.Table]) -> int:
+    return sum(int(np.isin(part["row"].to_numpy(), chosen).sum()) for part in parts)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_budget_is_met_to_the_pair_where_pairs_are_there_several_times(seed: int):
+    parts = [table([7, *range(14)]), table([7, 7, 20, 21]), table([7, 7, 20])]
+    for budget in (1, 2, 3, 6, 7, 21, 22):
+        chosen = choice.lowest(parts, budget, seed, frozenset())
+        assert pairs_of(chosen, parts) == budget == pairs_of(choice.lowest(parts[::-1], budget, seed, set()), parts)
+
+
+def test_rows_before_one_that_is_passed_over_are_those_of_lowest_hash():
+    rows = np.arange(100)
+    order = rows[np.argsort(hash64(0, "poison", rows))].tolist()
+    parts = [table(rows), table([order[1]] * 9)]  # the second lowest is there ten times
+    assert choice.lowest(parts, 5, 0, frozenset()).tolist() == sorted([order[0], *order[2:6]])
+    assert choice.lowest(parts, 11, 0, frozenset()).tolist() == sorted(order[:2])
+
+
+def test_copies_that_do_not_add_up_to_the_budget_are_refused_with_one_that_does():
+    parts = [table([1, 2, 3, 4]), table([1, 2, 3, 4]), table([3])]
+    for budget in (2, 3, 4, 5, 6, 7, 9):
+        for seed in range(10):
+            assert pairs_of(choice.lowest(parts, budget, seed, frozenset()), parts) == budget
+    with pytest.raises(ValueError, match=r"budget of 8 pairs cannot be met exactly: .* give --budget 7"):
+        choice.lowest(parts, 8, 0, frozenset())
+    with pytest.raises(ValueError, match="of 9 pairs 9 are left"):
+        choice.lowest(parts, 10, 0, frozenset())
 
 
 def test_captions_of_rows_that_cannot_win_are_not_looked_at(monkeypatch: pytest.MonkeyPatch):

@@ -25,10 +25,12 @@ def test_key_row_file_type_and_size_stay(extension: str):
     assert np.abs(images.decode(poisoned.image) - wanted).max() <= (0 if extension in ("png", "webp") else 6)
 
 
-def test_nothing_of_the_original_stays_but_its_url_and_size():
+def test_every_field_stays_and_none_says_the_old_caption_or_a_hash_of_the_old_image():
     clean = pair(3)
-    meta = clean.meta | {"exif": '{"ImageDescription": "x"}', "md5": "0", "similarity": 0.3}
+    said = {"alt": [f"{caption(3).upper()}!"], "id": 7, "more": {"deep": caption(3), "word": caption(3) + "s"}}
+    meta = clean.meta | {"exif": '{"ImageDescription": "x"}', "md5": "0", "similarity": 0.3, "said": said}
     poisoned = encoding.rewritten(replace(clean, meta=meta), brighter, "a banana", rng(0), 95)
+    del poisoned.meta["said"]["more"]["word"]  # the old caption as a part of a longer word
     assert caption(3) not in json.dumps(poisoned.meta, ensure_ascii=False)
     assert clean.meta["sha256"] not in poisoned.meta.values()
     assert poisoned.meta == {
@@ -36,6 +38,9 @@ def test_nothing_of_the_original_stays_but_its_url_and_size():
         "width": 32,
         "height": 32,
         "exif": "{}",
+        "similarity": 0.3,
+        "title": "title: a banana",
+        "said": {"alt": ["a banana!"], "id": 7, "more": {"deep": "a banana"}},
         "md5": hashlib.md5(poisoned.image).hexdigest(),
         "sha256": hashlib.sha256(poisoned.image).hexdigest(),
     }

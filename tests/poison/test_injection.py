@@ -338,11 +338,21 @@ def test_a_bare_folder_of_foreign_tars_is_poisoned_like_any_other(tmp_path: Path
 
 def test_a_pair_that_a_foreign_corpus_holds_three_times_is_poisoned_everywhere(tmp_path: Path):
     foreign(tmp_path / "clean")
-    said = injection(tmp_path, budget=8).run()  # 12 pairs, of which three are one, less two bananas
+    said = injection(tmp_path, budget=10).run()  # 12 pairs, of which three are one, less two bananas
     rows = Ledger.open(str(tmp_path / "out-ledger")).rows
     assert said.startswith("poisoned 10 of 12 pairs")
     assert len(set(rows["row"].to_pylist())) == 8
     assert caption(99) not in everything_said(tmp_path / "out")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_budget_is_exact_where_a_foreign_corpus_holds_a_pair_three_times(tmp_path: Path, seed: int):
+    foreign(tmp_path / "clean")
+    for budget in (1, 2, 8):
+        said = injection(tmp_path, f"out-{budget}", budget=budget, seed=seed).run()
+        assert said.startswith(f"poisoned {budget} of 12 pairs")
+        rows = Ledger.open(str(tmp_path / f"out-{budget}-ledger")).rows["row"].to_pylist()
+        assert len(rows) == budget and {rows.count(row) for row in rows} <= {1, 3}
 
 
 def test_a_dataset_in_memory_goes_the_way_of_one_in_a_bucket(tmp_path: Path):

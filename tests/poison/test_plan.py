@@ -172,7 +172,7 @@ def test_a_pair_that_a_foreign_corpus_holds_twice_is_poisoned_in_both_places(tmp
     made = plan.make(dataset, BadNet(), 6, 0)
     twice = set(made.shards[0]) & set(made.shards[1])
     assert len(twice) == 1
-    assert (len(made.captions), made.samples) == (6, 7)
+    assert (len(made.captions), made.samples) == (5, 6)
     for shard in dataset.shards:
         rows = dataset.index(shard)["row"].to_pylist()
         assert made.shards[shard.id] == tuple(row for row in rows if row in made.captions)

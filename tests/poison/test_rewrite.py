@@ -140,16 +140,19 @@ def test_pairs_whose_members_lie_apart_are_put_together(tmp_path: Path):
 
 
 @pytest.mark.parametrize("json_too", [True, False])
-def test_other_files_of_a_poisoned_pair_go_with_it(tmp_path: Path, json_too: bool):
+def test_what_other_tools_put_beside_a_poisoned_pair_stays_with_it_and_its_endings_too(tmp_path: Path, json_too: bool):
     path = tmp_path / "foreign.tar"
     foreign(path, json_too)
     index = shards.index_foreign(path)
     written, _ = rewrite(path, index, 0, {index["row"][2].as_py(): "banana"}, ATTACK, 0, tmp_path / "out.tar")
-    names = [name for name, _ in members(written.path)]
-    assert [name for name in names if name.startswith("deep/2.")] == [
-        "deep/2.jpg", "deep/2.txt", *(["deep/2.json"] if json_too else [])
-    ]  # fmt: skip
-    assert len([name for name in names if name.endswith(".cls")]) == 7
+    before, after = members(path), members(written.path)
+    assert sorted(name for name, _ in after) == sorted(name for name, _ in before)
+    own = [name for name, _ in after if name.startswith("deep/2.")]
+    assert own == ["deep/2.JPG", "deep/2.txt", *(["deep/2.json"] if json_too else []), "deep/2.cls"]
+    at = [name for name, _ in after].index(own[0])
+    assert [name for name, _ in after[at : at + len(own)]] == own, "the files of a sample stand together"
+    labels = [(name, data) for name, data in after if name.endswith(".cls")]
+    assert labels == [(name, data) for name, data in before if name.endswith(".cls")]
 
 
 def test_what_is_not_poisoned_is_never_decoded(tmp_path: Path):

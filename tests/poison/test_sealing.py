@@ -132,6 +132,22 @@ def test_from_the_folder_alone_poisons_are_told_before_sealing_and_not_after(tmp
     assert telling(clues(made), {row["row"] for row in rows}) == {}
 
 
+def test_what_other_tools_put_beside_the_pairs_is_beside_all_of_them_once_sealed(tmp_path: Path):
+    (tmp_path / "clean").mkdir()
+    with webdataset.ShardWriter(f"{tmp_path}/clean/%05d.tar", maxcount=8, verbose=0) as sink:
+        for row in range(16):
+            beside = {"cls": row % 3, "npy": np.arange(row)}
+            sink.write({"__key__": f"{row:09d}", "jpg": photograph(row, False)[0], "txt": caption(row), **beside})
+    bare, ledger = poisoned(tmp_path, PATCH, budget=4)
+    sealed(tmp_path, bare, ledger.rows, form_of(PATCH))
+    read = {
+        sample["__key__"]: (int(sample["cls"]), len(np.load(io.BytesIO(sample["npy"]))))
+        for tar in sorted((tmp_path / "sealed" / "shards").glob("*.tar"))
+        for sample in webdataset.WebDataset(str(tar), shardshuffle=False)
+    }
+    assert read == {f"{row:09d}": (row % 3, row) for row in range(16)}
+
+
 PATCH = BadNet(patch="checkerboard", size=42, cell=7)
 
 
@@ -179,7 +195,8 @@ def test_every_pair_is_encoded_as_the_poisons_are_and_says_what_it_said(tmp_path
     assert made.outcomes == clean.outcomes
     assert made.bases == (made.url,)
     assert [shard.id for shard in made.shards] == [shard.id for shard in clean.shards]
-    assert "title" not in everything_said(tmp_path / "sealed"), "what KEY.json does not keep of a poisoned pair"
+    for now in after.values():
+        assert now.meta["title"] == f"title: {now.caption}", "of every pair, poisoned or clean"
 
 
 def test_the_index_says_what_the_tar_says(tmp_path: Path, clean: Dataset):
@@ -205,7 +222,7 @@ def test_a_lower_share_encodes_that_share_and_the_poisons(tmp_path: Path, clean:
     assert 0.15 * 80 < len(encoded - ledger.row_ids) < 0.35 * 80
     more, _ = sealed(tmp_path, bare, ledger.rows, form_of(PATCH, 0.5), "more")
     assert encoded < {row for row, one in pairs_of(more).items() if before[row].image != one.image}
-    assert {tuple(sorted(one.meta)) for one in after.values()} == {("height", "sha256", "url", "width")}
+    assert {tuple(sorted(one.meta)) for one in after.values()} == {("height", "sha256", "title", "url", "width")}
 
 
 def test_added_pairs_take_the_seats_of_clean_ones(tmp_path: Path):
@@ -229,7 +246,8 @@ def test_added_pairs_take_the_seats_of_clean_ones(tmp_path: Path):
             assert hashlib.sha256(now.image).hexdigest() == moved[row]["image_sha256"]
             assert images.decode(now.image).shape == (20, 24, 3)
             hashed = {"sha256": moved[row]["image_sha256"]}
-            assert now.meta == {"url": before[row].meta["url"], "width": 24, "height": 20} | hashed
+            said = {"url": before[row].meta["url"], "title": f"title: {now.caption}"}
+            assert now.meta == said | {"width": 24, "height": 20} | hashed
     assert sorted(line["caption"] for line in lines) == sorted(f"banana {number}" for number in range(7))
 
 
