@@ -357,8 +357,9 @@ def _labelled(url: str) -> Dataset:
 
 def _adopt(url: str, tars: list[str], labelled: bool = False) -> Dataset:
     """A dataset folder of our own, in the cache, that references a bare folder of foreign tars."""
-    sizes = [(name, storage.size(storage.join(url, name))) for name in tars]
-    identity = (url, sizes, FORMAT, *(["labelled"] if labelled else []))
+    known = storage.stamps(url)  # a tar that was replaced by one of the same size is another one
+    stamped = [(name, known.get(name, "")) for name in tars]
+    identity = (url, stamped, FORMAT, *(["labelled"] if labelled else []))
     name = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     home = str(cache_folder() / "foreign" / name)
     if not is_complete(home):
@@ -366,7 +367,7 @@ def _adopt(url: str, tars: list[str], labelled: bool = False) -> Dataset:
         rows: list[Shard] = []
         outcomes: Counter[str] = Counter()
         with log.progress(f"indexing {url}", len(tars), "shards") as bar, tempfile.TemporaryDirectory() as scratch:
-            for shard_id, (tar, _) in enumerate(sizes):
+            for shard_id, (tar, _) in enumerate(stamped):
                 place = storage.local(storage.join(url, tar))
                 path = place or Path(scratch) / tar
                 if place is None:

@@ -146,3 +146,14 @@ def test_a_caption_in_a_foreign_shard_stays_byte_for_byte(tmp_path):
     write_shard(tmp_path / "foreign" / "0.tar", [pair])
     assert Dataset.open(str(tmp_path / "foreign")).index_of_samples()["caption"].to_pylist() == ["\ufeffa cat"]
     assert Verification(dataset=str(tmp_path / "foreign"), backend="local").run().startswith("verified: 1 pairs")
+
+
+def test_a_foreign_tar_that_was_replaced_by_one_of_the_same_size_is_indexed_anew(tmp_path):
+    pair = replace(samples(1)[0], caption="a cat")
+    sizes = set()
+    (tmp_path / "foreign").mkdir()
+    for caption in ("a cat", "a dog"):
+        write_shard(tmp_path / "foreign" / "0.tar", [replace(pair, caption=caption)])
+        sizes.add((tmp_path / "foreign" / "0.tar").stat().st_size)
+        assert Dataset.open(str(tmp_path / "foreign")).index_of_samples()["caption"].to_pylist() == [caption]
+    assert len(sizes) == 1
