@@ -18,7 +18,7 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
-from infra import storage
+from infra import differences, storage
 
 PACKAGES = ("numpy", "open_clip_torch", "pillow", "pyarrow", "torch", "torchvision")
 
@@ -37,9 +37,8 @@ def check(url: str, config: dict[str, Any], free: Set[str], inputs: dict[str, An
     learned = environment(url)["inputs"] if storage.exists(storage.join(url, "environment.json")) else inputs
     for before, now in ((found, wanted), (learned, inputs)):
         if before != now:
-            raise ValueError(
-                f"{url} exists and differs: {_difference(before, now)}; choose another --out, or remove that folder"
-            )
+            told = differences.first(before, now)
+            raise ValueError(f"{url} exists and differs: {told}; choose another --out, or remove that folder")
 
 
 def claim(url: str, config: dict[str, Any], free: Set[str], inputs: dict[str, Any]) -> None:
@@ -49,14 +48,6 @@ def claim(url: str, config: dict[str, Any], free: Set[str], inputs: dict[str, An
     check(url, config, free, inputs)  # another one may have been faster
     if not storage.exists(place := storage.join(url, "environment.json")):
         storage.write_json(place, {"inputs": inputs, "attempts": []})
-
-
-def _difference(found: Any, wanted: Any, name: str = "") -> str:
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in sorted({*found, *wanted}):
-            if found.get(key) != wanted.get(key):
-                return _difference(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
-    return f"its {name} is {found!r}, not {wanted!r}"
 
 
 def config(url: str) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from infra.hidden import is_hidden
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
 ATTEMPT = ".attempt-"  # files whose name contains this are unfinished writes and never listed
 
@@ -91,8 +93,11 @@ def size(url: str) -> int:
     return int(fs.size(path))
 
 
-def names(url: str) -> list[str]:
-    """Names directly in a folder, sorted, without unfinished writes; [] where there is no such folder."""
+def names(url: str, hidden: bool = False) -> list[str]:
+    """Names directly in a folder, sorted, without unfinished writes; [] where there is no such folder.
+
+    hidden: also those of hidden files (infra.hidden), which are nobody's data.
+    """
     if s3 := _s3(url):
         listed = set(s3.names(url))
     else:
@@ -102,7 +107,7 @@ def names(url: str) -> list[str]:
         except FileNotFoundError:
             return []
         listed = {entry.rsplit("/", 1)[-1] for entry in found if entry != path.rstrip("/")}
-    return sorted(name for name in listed if name and ATTEMPT not in name)
+    return sorted(name for name in listed if name and ATTEMPT not in name and (hidden or not is_hidden(name)))
 
 
 def find(url: str) -> list[str]:
@@ -112,6 +117,30 @@ def find(url: str) -> list[str]:
     fs, path = filesystem(url)
     root = path.rstrip("/")
     return sorted(found[len(root) + 1 :] for found in fs.find(root))
+
+
+def stamps(url: str) -> dict[str, str]:
+    """Every file under a folder, relative to it, sorted, with what changes when the file does: its size and its time,
+    on S3 its size and its ETag. A link has those of the file it leads to; one that leads nowhere has none: ""."""
+    if s3 := _s3(url):
+        return dict(sorted(s3.stamps(url).items()))
+    fs, path = filesystem(url)
+    root = path.rstrip("/")
+    if isinstance(fs, LocalFileSystem):
+        return {found[len(root) + 1 :]: _stamp(found) for found in sorted(fs.find(root))}
+    known = fs.find(root, detail=True)
+    return {
+        found[len(root) + 1 :]: f"{about['size']} {about.get('mtime', about.get('created'))}"
+        for found, about in sorted(known.items())
+    }
+
+
+def _stamp(path: str) -> str:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ""
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def read(url: str) -> bytes:

@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra import log, storage
+from infra import differences, hidden, log, storage
 from infra.errors import Damaged, Lost
 from pipeline import sanity, shards, testsets
 from pipeline.shards import Written
@@ -184,10 +184,7 @@ def claim(url: str, recipe: dict[str, Any]) -> None:
             raise ValueError(f"{url} exists and is not ours (it holds {others[0]!r}): choose another --out")
         storage.create(place, wanted)
     if storage.read(place) != wanted:
-        raise ValueError(
-            f"{url} exists and was made by a different command (see its recipe.json): "
-            "choose another --out, or remove that folder"
-        )
+        raise ValueError(differences.refusal(url, storage.read_json(place), recipe))
 
 
 def is_complete(url: str) -> bool:
@@ -360,21 +357,23 @@ def _labelled(url: str) -> Dataset:
 
 def _adopt(url: str, tars: list[str], labelled: bool = False) -> Dataset:
     """A dataset folder of our own, in the cache, that references a bare folder of foreign tars."""
-    sizes = [(name, storage.size(storage.join(url, name))) for name in tars]
-    identity = (url, sizes, FORMAT, *(["labelled"] if labelled else []))
+    known = storage.stamps(url)  # a tar that was replaced by one of the same size is another one
+    stamped = [(name, known.get(name, "")) for name in tars]
+    identity = (url, stamped, FORMAT, *(["labelled"] if labelled else []))
     name = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     home = str(cache_folder() / "foreign" / name)
     if not is_complete(home):
+        passed_over = [name for name in storage.names(url, hidden=True) if hidden.is_hidden(name)]
         rows: list[Shard] = []
         outcomes: Counter[str] = Counter()
         with log.progress(f"indexing {url}", len(tars), "shards") as bar, tempfile.TemporaryDirectory() as scratch:
-            for shard_id, (tar, _) in enumerate(sizes):
+            for shard_id, (tar, _) in enumerate(stamped):
                 place = storage.local(storage.join(url, tar))
                 path = place or Path(scratch) / tar
                 if place is None:
                     storage.download(storage.join(url, tar), path)
                 try:
-                    index = shards.index_foreign(path, labelled)
+                    index = shards.index_foreign(path, labelled, passed_over)
                 except Damaged as error:
                     raise Damaged(f"{url}: {error}") from error
                 except ValueError as error:
@@ -386,6 +385,8 @@ def _adopt(url: str, tars: list[str], labelled: bool = False) -> Dataset:
                 if place is None:
                     path.unlink()
                 bar.add(1)
+        if passed_over:
+            log.say(hidden.said(len(passed_over), url))
         counted = dict(sorted(outcomes.items()))
         if not counted.get(shards.SUCCESS):
             raise ValueError(f"{url}: not one of its {sum(counted.values())} pairs has an image to use ({counted})")

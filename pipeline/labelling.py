@@ -37,6 +37,8 @@ class Labelling:
             print(storage.dump_json(config.to_json(self)).decode(), end="")
             return f"dry run: would write a {plan} to {out}"
         recipe = config.to_json({name: getattr(self, name) for name in ("source", "samples", "split", "seed")})
+        if labelled.identity:
+            recipe["identity"] = labelled.identity
         dataset.claim(out, {"testset": recipe})
         there = testsets.is_complete(out, self.split)
         if not there:

@@ -11,8 +11,9 @@ import pyarrow as pa
 from infra import config, log, storage
 from infra.seeding import hash64
 from infra.spread import Backend, spread
-from pipeline import dataset
+from pipeline import dataset, disjointness
 from pipeline.dataset import Dataset
+from pipeline.disjointness import Other
 from pipeline.fetch import Fetch, slices
 from pipeline.opener import Limits
 from pipeline.source import Source
@@ -31,7 +32,8 @@ class Preparation:
     limit: int | None = None
     """Take this many rows of the table, chosen by hash of the row id, instead of all."""
     disjoint_from: tuple[str, ...] = ()
-    """Datasets of the same source whose rows are left out: how a clean finetuning set is made."""
+    """Datasets whose pairs are left out: how a clean finetuning set is made. By row id where both are of one table or
+    folder; else by url, or by the hash of the image's file."""
     rows_per_shard: int = 1000
     image_size: int = 256
     """Images with a longer short side are shrunk to this many pixels, aspect ratio kept."""
@@ -60,13 +62,16 @@ class Preparation:
     def run(self) -> str:
         """Make the dataset, or finish it, or say that it is there. Returns the last line to print."""
         out = storage.absolute(self.out)
-        table = self._table()
+        whole = self.source.table()
+        identity = self.source.identity(whole)
+        others = disjointness.others(self.source, identity, self.disjoint_from)
+        table = self._chosen(whole, others)
         num_shards = -(-table.num_rows // self.rows_per_shard)
         plan = f"{table.num_rows:,} rows in {num_shards} shards of up to {self.rows_per_shard:,}"
         if self.dry_run:
             print(json.dumps(config.to_json(self), indent=2))
             return f"dry run: would fetch {plan} into {out}"
-        dataset.claim(out, {"prepare": self._recipe()})
+        dataset.claim(out, {"prepare": self._recipe(identity, others)})
         if dataset.is_complete(out):
             return f"nothing to do: {describe(Dataset.open(out))}"
         done = dataset.committed(out)
@@ -105,14 +110,13 @@ class Preparation:
         assert sum(made.outcomes.values()) == table.num_rows, "every row of the table has one outcome"
         return f"{describe(made)} ({time.monotonic() - start:.0f} s)"
 
-    def _table(self) -> pa.Table:
-        table = self.source.table()
-        rows = table["row"].to_numpy()
-        if self.disjoint_from:
-            used = np.unique(np.concatenate([_rows_of(url) for url in self.disjoint_from]))
-            table = table.filter(pa.array(~np.isin(rows, used)))
+    def _chosen(self, table: pa.Table, others: list[Other]) -> pa.Table:
+        """The rows of the whole table that are wanted."""
+        if others:
+            whole = table.num_rows
+            table = table.filter(pa.array(~disjointness.left_out(table, others)))
             if table.num_rows == 0:
-                raise ValueError(f"no row is left: all {len(rows):,} are in {', '.join(self.disjoint_from)} already")
+                raise ValueError(f"no row is left: all {whole:,} are in {', '.join(self.disjoint_from)} already")
         if self.limit is not None:
             if self.limit > table.num_rows:
                 raise ValueError(f"limit is {self.limit:,}, but only {table.num_rows:,} rows are there")
@@ -120,11 +124,11 @@ class Preparation:
             table = table.take(pa.array(np.sort(lowest))).combine_chunks()
         return table
 
-    def _recipe(self) -> dict[str, Any]:
+    def _recipe(self, identity: dict[str, Any], others: list[Other]) -> dict[str, Any]:
         """What the result depends on."""
         wanted = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _FREE}
-        lineage = [Dataset.open(url).digest for url in self.disjoint_from]
-        return config.to_json(wanted | {"disjoint_from": lineage}) | {"identity": self.source.identity()}
+        lineage = [other.lineage() for other in others]
+        return config.to_json(wanted | {"disjoint_from": lineage}) | {"identity": identity}
 
 
 def describe(made: Dataset) -> str:
@@ -133,9 +137,3 @@ def describe(made: Dataset) -> str:
     lost = ", ".join(f"{count:,} {outcome}" for outcome, count in made.outcomes.items() if outcome != "success")
     rows = f"{total:,} rows ({lost})" if lost else f"{total:,} rows"
     return f"{made.samples:,} pairs of {rows} in {len(made.shards)} shards at {made.url}"
-
-
-def _rows_of(url: str) -> np.ndarray:
-    """Every row id that a dataset was made from, failed ones too."""
-    there = Dataset.open(url)
-    return np.concatenate([there.index(shard)["row"].to_numpy() for shard in there.shards])

@@ -223,17 +223,18 @@ def read_sample(file: BinaryIO, row: dict[str, Any]) -> Sample:
     return Sample(row["key"], row["row"], member("image"), row["extension"], row["caption"], meta)
 
 
-def index_foreign(path: Path, labelled: bool = False) -> pa.Table:
+def index_foreign(path: Path, labelled: bool = False, passed_over: list[str] | None = None) -> pa.Table:
     """The index of a shard that someone else wrote, INDEX. Row id: 63 bits of a hash of image and caption.
 
-    labelled: of images with a class in KEY.cls, LABELLED; a caption may be missing.
+    labelled: of images with a class in KEY.cls, LABELLED; a caption may be missing. passed_over: is given the names of
+    hidden files. A caption is taken as it is, byte for byte: row id and digest go by it.
 
     A pair whose image has no readable header (pipeline.images.check_header) is a failed row, counted as such.
     Raises Damaged for a broken tar, ValueError for one that holds no image-caption pairs, or a pair that is not one.
     """
     rows = []
     extension_of, wanted, schema = ("cls", "label", LABELLED) if labelled else ("txt", "caption", INDEX)
-    groups = tars.grouped(path)
+    groups = tars.grouped(path, passed_over)
     with open(path, "rb") as file:
         for key, members in groups.items():
             found = [kind for kind in IMAGE_EXTENSIONS if kind in members]

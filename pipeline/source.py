@@ -5,10 +5,12 @@ A subclass is one file in `pipeline/sources/`, a frozen dataclass whose fields a
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
+
+from infra import config
 
 TABLE = pa.schema([("row", pa.int64()), ("caption", pa.string()), ("url", pa.string())])
 
@@ -17,12 +19,14 @@ TABLE = pa.schema([("row", pa.int64()), ("caption", pa.string()), ("url", pa.str
 class Labelled:
     """Images with class labels: (encoded bytes, extension, class index) one after another, and what the classes are.
 
-    templates: prompts with `{c}` where the class name goes, as CLIP_benchmark writes them.
+    templates: prompts with `{c}` where the class name goes, as CLIP_benchmark writes them. identity: what the images
+    depend on beside the source's fields, as `Source.identity`.
     """
 
     classes: tuple[str, ...]
     templates: tuple[str, ...]
     samples: Iterator[tuple[bytes, str, int]]
+    identity: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +40,15 @@ class Source:
         """The pairs: TABLE, row ids ascending. Raises ValueError for a table that is missing, empty or malformed."""
         raise NotImplementedError
 
-    def identity(self) -> dict[str, Any]:
-        """What the table depends on beside the fields (a hash of a file), so that a changed input is noticed."""
+    def identity(self, table: pa.Table) -> dict[str, Any]:
+        """What the pairs depend on beside the fields, a hash by a name that people read: so that changed input is
+        noticed. table: what `table` gave."""
         return {}
+
+    def numbering(self, identity: dict[str, Any]) -> dict[str, Any]:
+        """What decides which pair a row id means: where it is equal, equal row ids of two tables are the same pair.
+        identity: what `identity` gave for this source, perhaps long ago."""
+        return config.to_json(self) | {"identity": identity}
 
     def serving(self, timeout_seconds: float) -> AbstractContextManager[tuple[str, ...]]:
         """Serve the corpus while it is downloaded; yields each `host:port` that may be reached though private."""

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from infra.errors import Damaged
+from infra.hidden import is_hidden
 
 BLOCK = tarfile.BLOCKSIZE
 MAX_EXTENDED_BYTES = 1 << 20  # of a header that holds a long name or times; Python would read a gigabyte of it
@@ -136,8 +137,10 @@ def _octal(fields: np.ndarray) -> np.ndarray:
     return np.where(good, values @ 8 ** np.arange(values.shape[1])[::-1], -1)
 
 
-def grouped(path: Path) -> dict[str, dict[str, tuple[int, int]]]:
+def grouped(path: Path, passed_over: list[str] | None = None) -> dict[str, dict[str, tuple[int, int]]]:
     """{key: {extension: (offset, bytes)}}, in the order of the keys' first files.
+
+    passed_over: is given the names of hidden files (infra.hidden), which belong to no sample.
 
     Keys as webdataset has them: up to the first dot of a file's name; extensions in lower case. Unlike there, the files
     of a sample may lie apart. Raises what `scan` raises, ValueError for a file of no sample, Damaged for one twice.
@@ -145,6 +148,10 @@ def grouped(path: Path) -> dict[str, dict[str, tuple[int, int]]]:
     groups: dict[str, dict[str, tuple[int, int]]] = {}
     for name, offset, length in scan(path):
         if re.match(r"__[^/]*__($|/)", name):  # webdataset's own notes
+            continue
+        if is_hidden(name):
+            if passed_over is not None:
+                passed_over.append(name)
             continue
         folder, slash, base = name.rpartition("/")
         stem, dot, extension = base.partition(".")

@@ -1,6 +1,6 @@
 """Labelled WebDataset test sets in the layout of CLIP_benchmark, local or S3.
 
-classnames.txt                            one class a line; a label is the number of its line, from 0
+classnames.txt                            one class a line, a blank one too; a label is the number of its line, from 0
 zeroshot_classification_templates.txt     one prompt a line, `{c}` where the class name goes
 test/0.tar, test/1.tar, ...               KEY.jpg|png|webp and KEY.cls (the label, as decimal text)
 test/nshards.txt                          how many tars; written last, its presence means complete
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra import log, storage
+from infra import hidden, log, storage, text
 from infra.errors import Damaged
 from pipeline import images, shards, tars
 
@@ -109,10 +109,10 @@ def _write_tar(path: Path, samples: list[tuple[bytes, str, int]], first: int, nu
 def _lines(what: str, texts: Sequence[str]) -> bytes:
     if not texts:
         raise ValueError(f"a test set needs at least one {what}")
-    for text in texts:
-        if not text.strip() or len(text.splitlines()) != 1:
-            raise ValueError(f"{text!r} is not a {what}: it must be one line of text")
-    return "".join(f"{text}\n" for text in texts).encode()
+    for line in texts:
+        if not line.strip() or len(line.splitlines()) != 1:  # other readers break lines wherever Python does
+            raise ValueError(f"{line!r} is not a {what}: it must be one line of text")
+    return "".join(f"{line}\n" for line in texts).encode()
 
 
 def read(url: str, split: str = "test") -> TestSet:
@@ -123,22 +123,26 @@ def read(url: str, split: str = "test") -> TestSet:
     url = storage.absolute(url)
     if not any(storage.exists(storage.join(url, name)) for name in (CLASSES, TEMPLATES, split)):
         raise ValueError(f"no test set at {url}: expected {CLASSES}, {TEMPLATES} and {split}/0.tar, ...")
-    classes, templates = _text(url, CLASSES), _text(url, TEMPLATES)
+    classes = _classes(url)
+    templates = tuple(line for line in _text(url, TEMPLATES) if line)
     if wrong := [template for template in templates if "{c}" not in template]:
         raise ValueError(f"{url}: the template {wrong[0]!r} has no {{c}} where the class name goes")
     counted = "".join(_text(url, f"{split}/{COUNT}"))
     if not re.fullmatch("[0-9]{1,9}", counted) or int(counted) == 0:
         raise ValueError(f"{storage.join(url, split, COUNT)} says {counted[:50]!r}, not how many tars there are")
     pictures: list[Picture] = []
+    passed_over: list[str] = []
     with log.progress(f"reading {url}", int(counted), "tars") as bar, tempfile.TemporaryDirectory() as scratch:
         for number in range(int(counted)):
             path = _fetch(url, split, number, Path(scratch))
             try:
-                pictures.extend(_pictures(path, number, len(classes)))
+                pictures.extend(_pictures(path, number, len(classes), passed_over))
             except (Damaged, ValueError) as error:
                 raise ValueError(f"{storage.join(url, split)}: {error}") from error
             _drop(path, Path(scratch))
             bar.add(1)
+    if passed_over:
+        log.say(hidden.said(len(passed_over), storage.join(url, split)))
     if not pictures:
         raise ValueError(f"{storage.join(url, split)} holds no labelled images")
     digest = hashlib.sha256(json.dumps(["test set 1", classes, templates]).encode())
@@ -151,7 +155,7 @@ def class_names(url: str) -> tuple[str, ...]:
     """What the classes of the split in this folder are called, by label; () where nothing beside the folder says it."""
     parent = url.rstrip("/").rpartition("/")[0]
     in_one = parent and not parent.endswith("/")  # a bucket lies in no folder
-    return _text(parent, CLASSES) if in_one and storage.exists(storage.join(parent, CLASSES)) else ()
+    return _classes(parent) if in_one and storage.exists(storage.join(parent, CLASSES)) else ()
 
 
 def stored(test: TestSet) -> Iterator[tuple[Picture, bytes]]:
@@ -172,8 +176,8 @@ def stored(test: TestSet) -> Iterator[tuple[Picture, bytes]]:
             _drop(path, Path(scratch))
 
 
-def _pictures(path: Path, number: int, num_classes: int) -> Iterator[Picture]:
-    groups = tars.grouped(path)
+def _pictures(path: Path, number: int, num_classes: int, passed_over: list[str]) -> Iterator[Picture]:
+    groups = tars.grouped(path, passed_over)
     with open(path, "rb") as file:
         for key, members in groups.items():
             found = [kind for kind in shards.IMAGE_EXTENSIONS if kind in members]
@@ -200,18 +204,28 @@ def _pictures(path: Path, number: int, num_classes: int) -> Iterator[Picture]:
             yield Picture(label, found[0], hashlib.sha256(data).hexdigest(), number, offset, length)
 
 
+def _classes(url: str) -> tuple[str, ...]:
+    """A line, a class, as CLIP_benchmark has it: a blank one in between is a class without a name, and is said."""
+    classes = _text(url, CLASSES)
+    if blank := [number for number, name in enumerate(classes) if not name]:
+        shown = ", ".join(str(number + 1) for number in blank[:5]) + (", ..." if len(blank) > 5 else "")
+        log.warn(
+            f"{storage.join(url, CLASSES)}: line {shown} is blank; a label is the number of its line, so that is a "
+            f"class without a name (label {blank[0]}), and the classes after it keep their labels"
+        )
+    return classes
+
+
 def _text(url: str, name: str) -> tuple[str, ...]:
+    """The lines of a file, blank ones too, each without blanks around it."""
     place = storage.join(url, name)
     try:
-        lines = storage.read(place).decode().splitlines()
+        lines = tuple(line.strip() for line in text.lines(storage.read(place), place))
     except FileNotFoundError as error:
         raise ValueError(f"the test set at {url} is not complete: {name} is missing") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{place} is not UTF-8 text") from error
-    texts = tuple(line.strip() for line in lines if line.strip())
-    if not texts:
+    if not any(lines):
         raise ValueError(f"{place} is empty")
-    return texts
+    return lines
 
 
 def _fetch(url: str, split: str, number: int, scratch: Path) -> Path:

@@ -60,10 +60,12 @@ def shared(clean: pa.Table, poisons: pa.Table) -> tuple[int, int]:
     clean: columns row, url, image_sha256, caption. poisons: poison.ledger.ROWS. A row id counts the rows of one table,
     so it is the same pair only if the url agrees as well (foreign shards have none; there the row id is a hash of
     content). An image that the attack changed is a poison wherever it lies; one that it left as it was only with the
-    poison caption, for without it is as clean as any other.
+    poison caption, for without it is as clean as any other. The same image in a pair of its own is known by its bytes,
+    and by its web address, as `prepare --disjoint-from` knows the rows of another table.
     """
     urls = dict(zip(clean["row"].to_pylist(), clean["url"].to_pylist(), strict=True))
     pictures = set(clean["image_sha256"].to_pylist())
+    addresses = {url for url in urls.values() if url is not None and url.lower().startswith(("http://", "https://"))}
     known = poisons.select(["row", "source", "original_image_sha256", "image_sha256", "caption"]).to_pylist()
     pairs = _pairs(clean, {pair["image_sha256"] for pair in known})
     same, twins = 0, set()
@@ -72,7 +74,7 @@ def shared(clean: pa.Table, poisons: pa.Table) -> tuple[int, int]:
         elsewhere = after in pictures if after != before else (after, pair["caption"]) in pairs
         if (row in urls and (url is None or urls[row] in (None, url))) or elsewhere:
             same += 1
-        elif before in pictures:
+        elif before in pictures or url in addresses:
             twins.add(before)
     return same, len(twins)
 

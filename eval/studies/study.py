@@ -13,7 +13,6 @@ places are from the plan's folder; `chosen` marks the value that the study settl
 """
 
 import csv
-import io
 from dataclasses import dataclass, replace
 
 from eval.judging.roles import Kind, Standing, compare
@@ -22,7 +21,7 @@ from eval.reporting.report import current
 from eval.store import records
 from eval.store.records import AttackRecord
 from eval.studies.tabulation import ledger_name
-from infra import log, storage
+from infra import log, storage, text
 
 FLOOR, UNDEFENDED = "floor", "undefended"
 ROLES: dict[str, Kind] = {FLOOR: "floor", UNDEFENDED: "poisoned"}
@@ -133,7 +132,7 @@ def read(url: str) -> Study:
 def _plan(url: str) -> tuple[str, list[Cell]]:
     if not storage.exists(url):
         raise ValueError(f"no plan at {url}: it is a table of tabs, a line for each run under each attack")
-    head, *lines = csv.reader(io.StringIO(storage.read(url).decode()), delimiter="\t")
+    head, *lines = csv.reader(text.lines(storage.read(url), url), delimiter="\t")
     if len(head) != len(COLUMNS) or any(want not in (None, name) for want, name in zip(COLUMNS, head, strict=True)):
         wanted = ", ".join(name or "that of the setting" for name in COLUMNS)
         raise ValueError(f"{url} is no plan: its columns are {wanted}, parted by tabs, not {', '.join(head)}")

@@ -104,6 +104,12 @@ def find(url: str) -> list[str]:
     return [key.removeprefix(prefix) for key in _listed(url, prefix) if not key.endswith("/")]
 
 
+def stamps(url: str) -> dict[str, str]:
+    prefix = _prefix(url)
+    found = {item["Key"]: f"{item.get('Size')} {item.get('ETag')}" for item in _items(url, prefix)}
+    return {key.removeprefix(prefix): stamp for key, stamp in found.items() if not key.endswith("/")}
+
+
 def remove(url: str) -> None:
     bucket, key = split(url)
     if not key:
@@ -181,6 +187,12 @@ def _check(found: _Found, sha256: str) -> None:
 
 def _listed(url: str, prefix: str, **options: Any) -> Iterator[str]:
     """Keys that begin so, and with a Delimiter also folders, which end with a slash; nothing of unfinished uploads."""
+    found = (item["Key"] if "Key" in item else item["Prefix"] for item in _items(url, prefix, **options))
+    return (key for key in found if not (key == prefix and key.endswith("/")))  # the folder itself
+
+
+def _items(url: str, prefix: str, **options: Any) -> Iterator[dict[str, Any]]:
+    """What a listing says of each key that begins so (`Key`, `Size`, `ETag`), and of each folder (`Prefix`)."""
 
     def once() -> dict[str, Any]:
         reply: dict[str, Any] = ask("list_objects_v2", url, Prefix=prefix, **options)
@@ -192,9 +204,8 @@ def _listed(url: str, prefix: str, **options: Any) -> Iterator[str]:
     while truncated:
         page = tried("list", url, once)
         truncated = page["IsTruncated"]
-        found = [item["Key"] for item in page.get("Contents", [])]
-        found += [item["Prefix"] for item in page.get("CommonPrefixes", [])]
-        yield from (key for key in found if not (key == prefix and key.endswith("/")))  # the folder itself
+        yield from page.get("Contents", [])
+        yield from page.get("CommonPrefixes", [])
 
 
 def _prefix(url: str) -> str:

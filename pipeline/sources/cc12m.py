@@ -14,10 +14,14 @@ class Cc12m(Source):
     """Conceptual 12M: url TAB caption."""
 
     urls: str
-    """The url table: a path or s3:// url of cc12m.tsv, or any table of its form."""
+    """The url table: a path or s3:// url of cc12m.tsv, or any table of its form; also a .csv or .parquet with
+    columns url and caption (or TEXT), each as it is or as .gz."""
 
     def table(self) -> pa.Table:
         return urltable.read(self.urls, ("url", "caption"))
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self, table: pa.Table) -> dict[str, Any]:
         return {"urls_sha256": urltable.digest(self.urls)}
+
+    def numbering(self, identity: dict[str, Any]) -> dict[str, Any]:
+        return identity

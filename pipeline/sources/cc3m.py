@@ -18,10 +18,14 @@ class Cc3m(Source):
     """Conceptual Captions 3M: caption TAB url."""
 
     urls: str
-    """The url table: a path or s3:// url of Train_GCC-training.tsv, or any table of its form."""
+    """The url table: a path or s3:// url of Train_GCC-training.tsv, or any table of its form; also a .csv or .parquet
+    with columns url and caption (or TEXT), each as it is or as .gz."""
 
     def table(self) -> pa.Table:
         return urltable.read(self.urls, ("caption", "url"))
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self, table: pa.Table) -> dict[str, Any]:
         return {"urls_sha256": urltable.digest(self.urls)}
+
+    def numbering(self, identity: dict[str, Any]) -> dict[str, Any]:
+        return identity

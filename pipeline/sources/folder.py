@@ -1,15 +1,17 @@
 """Images that you have: a folder on disk or S3, captions from a table, sidecar texts or folder names."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
-from infra import storage
+from infra import log, plugins, storage, text
 from infra.seeding import rng
-from pipeline.shards import IMAGE_EXTENSIONS, read_source
+from pipeline import listing
+from pipeline.shards import read_source
 from pipeline.source import TABLE, Labelled, Source
 
 TEMPLATES = (
@@ -26,7 +28,10 @@ TEMPLATES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Folder(Source):
-    """Images (.jpg, .jpeg, .png, .webp) in a folder and its subfolders; row id = place in the sorted paths."""
+    """Images (.jpg, .jpeg, .jfif, .png, .webp) in a folder and its subfolders; row id = place in the sorted paths.
+
+    Hidden files and folders are passed over, other kinds of files counted.
+    """
 
     kind: ClassVar[Literal["urls", "files"]] = "files"
 
@@ -44,7 +49,9 @@ class Folder(Source):
             raise ValueError("--captions table and --captions-table FILE go together; give both or neither")
 
     def table(self) -> pa.Table:
-        paths = self._paths()
+        found = listing.images(self.path)
+        found.say(captions=self.captions == "sidecar")
+        paths = list(found.images)
         match self.captions:
             case "sidecar":
                 captions = [self._sidecar(path) for path in paths]
@@ -57,12 +64,20 @@ class Folder(Source):
             {"row": pa.array(range(len(paths)), pa.int64()), "caption": captions, "url": places}, schema=TABLE
         )
 
-    def identity(self) -> dict[str, Any]:
-        return {"paths_sha256": hashlib.sha256("\n".join(self._paths()).encode()).hexdigest()}
+    def identity(self, table: pa.Table) -> dict[str, Any]:
+        """images: of their paths, sizes and times; captions: of every one of them."""
+        captions = hashlib.sha256(json.dumps(table["caption"].to_pylist()).encode())
+        return {"images": listing.images(self.path).digest, "captions": captions.hexdigest()}
+
+    def numbering(self, identity: dict[str, Any]) -> dict[str, Any]:
+        """The same images in the same order; a caption may be another one."""
+        return {"plugin": plugins.name_of(self), "images": identity["images"]}
 
     def labelled(self, samples: int | None, seed: int, split: str) -> Labelled:
         """Classes are the names of the images' folders, sorted; at most `samples` images, the lowest by hash."""
-        paths = self._paths()
+        found = listing.images(self.path)
+        found.say(captions=True)
+        paths = list(found.images)
         classes = sorted({_folder_of(path) for path in paths})
         if samples is not None:
             paths = sorted(sorted(paths, key=lambda path: rng(seed, "testset", path).integers(1 << 62))[:samples])
@@ -70,45 +85,43 @@ class Folder(Source):
         def pictures() -> Iterator[tuple[bytes, str, int]]:
             for path in paths:
                 data = read_source(storage.join(self.path, path), "image")
-                yield data, path.rsplit(".", 1)[1].lower(), classes.index(_folder_of(path))
+                extension = listing.ending(path)[1:]
+                yield data, {"jfif": "jpg"}.get(extension, extension), classes.index(_folder_of(path))
 
-        return Labelled(tuple(name.replace("_", " ") for name in classes), TEMPLATES, pictures())
-
-    def _paths(self) -> list[str]:
-        paths = [path for path in storage.find(self.path) if path.rsplit(".", 1)[-1].lower() in IMAGE_EXTENSIONS]
-        if not paths:
-            raise ValueError(f"no images ({', '.join(IMAGE_EXTENSIONS)}) under {self.path}")
-        return paths
+        names = tuple(name.replace("_", " ") for name in classes)
+        return Labelled(names, TEMPLATES, pictures(), {"images": found.digest})
 
     def _sidecar(self, path: str) -> str:
-        place = storage.join(self.path, path.rsplit(".", 1)[0] + ".txt")
+        place = storage.join(self.path, f"{listing.stem(path)}.txt")
         try:
-            return read_source(place, "text").decode().strip()
+            return text.decoded(read_source(place, "text"), place).strip()
         except FileNotFoundError as error:
             raise ValueError(f"{path} has no caption beside it ({place}); see --captions for the other ways") from error
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{place} is not UTF-8") from error
 
     def _from_folder(self, path: str, row: int) -> str:
         template = TEMPLATES[rng(self.caption_seed, "template", row).integers(len(TEMPLATES))]
         return template.replace("{c}", _folder_of(path).replace("_", " "))
 
     def _from_table(self, paths: list[str]) -> list[str]:
-        assert self.captions_table is not None
+        place = self.captions_table
+        assert place is not None
         try:
-            lines = storage.read(self.captions_table).decode().splitlines()
+            data = storage.read(place)
         except FileNotFoundError as error:
-            raise ValueError(f"no caption table at {self.captions_table}") from error
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{self.captions_table} is not UTF-8") from error
+            raise ValueError(f"no caption table at {place}") from error
         known: dict[str, str] = {}
-        for number, line in enumerate(lines, start=1):
-            path, tab, caption = line.partition("\t")
-            if not tab:
-                raise ValueError(f"{self.captions_table}, line {number}: expected path TAB caption")
-            known[path] = caption.strip()
+        for number, line in enumerate(text.lines(data, place), start=1):
+            path, *captions = line.split("\t")
+            if len(captions) != 1:
+                raise ValueError(
+                    f"{place}, line {number}: {len(captions) + 1} columns where path TAB caption is expected"
+                )
+            if known.setdefault(path, captions[0].strip()) != captions[0].strip():
+                raise ValueError(f"{place}, line {number}: {path} has another caption in an earlier line; keep one")
         if missing := [path for path in paths if path not in known]:
-            raise ValueError(f"{self.captions_table} has no caption for {len(missing)} images, {missing[0]} the first")
+            raise ValueError(f"{place} has no caption for {len(missing)} images, {missing[0]} the first")
+        if unused := sorted(set(known) - set(paths)):
+            log.warn(f"{place} has {len(unused):,} paths of no image in {self.path}, {unused[0]} the first")
         return [known[path] for path in paths]
 
 

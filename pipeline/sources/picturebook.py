@@ -6,9 +6,11 @@ The default corpus: nothing to fetch from outside, and yet the very path that CC
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
+from infra import plugins
 from infra.seeding import digest64
 from pipeline.picturebook import draw, scenes, server
 from pipeline.source import TABLE, Labelled, Source
@@ -41,6 +43,10 @@ class Picturebook(Source):
         captions, urls = zip(*server.table(self.book_seed, self.start, self.rows, self.port), strict=True)
         rows = pa.array(range(self.start, self.start + self.rows), pa.int64())
         return pa.table({"row": rows, "caption": captions, "url": urls}, schema=TABLE)
+
+    def numbering(self, identity: dict[str, Any]) -> dict[str, Any]:
+        """A row is a number in the book, whichever of its rows a table holds, and how large they are drawn."""
+        return {"plugin": plugins.name_of(self), "book_seed": self.book_seed}
 
     def serving(self, timeout_seconds: float) -> AbstractContextManager[tuple[str, ...]]:
         @contextmanager

@@ -17,6 +17,7 @@ import pyarrow.compute
 import tyro
 
 from infra import log, storage
+from infra.hidden import is_hidden
 from pipeline import images, shards, testsets
 from pipeline.shards import Sample
 from poison.attack import Attack, Trial
@@ -136,9 +137,11 @@ class External(Attack):
 
 
 def _names(folder: str) -> dict[str, str]:
-    """File name by key. Raises ValueError where there is none, or a file that is no image."""
+    """File name by key, hidden files passed over. Raises ValueError where there is none, or a file that is no image."""
     found: dict[str, str] = {}
     for name in storage.find(folder):
+        if is_hidden(name):
+            continue
         key, _, kind = name.rpartition(".")
         if not key or kind not in shards.IMAGE_EXTENSIONS:
             raise ValueError(f"{storage.join(folder, name)} is not KEY.png, KEY.jpg or KEY.webp: keep it elsewhere")

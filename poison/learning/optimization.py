@@ -75,7 +75,9 @@ class Optimization(Recipe):
             log.warn(f"{dataset.url} contains poison: the patch is learned from poisoned pairs too")
         recipe = config.to_json(self)
         learned = {"digest": dataset.digest, "samples": dataset.samples, "contains_poison": dataset.contains_poison}
-        inputs = {"dataset": learned, "surrogate": {"sha256": surrogate.sha256}}
+        # With --pretrained, --surrogate is no place but a model's name, and by another one weights act otherwise.
+        named = {} if self.pretrained is None else {"model": self.surrogate}
+        inputs = {"dataset": learned, "surrogate": {"sha256": surrogate.sha256} | named}
         rundir.check(out, recipe, self.FREE, inputs)
         if rundir.done(out) is not None and not self.dry_run:
             return f"nothing to do: the patch {storage.join(out, 'patch.png')} is finished"

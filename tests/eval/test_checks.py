@@ -37,6 +37,12 @@ def test_a_pair_is_shared_by_row_and_url_or_by_its_poisoned_picture(table: pa.Ta
     assert checks.shared(table, ledger(POISON)) == shared
 
 
+def test_an_image_of_one_web_address_is_a_twin_though_its_bytes_differ_as_prepare_has_it() -> None:
+    poison = POISON | {"source": "http://x/7"}
+    assert checks.shared(clean(1, "http://x/7", "downloaded again"), ledger(poison)) == (0, 1)
+    assert checks.shared(clean(1, "http://x/8", "downloaded again"), ledger(poison)) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("table", "shared"),
     [

@@ -221,6 +221,13 @@ def test_a_plan_that_cannot_be_read_is_refused_by_its_line(lines: list[str], sai
         study.read(plan(tmp_path, *lines))
 
 
+def test_a_plan_is_read_as_people_write_it(tmp_path: Path):
+    lines = [HEAD.split(), ["a", "mm\u2028cl", "1e-3", "0", "tried", "scores", "run"]]
+    path = tmp_path / "plan.tsv"
+    path.write_bytes(("\ufeff" + "".join("\t".join(line) + "\r\n" for line in lines)).encode())
+    assert study.read(str(path)).methods == ["mm\u2028cl"]
+
+
 def test_bad_input_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture):
     good = plan(tmp_path, "a mmcl 1e-3 0 tried scores run")
     bad = tmp_path / "bad.tsv"

@@ -36,6 +36,19 @@ def test_files_are_whole_and_listed_afresh(s3, tmp_path):
     assert storage.names(folder) == []
 
 
+def test_a_stamp_changes_with_its_object_and_with_nothing_else(s3):
+    folder = storage.join(s3, "stamps")
+    assert storage.stamps(folder) == {}
+    for name in ("b/a", "a", "._a"):
+        storage.write(storage.join(folder, name), b"one")
+    before = storage.stamps(folder)
+    assert list(before) == storage.find(folder) == ["._a", "a", "b/a"]
+    assert storage.names(folder) == ["a", "b"]
+    storage.write(storage.join(folder, "a"), b"two")
+    after = storage.stamps(folder)
+    assert {name for name in before if before[name] != after[name]} == {"a"}
+
+
 def test_a_dataset_in_a_bucket_is_the_one_on_disk(s3, tmp_path):
     made = drawn(storage.join(s3, "set"), 12, 3)
     assert made.digest == drawn(str(tmp_path / "set"), 12, 3).digest

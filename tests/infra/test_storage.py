@@ -95,3 +95,29 @@ def test_a_name_is_synchronised_with_its_folder(how: str, tmp_path, monkeypatch)
         url, b"x"
     )
     assert synchronised == [os.stat(url).st_ino, os.stat(tmp_path / "a").st_ino], "first the bytes, then their name"
+
+
+def test_a_stamp_changes_with_its_file_and_with_nothing_else(place):
+    assert storage.stamps(place) == {}
+    for name in ("b/a", "a"):
+        storage.write(storage.join(place, name), b"one")
+    before = storage.stamps(place)
+    assert list(before) == ["a", "b/a"]
+    assert storage.stamps(place) == before
+    storage.write(storage.join(place, "a"), b"two")
+    after = storage.stamps(place)
+    assert after["a"] != before["a"]
+    assert after["b/a"] == before["b/a"]
+
+
+def test_the_stamp_of_a_link_is_that_of_the_file_it_leads_to(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "links").mkdir()
+    (tmp_path / "store" / "a").write_bytes(b"one")
+    (tmp_path / "links" / "a").symlink_to(tmp_path / "store" / "a")
+    (tmp_path / "links" / "b").symlink_to(tmp_path / "nothing")
+    before = storage.stamps(str(tmp_path / "links"))
+    os.utime(tmp_path / "store" / "a", ns=(1, 1))
+    after = storage.stamps(str(tmp_path / "links"))
+    assert before["a"] != after["a"] == "3 1"
+    assert before["b"] == after["b"] == ""

@@ -1,4 +1,7 @@
+import io
 import shutil
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ from infra.errors import Damaged, Lost
 from pipeline import dataset
 from pipeline.dataset import Dataset
 from pipeline.shards import write_shard
+from pipeline.verification import Verification
 from tests.support.drawn import drawn, samples
 
 
@@ -110,3 +114,46 @@ def test_foreign_shards_are_adopted_and_told_apart_by_content(tmp_path):
     rows = made.index_of_samples(["row"])["row"].to_pylist()
     assert len(set(rows)) == 6
     assert Dataset.open(str(folder)) == made
+
+
+def test_hidden_tars_and_members_of_foreign_shards_are_passed_over_and_counted(tmp_path, capsys):
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    pairs = samples(3)
+    with tarfile.open(folder / "0.tar", "w") as tar:
+        for pair in pairs:
+            for name, data in (
+                (f"./._{pair.key}.jpg", b"\0\5\x16\7"),
+                (f"./{pair.key}.jpg", pair.image),
+                (f"./__MACOSX/{pair.key}.txt", b"x"),
+                (f"./{pair.key}.txt", pair.caption.encode()),
+            ):
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    (folder / "._0.tar").write_bytes(b"\0\5\x16\7")
+    (folder / ".DS_Store").write_bytes(b"x")
+    made = Dataset.open(str(folder))
+    assert made.index_of_samples(["caption"])["caption"].to_pylist() == [pair.caption for pair in pairs]
+    assert capsys.readouterr().err.count("passed over 8 hidden files in ") == 1
+    assert Verification(dataset=str(folder), backend="local", decode=True).run().startswith("verified: 3 pairs")
+
+
+def test_a_caption_in_a_foreign_shard_stays_byte_for_byte(tmp_path):
+    """Row id and digest go by it, others see the same, and open_clip's tokenizer drops the mark."""
+    pair = replace(samples(1)[0], caption="\ufeffa cat")
+    (tmp_path / "foreign").mkdir()
+    write_shard(tmp_path / "foreign" / "0.tar", [pair])
+    assert Dataset.open(str(tmp_path / "foreign")).index_of_samples()["caption"].to_pylist() == ["\ufeffa cat"]
+    assert Verification(dataset=str(tmp_path / "foreign"), backend="local").run().startswith("verified: 1 pairs")
+
+
+def test_a_foreign_tar_that_was_replaced_by_one_of_the_same_size_is_indexed_anew(tmp_path):
+    pair = replace(samples(1)[0], caption="a cat")
+    sizes = set()
+    (tmp_path / "foreign").mkdir()
+    for caption in ("a cat", "a dog"):
+        write_shard(tmp_path / "foreign" / "0.tar", [replace(pair, caption=caption)])
+        sizes.add((tmp_path / "foreign" / "0.tar").stat().st_size)
+        assert Dataset.open(str(tmp_path / "foreign")).index_of_samples()["caption"].to_pylist() == [caption]
+    assert len(sizes) == 1

@@ -77,6 +77,12 @@ def test_a_label_beyond_the_names_is_refused_with_both_numbers(tmp_path):
         Dataset.open(place, labelled=True)
 
 
+def test_a_blank_line_among_the_names_is_a_class_without_one_and_moves_no_other(tmp_path):
+    place = labelled(str(tmp_path / "set"), 4)
+    (tmp_path / "set" / "classnames.txt").write_bytes("\ufeffcar\r\n\r\nfish\u2028\r\ncup\r\n".encode())
+    assert Dataset.open(place, labelled=True).classes == ("car", "", "fish", "cup")
+
+
 @pytest.mark.parametrize("label", [b"-1", b"cat", b"1.0", b"", b" ", b"1000000", b"\xff", "\u0663".encode()])
 def test_what_is_no_class_is_refused(tmp_path, label):
     place = foreign(tmp_path / "set", ("a.jpg", PICTURES[0]), ("a.cls", label))

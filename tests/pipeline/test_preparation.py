@@ -1,15 +1,19 @@
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
+from infra import config, storage
 from infra.errors import Lost
+from pipeline import disjointness
 from pipeline.dataset import Dataset
 from pipeline.picturebook import server
 from pipeline.preparation import Preparation
 from pipeline.sources.cc3m import Cc3m
 from pipeline.sources.picturebook import Picturebook
 from pipeline.verification import Verification
+from tests.support.drawn import drawn
 
 ROWS, PORT = 300, 8931
 CODES = {
@@ -174,3 +178,70 @@ def test_rows_that_failed_because_the_sources_own_server_died_are_not_committed(
     with pytest.raises(Lost, match=r"the source's own server at 127\.0\.0\.1:8932 is gone"):
         preparation(tmp_path / "set", source=source).run()
     assert not (tmp_path / "set" / "commits").exists()
+
+
+# Rows of other datasets
+
+
+def rows_of(source, *others):
+    """The row ids that are left."""
+    work = Preparation(source=source, out="unused", disjoint_from=tuple(others))
+    whole = source.table()
+    there = disjointness.others(source, source.identity(whole), work.disjoint_from)
+    return work._chosen(whole, there)["row"].to_pylist(), [other.lineage() for other in there]
+
+
+def test_rows_of_one_book_are_compared_by_number_whatever_else_differs(made):
+    dataset, _ = made
+    left, lineage = rows_of(Picturebook(rows=50, start=ROWS - 20, picture_size=16, faults=0, port=1), dataset.url)
+    assert left == list(range(ROWS, ROWS + 30)), "failed rows are left out too"
+    assert lineage == [dataset.digest], "recipes of such datasets are what they were"
+
+
+def test_rows_of_another_book_are_compared_by_url(made):
+    dataset, _ = made
+    left, lineage = rows_of(Picturebook(rows=50, book_seed=1, port=PORT), dataset.url)
+    assert left == list(range(50))
+    assert lineage[0]["digest"] == dataset.digest and lineage[0]["by"] == "url"
+
+
+def test_rows_of_another_url_table_are_compared_by_url(made, tmp_path):
+    dataset, _ = made
+    book = list(server.table(0, 0, ROWS, PORT))
+    table = tmp_path / "shuffled.tsv"
+    new = [("new", "http://127.0.0.1:9/new.jpg"), ("secret", "http://user:word@127.0.0.1:9/x.jpg")]
+    table.write_text("".join(f"{caption}\t{url}\n" for caption, url in (*new, *book[::-1])))
+    assert rows_of(Cc3m(urls=str(table)), dataset.url)[0] == [0, 1]
+
+
+def test_a_copy_of_a_url_table_is_the_same_table(tmp_path):
+    (tmp_path / "one.tsv").write_text("a cat\thttp://127.0.0.1:9/x.jpg\na dog\thttp://127.0.0.1:9/x.jpg\n")
+    (tmp_path / "two.tsv").write_bytes((tmp_path / "one.tsv").read_bytes())
+    one, two = (Cc3m(urls=str(tmp_path / name)) for name in ("one.tsv", "two.tsv"))
+    made = drawn(str(tmp_path / "made"), 1, 1)
+    recipe = {"source": config.to_json(one), "identity": one.identity(one.table())}
+    storage.write_json(f"{made.url}/recipe.json", {"prepare": recipe})
+    assert rows_of(two, made.url)[0] == [1], "by row id: two rows may have one url"
+
+
+def test_a_changed_url_table_is_other_input(made, tmp_path):
+    table = tmp_path / "t.tsv"
+    table.write_text("a cat\thttp://127.0.0.1:9/x.jpg\n")
+    run = Preparation(source=Cc3m(urls=str(table)), out=str(tmp_path / "out"), backend="local")
+    with pytest.raises(ValueError, match="not one of 1 rows"):
+        run.run()
+    table.write_text("a dog\thttp://127.0.0.1:9/x.jpg\n")
+    with pytest.raises(ValueError, match="out exists and was made from other input: urls changed since it was begun"):
+        run.run()
+
+
+def test_a_refusal_says_what_differs(made):
+    dataset, _ = made
+    with pytest.raises(ValueError, match=r"different command \(its prepare\.rows_per_shard is 100, not 50\): choose"):
+        preparation(dataset.url, rows_per_shard=50).run()
+
+
+def test_the_recipe_of_a_picture_book_is_what_it_was(made):
+    """Another one would refuse every dataset that was begun before."""
+    recipe = storage.read(f"{made[0].url}/recipe.json")
+    assert hashlib.sha256(recipe).hexdigest() == "1f6f668b9e0e110bb49f2f3b360f9618b41d4b92140a44b5095be59bdd61ccce"

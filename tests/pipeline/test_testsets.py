@@ -169,3 +169,44 @@ def test_a_picture_that_changes_after_reading_is_noticed(tmp_path: Path) -> None
     tar.write_bytes(bytes(data))
     with pytest.raises(ValueError, match="changed while it was used"):
         list(testsets.stored(test))
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_blank_line_between_classes_keeps_its_place(tmp_path: Path, capsys: pytest.CaptureFixture, end: str) -> None:
+    url = foreign(tmp_path, {"a.png": picture(1), "a.cls": b"2"})
+    (tmp_path / "classnames.txt").write_text(f"cat\n\nripe banana{end}")
+    test = testsets.read(url)
+    assert test.classes == ("cat", "", "ripe banana")
+    assert test.classes[test.pictures[0].label] == "ripe banana"
+    assert testsets.class_names(f"{url}/test") == test.classes
+    assert "classnames.txt: line 2 is blank" in capsys.readouterr().err
+
+
+def test_a_blank_line_between_templates_is_none(tmp_path: Path) -> None:
+    url = foreign(tmp_path, {"a.png": picture(1), "a.cls": b"1"})
+    (tmp_path / "zeroshot_classification_templates.txt").write_text("a {c}\n\nthe {c}\n\n")
+    assert testsets.read(url).templates == ("a {c}", "the {c}")
+
+
+def test_classes_and_templates_are_read_as_people_write_them(tmp_path: Path) -> None:
+    url = foreign(tmp_path, {"a.png": picture(1), "a.cls": b"1"})
+    (tmp_path / "classnames.txt").write_bytes("\ufeffbanana\r\nripe\u2028plum\u0085\fpie\r\n".encode())
+    (tmp_path / "zeroshot_classification_templates.txt").write_bytes("\ufeffa {c}\r\nthe\u2028{c}\r\n".encode())
+    (tmp_path / "test" / "nshards.txt").write_bytes(b"\xef\xbb\xbf1\r\n")
+    test = testsets.read(url)
+    assert test.classes == ("banana", "ripe\u2028plum\u0085\fpie")
+    assert test.templates == ("a {c}", "the\u2028{c}")
+
+
+def test_class_names_that_are_not_utf_8_are_named_by_their_line(tmp_path: Path) -> None:
+    url = foreign(tmp_path, {"a.png": picture(1), "a.cls": b"1"})
+    (tmp_path / "classnames.txt").write_bytes(b"cat\nbl\xe9\n")
+    with pytest.raises(ValueError, match=r"classnames\.txt, line 2: not UTF-8 .*; convert it with iconv"):
+        testsets.read(url)
+
+
+def test_hidden_files_in_a_tar_are_passed_over_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    left = {"._a.png": b"x", "./._a.cls": b"x", "__MACOSX/a.png": b"x", ".DS_Store": b"x", "sub/Thumbs.db": b"x"}
+    url = foreign(tmp_path, left | {"./a.png": picture(1), "./a.cls": b"1"})
+    assert [found.label for found in testsets.read(url).pictures] == [1]
+    assert "passed over 5 hidden files in " in capsys.readouterr().err

@@ -183,6 +183,16 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(home):
         wanted(home, surrogate=str(other)).run()
 
 
+def test_equal_weights_under_another_models_name_are_another_surrogate(home, monkeypatch):
+    """With --pretrained the surrogate is a name, such as RN50 or RN50-quickgelu, and no place."""
+    loaded = surrogates.load(str(home / "surrogate"), None)
+    monkeypatch.setattr(surrogates, "load", lambda *_: loaded)
+    wanted(home, surrogate="RN50", pretrained="weights.pt").run()
+    assert wanted(home, surrogate="RN50", pretrained="weights.pt").run().startswith("nothing to do")
+    with pytest.raises(ValueError, match=r"exists and differs: its surrogate\.model is 'RN50', not 'RN50-quickgelu'"):
+        wanted(home, surrogate="RN50-quickgelu", pretrained="weights.pt").run()
+
+
 def test_the_same_seed_gives_the_same_patch_and_another_another(home):
     first = made(home)
     assert config.from_json(Optimization, rundir.config(str(home / "out"))) == wanted(home)

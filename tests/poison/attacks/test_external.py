@@ -39,6 +39,13 @@ def test_it_takes_pairs_that_an_image_is_named_after(attack: External):
     assert ready.choose([index(0, 1, 2, names_target=2)], 1, 0, frozenset()).tolist() == [1]
 
 
+def test_hidden_files_beside_the_images_are_passed_over(attack: External):
+    digest = attack.resolved().pictures_sha256
+    for name in (".DS_Store", "._000000001.jpg", ".ipynb_checkpoints/000000001.png"):
+        storage.write(str(file(attack, name)), b"x")
+    assert attack.resolved().pictures_sha256 == digest
+
+
 def test_a_budget_beyond_the_images_is_refused_with_the_numbers(attack: External):
     complaint = r"made holds 4 images, named after 3 pairs here: a budget of 4 pairs .* 3 are left"
     with pytest.raises(ValueError, match=complaint):
