@@ -37,7 +37,7 @@ class Labelling:
             print(storage.dump_json(config.to_json(self)).decode(), end="")
             return f"dry run: would write a {plan} to {out}"
         recipe = config.to_json({name: getattr(self, name) for name in ("source", "samples", "split", "seed")})
-        dataset.claim(out, {"testset": recipe})
+        dataset.claim(out, {"testset": recipe}, self.source.PATHS)
         there = testsets.is_complete(out, self.split)
         if not there:
             testsets.write(out, labelled.samples, labelled.classes, labelled.templates, split=self.split)

@@ -3,24 +3,37 @@
 import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from infra import log
-from infra.errors import Lost
+from infra.errors import Lost, interrupted
 from train.ranks import Elsewhere
 
 PATIENCE = 20.0  # seconds
 
 
 def run_entry(parse: Callable[[], Any]) -> int:
-    """Parse and run under torchrun. Rank 0 speaks; status 2 for bad input, 1 for damage or loss, on every rank.
+    """Parse and run under torchrun. Rank 0 speaks; status 2 for bad input, 1 for damage or loss, 130 at Ctrl-C, on
+    every rank.
 
     torchrun kills the other ranks as soon as one has ended, so they give rank 0 the time to say what is wrong.
     """
     speaks = int(os.environ.get("RANK", 0)) == 0
+    with _ctrl_c_noted() as came:
+        try:
+            return _run(parse, speaks)
+        except (KeyboardInterrupt, RuntimeError):
+            if not came():
+                raise
+            return interrupted() if speaks else 130
+
+
+def _run(parse: Callable[[], Any], speaks: bool) -> int:
     try:
         with contextlib.nullcontext() if speaks else _silence():
             job = parse()
@@ -29,7 +42,7 @@ def run_entry(parse: Callable[[], Any]) -> int:
             log.result(line)
         return 0
     except SystemExit as stop:
-        if not speaks and stop.code:
+        if not speaks and stop.code not in (None, 0, 130):
             time.sleep(PATIENCE)
         return int(stop.code or 0)
     except ValueError as error:
@@ -48,6 +61,25 @@ def _end(error: Exception, status: int, speaks: bool) -> int:
         with open(place, "w") as file:
             json.dump({"message": {"message": str(error), "extraInfo": shown}}, file)
     return status
+
+
+@contextlib.contextmanager
+def _ctrl_c_noted() -> Iterator[Callable[[], bool]]:
+    """Says whether SIGINT came: a rank may meet it as a collective that fails, because another rank has left."""
+    came: list[int] = []
+
+    def note(number: int, _: Any) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # Python sets handlers in the main thread only
+        yield lambda: bool(came)
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

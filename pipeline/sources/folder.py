@@ -29,6 +29,7 @@ class Folder(Source):
     """Images (.jpg, .jpeg, .png, .webp) in a folder and its subfolders; row id = place in the sorted paths."""
 
     kind: ClassVar[Literal["urls", "files"]] = "files"
+    PATHS: ClassVar[frozenset[str]] = frozenset({"path", "captions_table"})
 
     path: str
     """The folder of images."""

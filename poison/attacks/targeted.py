@@ -68,7 +68,7 @@ class Targeted(Attack):
             picture.sha256: (test.classes[picture.label], pictures.kept(data, picture.extension))
             for picture, data in testsets.stored(replace(test, pictures=tuple(others[sha256] for sha256 in chosen)))
         }
-        return replace(self, testset=test.url, targets=tuple(stored[sha256] for sha256 in chosen))
+        return replace(self, testset=storage.real(test.url), targets=tuple(stored[sha256] for sha256 in chosen))
 
     @property
     def shown(self) -> str:
