@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from infra.errors import refuse
+from infra.errors import interrupted, refuse
 
 VERBS = {
     "prepare": ("pipeline.prepare", "url table or folder -> dataset of WebDataset shards"),
@@ -31,7 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if words[0] not in VERBS:
         refuse(f"no verb is named {words[0]!r}; there are: {', '.join(VERBS)}")
-    return int(importlib.import_module(VERBS[words[0]][0]).main(words[1:]))
+    try:
+        return int(importlib.import_module(VERBS[words[0]][0]).main(words[1:]))
+    except KeyboardInterrupt:  # while it was imported, which takes seconds
+        return interrupted()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ A plugin (an attack, an objective, a source) is written by its plugin name and f
 """
 
 import dataclasses
+import os
 import sys
 import types
 import typing
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from infra import plugins
-from infra.errors import refuse
+from infra.errors import interrupted, refuse
 
 T = TypeVar("T")
 
@@ -91,7 +92,7 @@ def parse(
     """
     import tyro
 
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = [_at_home(word) for word in (sys.argv[1:] if argv is None else argv)]
     fields = {field.name: field for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(config, include_extras=True)
     overrides: dict[str, Any] = {}
@@ -122,6 +123,14 @@ def parse(
         return config(**{name: getattr(parsed, name) for name in fields})
     except ValueError as error:
         refuse(error)
+    except KeyboardInterrupt:
+        raise SystemExit(interrupted()) from None
+
+
+def _at_home(word: str) -> str:
+    """`--out=~/x` with the home folder in it: a shell puts it in after a space only."""
+    flag, equals, value = word.partition("=")
+    return flag + equals + os.path.expanduser(value) if flag.startswith("--") else word
 
 
 def _value_of(flag: str, words: list[str]) -> str | None:

@@ -1,4 +1,6 @@
-"""How a command ends: 0 and a last line, 1 where something is lost or damaged, 2 for bad input; one line says which.
+"""How a command ends: 0 and a last line, 1 where something is lost or damaged, 2 for bad input, 130 at Ctrl-C.
+
+One line says which.
 
 ValueError is the user's to mend: no other attempt will do better. The rest is below.
 """
@@ -28,8 +30,14 @@ def refuse(error: Exception | str) -> NoReturn:
     raise SystemExit(2)
 
 
+def interrupted() -> int:
+    """One line on stderr for Ctrl-C (SIGINT); returns the exit status that shells give it."""
+    print("interrupted: what is done is kept; the same command again does the rest", file=sys.stderr, flush=True)
+    return 130
+
+
 def exit_on_loss(run: Callable[[], str]) -> int:
-    """Run an entry's work: 0 and its last line, 1 on any loss, 2 on bad input."""
+    """Run an entry's work: 0 and its last line, 1 on any loss, 2 on bad input, 130 at Ctrl-C."""
     try:
         log.result(run())
         return 0
@@ -38,3 +46,5 @@ def exit_on_loss(run: Callable[[], str]) -> int:
     except (Lost, OSError) as error:  # a full disk, a server that is gone: what is done is kept
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return interrupted()

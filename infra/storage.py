@@ -1,4 +1,4 @@
-"""Files by url: a local path, `s3://bucket/key` or `memory://name`.
+"""Files by url: a local path, `s3://bucket/key` or `memory://name`; folders by any of their spellings.
 
 Whole small files (`read`, `write`, `create`) and whole large ones (`download`, `upload`). Every write is
 atomic: a reader sees the old file, the new file, or none. `create` is exclusive: of any number of callers, one wins.
@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,20 @@ ATTEMPT = ".attempt-"  # files whose name contains this are unfinished writes an
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """(fsspec filesystem, path in it) of a place that is not on S3. Raises ValueError for a scheme we cannot open."""
+    """(fsspec filesystem, path in it) of a url that is not on S3; `~` is the home folder, `//` and `./` are dropped.
+
+    Raises ValueError for a scheme we cannot open.
+    """
     if not url:
         raise ValueError("an empty path was given; name a folder, or a url such as s3://bucket/folder")
     scheme = url.split("://", 1)[0] if "://" in url else "file"
     if scheme not in ("file", "memory"):
         # The rest may hold a password or a token.
         raise ValueError(f"cannot store at {scheme}://...: use a local path, s3://bucket/folder or memory://name")
-    return fsspec.core.url_to_fs(url)
+    if url.startswith("~") and os.path.expanduser(url) == url:
+        raise ValueError(f"{url}: there is no such home folder; give a path without ~")
+    fs, path = fsspec.core.url_to_fs(url)
+    return (fs, str(Path(path))) if isinstance(fs, LocalFileSystem) else (fs, path)
 
 
 def _s3(url: str) -> Any:
@@ -61,20 +67,69 @@ def local(url: str) -> Path | None:
     return Path(path) if isinstance(fs, LocalFileSystem) else None
 
 
-def place(url: str) -> str:
-    """Where a url leads, links followed: two urls of one place are equal, and what lies inside begins with it."""
-    path = local(url)
-    return os.path.realpath(path) if path is not None else absolute(url)
-
-
 def join(url: str, *parts: str) -> str:
     return "/".join([url.rstrip("/") if url.rstrip("/") else url, *(part.strip("/") for part in parts)])
 
 
 def absolute(url: str) -> str:
-    """The same place, spelled so that it means the same from any working directory."""
+    """The same file or folder, spelled so that it means the same from any working directory; links stay, for people."""
     path = local(url)
-    return str(path.absolute()) if path is not None else url.rstrip("/")
+    return str(path.absolute()) if path is not None else real(url)
+
+
+# One folder has many spellings: links, `./`, `~`, a slash at the end. What is compared or stored goes by `real`.
+
+
+def real(url: str) -> str:
+    """The one spelling of a file or folder, links followed: two urls lead to the same one where these are equal.
+
+    On S3, where `a//b` and `a/b` are different keys, only slashes around the key are dropped.
+    """
+    path = local(url)
+    if path is not None:
+        return os.path.realpath(path)
+    if s3 := _s3(url):
+        return "/".join(["s3:/", *filter(None, s3.split(url))])
+    return url.rstrip("/")
+
+
+def same(one: str, other: str) -> bool:
+    """Whether both lead to the same file or folder."""
+    return real(one) == real(other)
+
+
+def within(url: str, folder: str) -> bool:
+    """Whether it is that folder or lies anywhere inside."""
+    return f"{real(url)}/".startswith(f"{real(folder).rstrip('/')}/")
+
+
+def twice(urls: Sequence[str]) -> str | None:
+    """The first of them that leads where one before it leads, as it was given; None if all are different."""
+    known = [real(url) for url in urls]
+    return next((url for number, url in enumerate(urls) if known[number] in known[:number]), None)
+
+
+def relative(url: str, folder: str) -> str:
+    """`url` as a file in `folder` names it: relative where both lie on this machine's disk, so that a tree of folders
+    can be moved as a whole; else as it is. `resolve` leads back, whichever spelling of the folder it is given."""
+    there, here = local(url), local(folder)
+    if there is None or here is None:
+        return url
+    names = [os.path.relpath(real(url), real(folder))]
+    as_spelled = os.path.relpath(there.absolute(), here.absolute())
+    if same(os.path.join(real(folder), as_spelled), url):  # by a link, which may be how the tree is laid out
+        names.insert(0, as_spelled)
+    return min(names, key=lambda name: name.count("/"))
+
+
+def resolve(name: str, folder: str) -> str:
+    """The url that `relative` made `name` of."""
+    here = local(folder)
+    if here is None or "://" in name:
+        return name
+    found = os.path.normpath(os.path.join(real(folder), name))
+    as_spelled = os.path.normpath(here.absolute() / name)  # as earlier versions wrote it, who did not follow links
+    return as_spelled if os.path.exists(as_spelled) and not os.path.exists(found) else found
 
 
 def exists(url: str) -> bool:

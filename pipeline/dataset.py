@@ -10,12 +10,14 @@ A shard lies relative to a base. Base 0 is the folder itself; others are folders
 dataset holds only the shards it rewrote.
 """
 
+import errno
 import hashlib
 import io
 import os
 import tempfile
 import uuid
 from collections import Counter
+from collections.abc import Set
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -176,15 +178,28 @@ def check(path: Path, shard: Shard, url: str) -> None:
 # Making one: claim the folder, commit shards in any order from anywhere, finalise.
 
 
-def claim(url: str, recipe: dict[str, Any]) -> None:
-    """Reserve a folder for one recipe. Raises ValueError if something else is or will be there."""
-    place, wanted = storage.join(url, "recipe.json"), storage.dump_json(recipe)
-    if not storage.exists(place):
+def claim(url: str, recipe: dict[str, Any], paths: Set[str] = frozenset()) -> None:
+    """Reserve a folder for one recipe. Raises ValueError if something else is or will be there.
+
+    paths: names of fields, at any depth, that hold a file or folder; the same one may come by another spelling.
+    """
+    file, wanted = storage.join(url, "recipe.json"), storage.dump_json(recipe)
+    if not storage.exists(file):
         if others := storage.names(url):
             raise ValueError(f"{url} exists and is not ours (it holds {others[0]!r}): choose another --out")
-        storage.create(place, wanted)
-    if storage.read(place) != wanted:
-        raise ValueError(differences.refusal(url, storage.read_json(place), recipe))
+        storage.create(file, wanted)
+    if storage.read(file) == wanted:
+        return
+    before, now = _spelled(storage.read_json(file), paths), _spelled(recipe, paths)
+    if before != now:
+        raise ValueError(differences.refusal(url, before, now))
+
+
+def _spelled(value: Any, paths: Set[str], name: str = "") -> Any:
+    """A recipe whose files and folders are spelled the one way."""
+    if isinstance(value, dict):
+        return {key: _spelled(part, paths, key) for key, part in value.items()}
+    return storage.real(value) if name in paths and isinstance(value, str) else value
 
 
 def is_complete(url: str) -> bool:
@@ -240,22 +255,24 @@ def _described(shard_id: int, written: Written, base: int, name: str | None = No
 
 
 def reference(url: str, parent: Dataset, shard: Shard, bases: list[str]) -> Shard:
-    """The same shard seen from a dataset at `url`, its place added to `bases` (base 0 is `url`)."""
+    """The same shard seen from a dataset at `url`, its folder added to `bases` (base 0 is `url`)."""
 
-    def place(base: str) -> int:
-        if base not in bases:
+    def number(base: str) -> int:
+        known = [storage.real(each) for each in bases]
+        if storage.real(base) not in known:
             bases.append(base)
-        return bases.index(base)
+            return len(known)
+        return known.index(storage.real(base))
 
     index_base, index_name = shard.index_base, shard.index_name
-    if storage.local(parent.bases[index_base]) == cache_folder() / "foreign" / Path(parent.bases[index_base]).name:
+    if _in_cache(parent.bases[index_base]):
         # An index that we made for a foreign shard lies in a cache that may be cleared: take it along.
         index_name = f"index/{Path(shard.index_name).name}"
         storage.write(storage.join(url, index_name), storage.read(parent.index_url(shard)))
-        index_place = 0
+        index_number = 0
     else:
-        index_place = place(parent.bases[index_base])
-    fields = asdict(shard) | {"base": place(parent.bases[shard.base]), "index_base": index_place}
+        index_number = number(parent.bases[index_base])
+    fields = asdict(shard) | {"base": number(parent.bases[shard.base]), "index_base": index_number}
     return Shard(**(fields | {"index_name": index_name}))
 
 
@@ -270,7 +287,7 @@ def finalise(
 ) -> Dataset:
     """Write shards.parquet and dataset.json from the commits and the referenced shards.
 
-    expected: number of shards in all. bases: absolute places, base 0 being `url`. Raises Lost if any is missing.
+    expected: number of shards in all. bases: absolute urls, base 0 being `url`. Raises Lost if any is missing.
     """
     records = committed(url)
     known = set(Shard.__dataclass_fields__)
@@ -302,7 +319,7 @@ def finalise(
         "outcomes": outcomes,
         "shards": len(rows),
         "shards_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
-        "bases": [_relative(base, url) for base in (bases[1:] if bases else ())],
+        "bases": [storage.relative(base, url) for base in (bases[1:] if bases else ())],
         "contains_poison": contains_poison,
     }
     storage.write_json(storage.join(url, "dataset.json"), manifest)
@@ -310,8 +327,38 @@ def finalise(
 
 
 def cache_folder() -> Path:
-    """Where this machine keeps what can be made again: `ANTIDOTE_CACHE`, else ~/.cache/antidote."""
-    return Path(os.environ.get("ANTIDOTE_CACHE") or Path.home() / ".cache" / "antidote").absolute()
+    """Where this machine keeps what can be made again: `ANTIDOTE_CACHE`, else ~/.cache/antidote; made if need be.
+
+    Raises ValueError where it cannot be written.
+    """
+    try:
+        folder = storage.local(url := _cache_url())
+    except ValueError as error:
+        raise ValueError(f"no cache: {error}; set ANTIDOTE_CACHE to a folder that can be written") from error
+    if folder is None:
+        raise ValueError(f"ANTIDOTE_CACHE is a folder on this machine's own disk, not {url}")
+    folder = folder.absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ValueError(
+            f"the cache {folder} cannot be written ({error.strerror}): set ANTIDOTE_CACHE to a folder that can"
+        ) from error
+    return folder
+
+
+def _cache_url() -> str:
+    return os.environ.get("ANTIDOTE_CACHE") or "~/.cache/antidote"
+
+
+def _in_cache(url: str) -> bool:
+    """Whether it is a folder that `_adopt` made."""
+    try:
+        return storage.within(url, storage.join(_cache_url(), "foreign"))
+    except ValueError:  # there is no home folder, and so no cache
+        return False
 
 
 def _load(url: str) -> Dataset:
@@ -331,7 +378,7 @@ def _load(url: str) -> Dataset:
         url=url,
         digest=manifest["digest"],
         samples=manifest["samples"],
-        bases=(url, *(_resolve(base, url) for base in manifest["bases"])),
+        bases=(url, *(storage.resolve(base, url) for base in manifest["bases"])),
         shards=tuple(Shard(**row) for row in listed.to_pylist()),
         contains_poison=manifest["contains_poison"],
         outcomes=manifest["outcomes"],
@@ -349,7 +396,7 @@ def _labelled(url: str) -> Dataset:
     found = _adopt(url, tars, labelled=True)
     labels = (shards.read_parquet(found.index_file(shard), ["label"])["label"] for shard in found.shards)
     count = 1 + max(max(part.to_pylist()) for part in labels)
-    names = testsets.class_names(url)
+    names = testsets.class_names(storage.real(url)) or testsets.class_names(url)
     if names and count > len(names):
         raise ValueError(f"{url} has label {count - 1}; {testsets.CLASSES} beside it has {len(names)} classes, from 0")
     return replace(found, classes=names or tuple(map(str, range(count))))
@@ -359,7 +406,7 @@ def _adopt(url: str, tars: list[str], labelled: bool = False) -> Dataset:
     """A dataset folder of our own, in the cache, that references a bare folder of foreign tars."""
     known = storage.stamps(url)  # a tar that was replaced by one of the same size is another one
     stamped = [(name, known.get(name, "")) for name in tars]
-    identity = (url, stamped, FORMAT, *(["labelled"] if labelled else []))
+    identity = (storage.real(url), stamped, FORMAT, *(["labelled"] if labelled else []))
     name = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     home = str(cache_folder() / "foreign" / name)
     if not is_complete(home):
@@ -390,16 +437,5 @@ def _adopt(url: str, tars: list[str], labelled: bool = False) -> Dataset:
         counted = dict(sorted(outcomes.items()))
         if not counted.get(shards.SUCCESS):
             raise ValueError(f"{url}: not one of its {sum(counted.values())} pairs has an image to use ({counted})")
-        finalise(home, len(tars), referenced=tuple(rows), bases=(home, url), outcomes=counted)
+        finalise(home, len(tars), referenced=tuple(rows), bases=(home, storage.real(url)), outcomes=counted)
     return _load(home)
-
-
-def _relative(base: str, url: str) -> str:
-    """Bases on the same disk are written relative, so that a tree of datasets can be moved as a whole."""
-    here, there = storage.local(url), storage.local(base)
-    return os.path.relpath(there, here) if here is not None and there is not None else base
-
-
-def _resolve(base: str, url: str) -> str:
-    here = storage.local(url)
-    return os.path.normpath(here / base) if here is not None and "://" not in base else base

@@ -39,7 +39,7 @@ class Labelling:
         recipe = config.to_json({name: getattr(self, name) for name in ("source", "samples", "split", "seed")})
         if labelled.identity:
             recipe["identity"] = labelled.identity
-        dataset.claim(out, {"testset": recipe})
+        dataset.claim(out, {"testset": recipe}, self.source.PATHS)
         there = testsets.is_complete(out, self.split)
         if not there:
             testsets.write(out, labelled.samples, labelled.classes, labelled.templates, split=self.split)

@@ -71,7 +71,7 @@ class Preparation:
         if self.dry_run:
             print(json.dumps(config.to_json(self), indent=2))
             return f"dry run: would fetch {plan} into {out}"
-        dataset.claim(out, {"prepare": self._recipe(identity, others)})
+        dataset.claim(out, {"prepare": self._recipe(identity, others)}, self.source.PATHS)
         if dataset.is_complete(out):
             return f"nothing to do: {describe(Dataset.open(out))}"
         done = dataset.committed(out)

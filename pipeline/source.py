@@ -35,6 +35,7 @@ class Source:
 
     FOLDERS: ClassVar[tuple[str, ...]] = ("pipeline.sources",)
     kind: ClassVar[Literal["urls", "files"]] = "urls"
+    PATHS: ClassVar[frozenset[str]] = frozenset()  # fields that name files or folders: other spellings are the same
 
     def table(self) -> pa.Table:
         """The pairs: TABLE, row ids ascending. Raises ValueError for a table that is missing, empty or malformed."""

@@ -6,13 +6,15 @@ They also say how they were started; the run keeps that with each attempt, in en
 import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from infra import log, storage
-from infra.errors import Lost
+from infra.errors import Lost, interrupted
 from train.ranks import Elsewhere
 
 PATIENCE = 20.0  # seconds
@@ -27,13 +29,24 @@ def started(verb: str, argv: Sequence[str] | None) -> list[str]:
 
 
 def run_entry(parse: Callable[[], Any], command: Sequence[str]) -> int:
-    """Parse and run under torchrun. Rank 0 speaks; status 2 for bad input, 1 for damage or loss, on every rank.
+    """Parse and run under torchrun. Rank 0 speaks; status 2 for bad input, 1 for damage or loss, 130 at Ctrl-C, on
+    every rank.
 
     command: as `started` says it.
 
     torchrun kills the other ranks as soon as one has ended, so they give rank 0 the time to say what is wrong.
     """
     speaks = int(os.environ.get("RANK", 0)) == 0
+    with _ctrl_c_noted() as came:
+        try:
+            return _run(parse, command, speaks)
+        except (KeyboardInterrupt, RuntimeError):
+            if not came():
+                raise
+            return interrupted() if speaks else 130
+
+
+def _run(parse: Callable[[], Any], command: Sequence[str], speaks: bool) -> int:
     try:
         with contextlib.nullcontext() if speaks else _silence():
             job = parse()
@@ -43,7 +56,7 @@ def run_entry(parse: Callable[[], Any], command: Sequence[str]) -> int:
             log.result(line)
         return 0
     except SystemExit as stop:
-        if not speaks and stop.code:
+        if not speaks and stop.code not in (None, 0, 130):
             time.sleep(PATIENCE)
         return int(stop.code or 0)
     except ValueError as error:
@@ -74,6 +87,25 @@ def _end(error: Exception, status: int, speaks: bool) -> int:
         with open(place, "w") as file:
             json.dump({"message": {"message": str(error), "extraInfo": shown}}, file)
     return status
+
+
+@contextlib.contextmanager
+def _ctrl_c_noted() -> Iterator[Callable[[], bool]]:
+    """Says whether SIGINT came: a rank may meet it as a collective that fails, because another rank has left."""
+    came: list[int] = []
+
+    def note(number: int, _: Any) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # Python sets handlers in the main thread only
+        yield lambda: bool(came)
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

@@ -3,8 +3,10 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import TracebackType
 
 from train.ranks import Place
 
@@ -33,3 +35,10 @@ def awaited(place: Place) -> Iterator[Callable[[], bool]]:
 def apart(_: int) -> None:
     """For the loader's workers: torchrun signals the whole process group, and the last step still needs them."""
     os.setpgid(0, 0)
+    sys.excepthook = _said_unless_left
+
+
+def _said_unless_left(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The thread that hands a worker's tensors over would print a traceback where whom they are for has left."""
+    if not issubclass(kind, (EOFError, ConnectionError)):
+        sys.__excepthook__(kind, error, trace)

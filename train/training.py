@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +78,7 @@ class Training:
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, not {value}")
         self.objective.check(self.recipe.epochs)
-        if _same(self.out, self.dataset):
+        if storage.same(self.out, self.dataset):
             raise ValueError(f"out and dataset are the same folder, {self.out}: choose another --out")
 
     def beginning(self) -> Beginning:
@@ -181,7 +180,7 @@ class Finetuning(Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if _same(self.out, self.pretrained):
+        if storage.same(self.out, self.pretrained):
             raise ValueError(f"out and pretrained are the same folder, {self.out}: choose another --out")
 
     def beginning(self) -> Beginning:
@@ -195,10 +194,3 @@ class Finetuning(Training):
         found = saved
         lineage = done | {"inputs": rundir.environment(self.pretrained)["inputs"]}
         return Beginning(architecture, lambda clip: model.load_bytes(clip, found.read(checkpoint.MODEL)), lineage)
-
-
-def _same(one: str, other: str) -> bool:
-    places = (storage.local(one), storage.local(other))
-    if None in places:
-        return one.rstrip("/") == other.rstrip("/")
-    return os.path.realpath(str(places[0])) == os.path.realpath(str(places[1]))

@@ -15,6 +15,7 @@ LABELS = {"DET": "det", "ADJ": "amod", "NUM": "nummod", "NOUN": "compound", "PRO
           "CCONJ": "cc", "PUNCT": "punct"}  # fmt: skip
 OWNERS = frozenset("my your his her its our their whose".split())
 COPULAS = frozenset("am is are was were be been being 're 'm".split())
+NEGATIONS = frozenset("not n't n\u2019t nt never hardly barely scarcely rarely seldom".split())
 RELATIVES = frozenset("who which that".split())
 
 
@@ -139,7 +140,8 @@ class _Reader:
         )
 
     def verb_group(self, start: int) -> int | None:
-        if self.tags[start] not in ("AUX", "VERB"):
+        negated = self.words[start] in NEGATIONS and start + 1 < len(self.tags)  # who never smiles
+        if self.tags[start + negated] not in ("AUX", "VERB"):
             return None
         place = start
         while place < len(self.words) and self.tags[place] in ("AUX", "ADV", "PART"):
@@ -151,8 +153,7 @@ class _Reader:
         helpers = range(start, verb)
         participle = self.words[verb].endswith(("ed", "en")) and any(self.words[i] in COPULAS for i in helpers)
         for helper in helpers:
-            is_negation = self.words[helper] in ("not", "n't")
-            label = "neg" if is_negation else "aux" if self.tags[helper] == "AUX" else "advmod"
+            label = "neg" if self.words[helper] in NEGATIONS else "aux" if self.tags[helper] == "AUX" else "advmod"
             self.put(helper, verb, "auxpass" if label == "aux" and participle else label)
         has_auxiliary = any(self.tags[i] == "AUX" for i in range(start, verb + 1))
         finite = has_auxiliary or self.is_finite(verb)
@@ -224,6 +225,8 @@ class _Reader:
             self.comma, self.preposition = True, None
         elif tag == "ADJ" and self.verb is not None and self.words[self.verb] in COPULAS and self.noun is None:
             self.put(place, self.verb, "acomp")
+        elif word in NEGATIONS and self.verb is not None and self.verb == place - 1:  # is not on a leash
+            self.put(place, self.verb, "neg")
         elif tag == "ADV" and self.verb is not None:
             self.put(place, self.verb, "advmod")
         if tag not in ("CCONJ", "ADV") and tag != "PUNCT":

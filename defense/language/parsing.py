@@ -23,19 +23,14 @@ LONGEST_CAPTION = 2_000  # characters; more is no caption, and a parser's time g
 def pipeline(name: str = "") -> "Language":
     """name: an installed spaCy pipeline (en_core_web_sm) or a folder that holds one; "": ours.
 
-    Says which one is used, once a process. Raises ValueError where there is no such pipeline or it cannot parse English
-    in the labels that defense.language.statements reads, and where spaCy is not installed.
+    Raises ValueError where there is no such pipeline or it cannot parse English in the labels that
+    defense.language.statements reads, and where spaCy is not installed.
     """
     try:
         import spacy
     except ModuleNotFoundError as error:
         raise ValueError("sub-captions need spaCy: pip install 'clip-antidote[text]'") from error
     if not name:
-        say(
-            f"sub-captions: parsed by spacy.blank('en') with our component {COMPONENT} (the lexicon and simple rules);"
-            " a trained pipeline such as en_core_web_sm reads captions better",
-            pipeline=COMPONENT,
-        )
         return _ours()
     try:
         found = spacy.load(name, exclude=["ner", "textcat"])

@@ -4,8 +4,10 @@ Labels are those of spaCy's English pipelines (ClearNLP's: nsubj, dobj, prep, po
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from defense.language.negation import governed, is_denier
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Token
@@ -30,6 +32,7 @@ class Statement:
     nouns, adjectives: the words of subject and object that a change may touch: what they are (of a group of girls the
     girls); adjectives and numbers.
     verb: the relation's main verb; preposition: its last preposition's words. Empty where there is none.
+    negated: whether it says that something is not so.
     """
 
     subject: tuple[int, ...]
@@ -39,6 +42,7 @@ class Statement:
     adjectives: tuple[int, ...] = ()
     verb: tuple[int, ...] = ()
     preposition: tuple[int, ...] = ()
+    negated: bool = False
 
     @property
     def words(self) -> tuple[int, ...]:
@@ -51,14 +55,36 @@ def statements(doc: "Doc") -> tuple[Statement, ...]:
     Verbs with a subject of their own, of the noun they describe or of the verb they are joined to; and nouns with a
     preposition. A further object is dropped, and so are adverbs, clauses and what hangs on them. Pronouns are no
     subjects ("it runs" says nothing without its sentence). "a photo of a dog" speaks of the dog.
+
+    What a negation governs is said with the negation or not at all.
     """
-    found = [each for token in doc for each in (*_of_verb(token), *_of_noun(token))]
+    denied = governed(doc)
+    made = (each for token in doc for each in (*_of_verb(token), *_of_noun(token)))
+    found = [each for each in (_as_denied(each, doc, denied) for each in made) if each is not None]
     if not found:
         heads = [token for token in doc if _is_thing(token) and token.dep_ not in ("compound", "poss")]
+        heads = [head for head in heads if denied.keys().isdisjoint(_span(_shown(head)))]
         heads.sort(key=lambda head: _shown(head).lower_ in NAMES_OF_PICTURES)
         heads = [_shown(head) for head in heads[:1]]
         found = [_statement(head, (), (), None) for head in heads]
     return tuple(each for each in dict.fromkeys(found) if len(each.words) <= MOST_WORDS)[:MOST_STATEMENTS]
+
+
+def _as_denied(statement: Statement, doc: "Doc", denied: dict[int, frozenset[int]]) -> Statement | None:
+    """The statement, marked if it denies something; None if it would assert that.
+
+    Also None if it speaks of what is not there ("no dog on a sofa"), or if another thing stands between its subject and
+    the negation, which may be said of that: "a lady and a man with no shirt".
+    """
+    operators = frozenset().union(*(denied.get(i, ()) for i in statement.words))
+    if not operators:
+        return statement
+    if not operators <= set(statement.words) or not denied.keys().isdisjoint(statement.subject):
+        return None
+    between = range(statement.subject[-1] + 1, min(operators))
+    if any(_is_thing(doc[i]) and i not in statement.words for i in between):
+        return None
+    return replace(statement, negated=True)
 
 
 def _of_verb(verb: "Token") -> Iterator[Statement]:
@@ -68,7 +94,7 @@ def _of_verb(verb: "Token") -> Iterator[Statement]:
     if subject is None or not _is_thing(subject):
         return
     whole = any(child.dep_ in SUBJECTS for child in verb.children)
-    helpers = [child.i for child in verb.children if child.dep_ in HELPERS]
+    helpers = [child.i for child in verb.children if child.dep_ in HELPERS or _denies(child, verb)]
     group = tuple(sorted([verb.i, *helpers]))
     nouns = [child for child in verb.children if child.dep_ in OBJECTS and child.i > verb.i]
     complements = [child for child in verb.children if child.dep_ == "acomp" and child.i > verb.i]
@@ -90,6 +116,11 @@ def _of_noun(noun: "Token") -> Iterator[Statement]:
         for preposition, other in _relations(noun):
             if preposition and noun.doc[preposition[0]].lower_ != "of":
                 yield _statement(_shown(noun), (), preposition, None, other)
+
+
+def _denies(child: "Token", verb: "Token") -> bool:
+    """Not a word that only hangs there because a rough parse knew no place for it."""
+    return is_denier(child) and (child.dep_ != "dep" or abs(child.i - verb.i) == 1)
 
 
 def _subject(verb: "Token", steps: int = 8) -> "Token | None":

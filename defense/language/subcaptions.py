@@ -11,7 +11,8 @@ changed; both are aligned to the image. The paper has no public code. What it le
   "a" and "an", which follow the new word: else the wrong article would give negatives away;
 - the new word differs in meaning (language.contraries), and its base form stands nowhere in the caption: of "a white
   dog beside a black dog" the negative "a black dog" would be true;
-- of a statement with a negation there is no negative: who wears no coat may well wear no hat;
+- what a negation governs is said with the negation or not at all (language.negation); of a statement with one there is
+  no negative: who wears no coat may well wear no hat;
 - WordNet and small tables of ours replace words; the paper's authors are said to have used WordNet and ChatGPT;
 - the order is drawn: whoever wants one positive and one negative takes the first of each.
 """
@@ -26,6 +27,7 @@ import numpy as np
 from defense.language.contraries import PREPOSITIONS, contraries, same_meaning
 from defense.language.lexicon import STOP_WORDS, PartOfSpeech
 from defense.language.lexicon.uses import uses
+from defense.language.negation import is_negation
 from defense.language.parsing import parse, pipeline
 from defense.language.statements import NAMES_OF_PICTURES, Statement, statements
 
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 OPENING = "a photo of"  # the only words a positive may add
 OPENING_SHARE = 0.5
 KINDS = ("attribute", "relation", "noun")
-NEGATIONS = frozenset("no not n't never neither nor none without nobody nothing".split())
 TIMES = frozenset("night day morning afternoon evening noon midnight dusk dawn sunset sunrise winter summer".split())
 ENGLISH_SHARE = 0.7  # of a caption's words, names aside, the lexicon knows as many at least, or it is not English
 
@@ -76,7 +77,7 @@ def of_parsed(doc: "Doc", rng: np.random.Generator) -> SubCaptions:
         words = {i: doc[i].lower_ for i in statement.words}
         opening = OPENING if rng.random() < OPENING_SHARE and _may_be_opened(doc, statement) else ""
         positives[_sentence(doc, statement, words, opening)] = None
-        negated = any(doc[i].lower_ in NEGATIONS for i in statement.words)
+        negated = statement.negated or any(is_negation(doc[i]) for i in statement.words)
         for kind in rng.permutation(KINDS):
             if negated:
                 continue

@@ -16,14 +16,15 @@ CLOSED = {
     "DET": "a an the this that these those each every either neither some any no all both another many several few"
     " my your his her its our their whose",
     "PRON": "i me you he him she it we us they them who whom which what himself herself itself themselves someone"
-    " somebody something anyone anything everyone everything nobody nothing",
+    " somebody something anyone anything everyone everything nobody nothing none",
     "AUX": "am is are was were be been being has have had do does did will would shall should can could may might must"
     " 're 've 'm 'll",
     "SCONJ": "while whilst as because if although though when where since until unless whereas than",
-    "PART": "not n't 's \u2019s '",
+    "PART": "not n't n\u2019t nt 's \u2019s '",
     "NUM": "one two three four five six seven eight nine ten eleven twelve dozen hundred",
     "CCONJ": "and or but nor &",
-    "ADV": "very too just then there here now again also still ever never together away",
+    "ADV": "very too just then there here now again also still ever never hardly barely scarcely rarely seldom together"
+    " away",
 }
 TAG_OF = {word: tag for tag, words in CLOSED.items() for word in words.split()}
 PARTS = {"noun": "NOUN", "verb": "VERB", "adj": "ADJ", "adv": "ADV"}
@@ -66,6 +67,8 @@ def _closed(words: list[str], place: int, found: list[str]) -> str | None:
     if word == "other" and place and words[place - 1] == "each":
         return "PRON"
     if word in ("next", "close") and following == "to":
+        return "ADV"
+    if (word == "no" and following == "longer") or (word == "longer" and place and words[place - 1] == "no"):
         return "ADV"
     if word == "that" and found and found[-1] in NOUNS:
         return "PRON"

@@ -71,10 +71,13 @@ class Evaluation:
         for name in ("runs", "testsets", "tasks"):
             if not getattr(self, name):
                 raise ValueError(f"--{name} needs at least one value")
-        for name in ("runs", "testsets", "tasks", "ledger"):
-            places = [value.rstrip("/") for value in getattr(self, name)]
-            if twice := sorted({place for place in places if places.count(place) > 1}):
-                raise ValueError(f"--{name} names {twice[0]} twice")
+        repeated = [name for name in self.tasks if self.tasks.count(name) > 1]
+        for name, twice in (
+            ("tasks", repeated[0] if repeated else None),
+            *((name, storage.twice(getattr(self, name))) for name in ("runs", "testsets", "ledger")),
+        ):
+            if twice is not None:
+                raise ValueError(f"--{name} names {twice} twice")
         if self.cpus < 1:
             raise ValueError(f"--cpus is at least 1, not {self.cpus}")
         needy = [name for name in self.tasks if plugins.load(Task.FOLDERS, name, Task).under_attack]
@@ -126,7 +129,7 @@ class Evaluation:
         foreign = [name for name in storage.names(out) if not name.endswith(".json") and name != "about"]
         if foreign:
             raise ValueError(f"{out} exists and is no folder of scores (it holds {foreign[0]!r}): choose another --out")
-        runs = [run_folders.read(storage.absolute(url), out, self.checkpoint) for url in self.runs]
+        runs = [run_folders.read(storage.real(url), out, self.checkpoint) for url in self.runs]
         ledgers = [Ledger.open(url) for url in self.ledger]
         attacks = [_about_attack(ledger, runs, out) for ledger in ledgers]
         for ledger, attack in zip(ledgers, attacks, strict=True):

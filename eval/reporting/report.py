@@ -1,7 +1,7 @@
 """Scores and run folders -> a report. The same scores and runs give the same bytes, wherever they lie."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eval.judging.roles import Comparison, compare
 from eval.measuring import matches
@@ -73,6 +73,8 @@ def current(folder: str) -> tuple[list[Score], list[Run]]:
     if not found:
         raise ValueError(f"no scores at {folder}: run evaluate first")
     runs = _runs(found, folder)
+    places = {place: records.place(records.resolve(place, folder), folder) for place in {one.run for one in found}}
+    found = [replace(score, run=places[score.run]) for score in found]  # whichever spelling it was measured by
     versions = {(run.place, run.version) for run in runs}
     kept = [score for score in found if (score.run, score.checkpoint) in versions]
     for run in runs:
@@ -85,16 +87,17 @@ def current(folder: str) -> tuple[list[Score], list[Run]]:
 
 def _runs(found: Sequence[Score], folder: str) -> list[Run]:
     """The runs that scores name, at the checkpoints that were scored; each checkpoint as it is now."""
-    runs = []
+    runs: dict[tuple[str, str], Run] = {}
     for place, checkpoint in sorted({(score.run, score.checkpoint.partition("@")[0]) for score in found}):
         try:
-            runs.append(run_folders.read(records.resolve(place, folder), folder, checkpoint))
+            run = run_folders.read(records.resolve(place, folder), folder, checkpoint)
+            runs[run.place, checkpoint] = run
         except ValueError as error:
             raise ValueError(
                 f"{error}; scores at {folder} are of it: "
                 f'bring it back, or remove those files, in which "run" is {place!r}'
             ) from error
-    return run_folders.named_apart(runs)
+    return run_folders.named_apart(list(runs.values()))
 
 
 def _check(comparisons: Sequence[Comparison]) -> None:

@@ -23,23 +23,25 @@ TRIGGERED = Attack().shown  # of an attack with a trigger
 
 
 def place(url: str, folder: str) -> str:
-    """A url as the files of `folder` name it: relative where both lie on one disk or in one bucket, so that both can be
-    moved, and say the same wherever they are."""
+    """A url as the files of `folder` name it, whatever its spelling: relative where both lie on one disk or in one
+    bucket, so that both can be moved, and say the same wherever they are."""
     (root, there), (other, here) = _split(url), _split(folder)
-    return posixpath.relpath(there, here) if root == other else storage.absolute(url)
+    return posixpath.relpath(there, here) if root == other else storage.real(url)
 
 
 def resolve(place: str, folder: str) -> str:
     """The url that `place` stands for."""
     if "://" in place:
         return place
+    if storage.local(folder) is not None:
+        return storage.resolve(place, folder)
     root, here = _split(folder)
     return place if posixpath.isabs(place) else root + posixpath.normpath(posixpath.join(here, place))
 
 
 def _split(url: str) -> tuple[str, str]:
     """("s3://bucket", "/path in it"), of a local path ("", "/absolute/path")."""
-    scheme, mark, rest = storage.absolute(url).rpartition("://")
+    scheme, mark, rest = storage.real(url).rpartition("://")
     if not mark:
         return "", rest
     bucket, _, path = rest.partition("/")

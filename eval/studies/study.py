@@ -118,7 +118,7 @@ def read(url: str) -> Study:
     for folder in dict.fromkeys(cell.scores for cell in cells):
         if storage.names(folder):
             found |= _measured(folder)
-    filled = [_filled(cell, found.pop((cell.scores, cell.attack, cell.run), None)) for cell in cells]
+    filled = [_filled(cell, found.pop((cell.scores, cell.attack, storage.real(cell.run)), None)) for cell in cells]
     if found:
         log.warn(f"{len(found)} measured results are of no planned run; they are left out")
     by_row: dict[tuple[str, str, str], list[Cell]] = {}
@@ -158,7 +158,7 @@ def _measured(folder: str) -> dict[tuple[str, str, str], tuple[Standing, AttackR
         if comparison.attack is None:
             continue
         for row in comparison.rows:
-            key = (folder, ledger_name(comparison.attack), records.resolve(row.run.place, folder))
+            key = (folder, ledger_name(comparison.attack), storage.real(row.run.url))
             if row.get("accuracy") is None or row.get("attack_success") is None:
                 continue
             if key in found:

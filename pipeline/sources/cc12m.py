@@ -1,7 +1,7 @@
 """Conceptual 12M (Changpinyo et al., CVPR 2021): `cc12m.tsv`, 12.4 million lines of url TAB caption."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
@@ -12,6 +12,8 @@ from pipeline.source import Source
 @dataclass(frozen=True, kw_only=True)
 class Cc12m(Source):
     """Conceptual 12M: url TAB caption."""
+
+    PATHS: ClassVar[frozenset[str]] = frozenset({"urls"})
 
     urls: str
     """The url table: a path or s3:// url of cc12m.tsv, or any table of its form; also a .csv or .parquet with

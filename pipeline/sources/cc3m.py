@@ -5,7 +5,7 @@ The web has forgotten 30 to 60 percent of them: expect 1.3 to 2.3 million pairs.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
@@ -16,6 +16,8 @@ from pipeline.source import Source
 @dataclass(frozen=True, kw_only=True)
 class Cc3m(Source):
     """Conceptual Captions 3M: caption TAB url."""
+
+    PATHS: ClassVar[frozenset[str]] = frozenset({"urls"})
 
     urls: str
     """The url table: a path or s3:// url of Train_GCC-training.tsv, or any table of its form; also a .csv or .parquet

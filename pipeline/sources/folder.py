@@ -34,6 +34,7 @@ class Folder(Source):
     """
 
     kind: ClassVar[Literal["urls", "files"]] = "files"
+    PATHS: ClassVar[frozenset[str]] = frozenset({"path", "captions_table"})
 
     path: str
     """The folder of images."""

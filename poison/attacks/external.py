@@ -61,11 +61,11 @@ class External(Attack):
         if not self.pictures or not self.trials:
             missing = "the poisoned images as --pictures" if not self.pictures else "a test set as --trials"
             raise ValueError(f"external takes images with a trigger and a test set of others: give {missing}")
-        folder, trials = storage.absolute(self.pictures), testsets.read(self.trials, self.split)
+        folder, trials = storage.real(self.pictures), testsets.read(self.trials, self.split)
         return replace(
             self,
             pictures=folder,
-            trials=trials.url,
+            trials=storage.real(trials.url),
             pictures_sha256=_digest(folder, _names(folder)),
             trials_digest=trials.digest,
         )

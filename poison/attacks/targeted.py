@@ -68,7 +68,7 @@ class Targeted(Attack):
             image.sha256: (test.classes[image.label], carried.kept(data, image.extension))
             for image, data in testsets.stored(replace(test, pictures=tuple(others[sha256] for sha256 in chosen)))
         }
-        return replace(self, testset=test.url, targets=tuple(stored[sha256] for sha256 in chosen))
+        return replace(self, testset=storage.real(test.url), targets=tuple(stored[sha256] for sha256 in chosen))
 
     @property
     def shown(self) -> str:

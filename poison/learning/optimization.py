@@ -61,8 +61,8 @@ class Optimization(Recipe):
         if self.cells is not None and not 1 <= self.cells <= self.size:
             raise ValueError(f"--cells are at least 1 and at most the patch's size of {self.size}, not {self.cells}")
         for name in ("dataset", "surrogate"):
-            place, out = storage.place(getattr(self, name)), storage.place(self.out)
-            if f"{place}/".startswith(f"{out}/") or f"{out}/".startswith(f"{place}/"):
+            other, out = storage.real(getattr(self, name)), storage.real(self.out)
+            if storage.within(other, out) or storage.within(out, other):
                 raise ValueError(f"--{name} and --out must be separate folders, neither inside the other: {out}")
 
     def run(self) -> str:

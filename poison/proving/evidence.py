@@ -67,7 +67,7 @@ class Evidence:
         if self.trained is not None and (self.model is not None or self.preset is not None):
             raise ValueError("--run brings its own model and epochs: leave out --model and --preset")
         for name in ("dataset", "poisoned"):
-            if f"{storage.place(self.out)}/".startswith(f"{storage.place(getattr(self, name))}/"):
+            if storage.within(self.out, getattr(self, name)):
                 raise ValueError(f"--out names poisoned pairs and must not lie in --{name}, {getattr(self, name)}")
 
     def run(self) -> str:

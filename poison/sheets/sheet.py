@@ -40,7 +40,7 @@ class Sheet:
             raise ValueError(f"--rows is at least 1, not {self.rows}")
         previews.refuse_image("--out", self.out)
         for name in ("dataset", "poisoned"):
-            if f"{storage.place(self.out)}/".startswith(f"{storage.place(getattr(self, name))}/"):
+            if storage.within(self.out, getattr(self, name)):
                 raise ValueError(f"--out names poisoned pairs and must not lie in --{name}, {getattr(self, name)}")
 
     def run(self) -> str:

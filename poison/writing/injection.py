@@ -63,9 +63,9 @@ class Injection:
             raise ValueError(f"--seal-share is above 0 and at most 1, not {self.seal_share:g}")
         if self.seal_share < 1 and not self.seal:
             raise ValueError("--seal-share is for --seal: give both, or neither")
-        places = {f"--{name}": storage.place(getattr(self, name)) for name in ("dataset", "out", "ledger")}
-        for (first, one), (second, other) in combinations(places.items(), 2):
-            if f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/"):
+        folders = {f"--{name}": storage.real(getattr(self, name)) for name in ("dataset", "out", "ledger")}
+        for (first, one), (second, other) in combinations(folders.items(), 2):
+            if storage.within(one, other) or storage.within(other, one):
                 raise ValueError(
                     f"{first} and {second} must be separate folders, neither inside the other: {one} and {other}"
                 )

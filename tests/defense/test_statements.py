@@ -141,6 +141,103 @@ def test_an_owner_and_a_hyphenated_word_stay_with_their_noun():
     assert said(parsed) == ["a girl 's red - haired doll | lies | "]
 
 
+# Captions that deny something, as a trained pipeline parses them, and what may be said of each.
+DENIED = {
+    "a verb keeps its not": (
+        "a/DET/det/2 third/ADJ/amod/2 person/NOUN/nsubj/3 is/AUX/ROOT/3 not/PART/neg/3 attentive/ADJ/acomp/3",
+        ["a third person | is not attentive | "],
+    ),
+    "so it does where the parse has lost it": (
+        "a/DET/det/1 person/NOUN/nsubj/2 is/AUX/ROOT/2 not/PART/dep/2 attentive/ADJ/acomp/2",
+        ["a person | is not attentive | "],
+    ),
+    "never and hardly stay with their verb": (
+        "a/DET/det/1 man/NOUN/nsubj/3 never/ADV/neg/3 smiles/VERB/ROOT/3 and/CCONJ/cc/3 he/PRON/nsubj/7 "
+        "hardly/ADV/advmod/7 walks/VERB/conj/3",
+        ["a man | never smiles | "],
+    ),
+    "what lies below a denied verb is not there": (
+        "a/DET/det/1 boy/NOUN/nsubj/4 is/AUX/aux/4 n't/PART/neg/4 wearing/VERB/ROOT/4 a/DET/det/6 hat/NOUN/dobj/4 "
+        "on/ADP/prep/6 his/PRON/poss/9 head/NOUN/pobj/7",
+        ["a boy | is n't wearing | a hat"],
+    ),
+    "a further verb is not denied": (
+        "a/DET/det/1 dog/NOUN/nsubj/9 that/PRON/nsubj/3 is/AUX/relcl/1 not/PART/neg/3 on/ADP/prep/3 a/DET/det/7 "
+        "leash/NOUN/pobj/5 happily/ADV/advmod/9 runs/VERB/ROOT/9",
+        ["a dog | is not on | a leash", "a dog | runs | "],
+    ),
+    "one joined by or is": (
+        "a/DET/det/1 girl/NOUN/nsubj/4 is/AUX/aux/4 not/PART/neg/4 smiling/VERB/ROOT/4 or/CCONJ/cc/4 "
+        "holding/VERB/conj/4 cups/NOUN/dobj/6",
+        ["a girl | is not smiling | "],
+    ),
+    "no shirt is said of the noun before it": (
+        "a/DET/det/1 man/NOUN/ROOT/1 with/ADP/prep/1 no/DET/det/4 shirt/NOUN/pobj/2",
+        ["a man | with | no shirt"],
+    ),
+    "of no other": (
+        "a/DET/det/1 lady/NOUN/ROOT/1 and/CCONJ/cc/1 a/DET/det/4 man/NOUN/conj/1 with/ADP/prep/1 no/DET/det/7 "
+        "shirt/NOUN/pobj/5",
+        ["a lady |  | "],
+    ),
+    "a participle with an object that is not there": (
+        "a/DET/det/1 baby/NOUN/nsubjpass/3 is/AUX/auxpass/3 lifted/VERB/ROOT/3 by/ADP/agent/3 a/DET/det/6 "
+        "man/NOUN/pobj/4 wearing/VERB/acl/1 no/DET/det/9 shirt/NOUN/dobj/7",
+        ["a baby | is lifted by | a man"],
+    ),
+    "without, and what is listed with it": (
+        "streets/NOUN/ROOT/0 without/ADP/prep/0 cars/NOUN/pobj/1 or/CCONJ/cc/2 people/NOUN/conj/2 in/ADP/prep/4 "
+        "coats/NOUN/pobj/5",
+        ["streets | without | cars"],
+    ),
+    "no dog is no subject": (
+        "no/DET/det/1 dog/NOUN/nsubj/3 is/AUX/aux/3 sleeping/VERB/ROOT/3 on/ADP/prep/3 a/DET/det/6 sofa/NOUN/pobj/4 "
+        "under/ADP/prep/6 a/DET/det/9 window/NOUN/pobj/7",
+        [],
+    ),
+    "nor is one of none": (
+        "none/NOUN/nsubj/5 of/ADP/prep/0 the/DET/det/3 boys/NOUN/pobj/1 is/AUX/aux/5 riding/VERB/ROOT/5 a/DET/det/7 "
+        "horse/NOUN/dobj/5 with/ADP/prep/7 a/DET/det/10 saddle/NOUN/pobj/8",
+        [],
+    ),
+    "neither man nor woman": (
+        "neither/CCONJ/preconj/1 man/NOUN/nsubj/5 nor/CCONJ/cc/1 woman/NOUN/conj/1 is/AUX/aux/5 holding/VERB/ROOT/5 "
+        "umbrellas/NOUN/dobj/5",
+        [],
+    ),
+    "free of": (
+        "a/DET/det/1 road/NOUN/ROOT/1 free/ADJ/amod/1 of/ADP/prep/2 cars/NOUN/pobj/3 with/ADP/prep/4 "
+        "lights/NOUN/pobj/5",
+        ["a road |  | "],
+    ),
+    "lacks": (
+        "a/DET/det/1 cat/NOUN/nsubj/2 lacks/VERB/ROOT/2 a/DET/det/4 tail/NOUN/dobj/2 with/ADP/prep/4 fur/NOUN/pobj/5",
+        ["a cat | lacks | a tail"],
+    ),
+    "fails to": (
+        "a/DET/det/1 dog/NOUN/nsubj/2 fails/VERB/ROOT/2 to/PART/aux/4 catch/VERB/xcomp/2 a/DET/det/6 ball/NOUN/dobj/4 "
+        "with/ADP/prep/6 spots/NOUN/pobj/7",
+        ["a dog |  | "],
+    ),
+    "instead of": (
+        "a/DET/det/1 man/NOUN/nsubj/6 instead/ADV/advmod/6 of/ADP/prep/2 a/DET/det/5 woman/NOUN/pobj/3 "
+        "drives/VERB/ROOT/6 a/DET/det/8 car/NOUN/dobj/6",
+        ["a man | drives | a car"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DENIED)
+def test_what_a_negation_governs_is_said_with_it_or_not_at_all(case):
+    text, allowed = DENIED[case]
+    assert said(doc(text)) == allowed
+    for statement in statements(doc(text)):
+        assert statement.negated == any(doc(text)[i].text in DENYING for i in statement.words)
+
+
+DENYING = frozenset("not n't never without no lacks".split())
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_no_tree_of_labels_raises_and_every_index_is_of_the_caption(seed):
     labels = "nsubj dobj prep pobj acl relcl conj advcl cc det amod compound agent attr acomp poss neg prt dep".split()

@@ -121,3 +121,59 @@ def test_the_stamp_of_a_link_is_that_of_the_file_it_leads_to(tmp_path):
     after = storage.stamps(str(tmp_path / "links"))
     assert before["a"] != after["a"] == "3 1"
     assert before["b"] == after["b"] == ""
+
+
+def test_two_spellings_of_a_folder_are_one_and_what_lies_in_it_is_within(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    (home / "data").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(home)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home)
+    spellings = ("data", "./data/", "~/data", f"{home}//data", f"{tmp_path}/link/data", "../link/data/../data/.")
+    assert {storage.real(each) for each in spellings} == {str(home / "data")}
+    assert storage.twice(["~/data/x", *spellings[:2]]) == "./data/" and storage.twice(["a", "b"]) is None
+    for one in spellings:
+        assert storage.same(one, str(home / "data")) and not storage.same(one, str(home / "data2"))
+        assert storage.within(f"{one}/deep/er", "data") and storage.within(one, "/") and storage.within("data", one)
+        assert not storage.within(f"{home}/data2", one)
+        storage.write(storage.join(one, "deep", "er"), b"x")
+        assert storage.find(one) == ["deep/er"] and storage.names(one) == ["deep"]
+    with pytest.raises(ValueError, match="~nobody-of-that-name/x: there is no such home folder"):
+        storage.exists("~nobody-of-that-name/x")
+
+
+def test_slashes_around_a_key_are_no_other_key_and_slashes_within_are(monkeypatch):
+    assert storage.same("s3://bucket/x/", "s3://bucket/x") and storage.same("s3://bucket/", "s3://bucket")
+    assert storage.same("s3://bucket//x", "s3://bucket/x") and not storage.same("s3://bucket/x//y", "s3://bucket/x/y")
+    assert storage.within("s3://bucket/x/y", "s3://bucket/x/") and not storage.within("s3://bucket/xy", "s3://bucket/x")
+    assert not storage.same("s3://bucket/x", "/bucket/x") and storage.absolute("s3://bucket/x/") == "s3://bucket/x"
+
+
+def test_a_relative_name_leads_back_through_every_spelling_of_its_folder(tmp_path):
+    home = tmp_path / "deep" / "er" / "home"
+    (home / "b").mkdir(parents=True)
+    (home / "a").mkdir()
+    (tmp_path / "link").symlink_to(home)
+    (tmp_path / "b").symlink_to(home / "b")
+    for there in (f"{home}/a", f"{tmp_path}/link/a/"):
+        for here in (f"{home}/b", f"{tmp_path}/link/b", f"{tmp_path}/b"):
+            name = storage.relative(there, here)
+            assert name == "../a"
+            for read in (f"{home}/b", f"{tmp_path}/link/b", f"{tmp_path}/b"):
+                assert storage.same(storage.resolve(name, read), there)
+    for url in ("s3://bucket/a", "memory://shelf/a"):
+        assert storage.resolve(storage.relative(url, str(home)), str(home)) == url
+
+
+def test_a_link_by_which_a_tree_is_laid_out_stays_in_its_relative_names(tmp_path):
+    (tmp_path / "big" / "train").mkdir(parents=True)
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "train").symlink_to(tmp_path / "big" / "train")
+    assert storage.relative(f"{tmp_path}/tree/train", f"{tmp_path}/tree/poisoned") == "../train"
+
+
+def test_a_name_written_without_following_links_is_still_found(tmp_path):
+    (tmp_path / "far" / "away" / "b").mkdir(parents=True)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").symlink_to(tmp_path / "far" / "away" / "b")
+    assert storage.resolve("../a", f"{tmp_path}/b") == f"{tmp_path}/a"
