@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+LONGEST = 255  # bytes of a name, on the disks that there are
 ATTEMPT = ".attempt-"  # files whose name contains this are unfinished writes and never listed
 
 
@@ -92,15 +93,21 @@ def size(url: str) -> int:
 
 
 def names(url: str) -> list[str]:
-    """Names directly in a folder, sorted, without unfinished writes; [] where there is no such folder."""
+    """Names directly in a folder, sorted, without unfinished writes; [] where there is no such folder.
+
+    Raises ValueError where a file is in its place.
+    """
     if s3 := _s3(url):
         listed = set(s3.names(url))
     else:
         fs, path = filesystem(url)
-        try:
-            found = [entry.rstrip("/") for entry in fs.ls(path, detail=False)]
-        except FileNotFoundError:
-            return []
+        with _naming(path):
+            if fs.isfile(path):
+                raise NotADirectoryError(path)
+            try:
+                found = [entry.rstrip("/") for entry in fs.ls(path, detail=False)]
+            except FileNotFoundError:
+                return []
         listed = {entry.rsplit("/", 1)[-1] for entry in found if entry != path.rstrip("/")}
     return sorted(name for name in listed if name and ATTEMPT not in name)
 
@@ -119,7 +126,8 @@ def read(url: str) -> bytes:
     if s3 := _s3(url):
         return bytes(s3.read(url))
     fs, path = filesystem(url)
-    return bytes(fs.cat_file(path))
+    with _naming(path):
+        return bytes(fs.cat_file(path))
 
 
 def read_json(url: str) -> Any:
@@ -228,12 +236,36 @@ def remove(url: str) -> None:
         fs.rm(path, recursive=True)
 
 
+def file_name(words: Sequence[str], ending: str) -> str:
+    """`RUN-TESTSET-...ENDING`. Words are cut where the name would be too long for a disk: one of them must tell it from
+    others by itself, and be short."""
+    name = "-".join(words) + ending
+    if len(name.encode()) <= LONGEST:
+        return name
+    return "-".join(_cut(word, LONGEST // (len(words) + 1)) for word in words) + ending
+
+
+def _cut(word: str, most: int) -> str:
+    """At most so many bytes of it, whole characters."""
+    return word.encode()[:most].decode(errors="ignore")
+
+
 @contextmanager
 def _naming(path: str) -> Iterator[None]:
-    """A full disk is said with the file that did not fit: the system's own error names none, or the attempt."""
+    """A full disk is said with the file that did not fit: the system's own error names none, or the attempt.
+
+    A file in the place of a folder, the reverse, and a name that is too long are the user's to mend: ValueError.
+    """
     try:
         yield
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        if os.path.isdir(path):
+            raise ValueError(f"{path} is a folder, where a file is needed: choose another place") from error
+        file = next((str(part) for part in (Path(path), *Path(path).parents) if part.is_file()), path)
+        raise ValueError(f"{file} is a file, where a folder is needed: choose another place, or remove it") from error
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ValueError(f"{path} has a name that is too long for this disk: choose a shorter one") from error
         if error.errno in FULL:
             raise OSError(error.errno, os.strerror(error.errno), path) from error
         raise
@@ -242,7 +274,7 @@ def _naming(path: str) -> Iterator[None]:
 def _attempt(path: str) -> Path:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    return target.with_name(f"{ATTEMPT}{uuid.uuid4().hex}-{target.name}")
+    return target.with_name(f"{ATTEMPT}{uuid.uuid4().hex}-{_cut(target.name, 100)}")
 
 
 def _write_durably(path: Path, data: bytes) -> None:
