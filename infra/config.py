@@ -5,6 +5,7 @@ A plugin (an attack, an objective, a source) is written by its plugin name and f
 """
 
 import dataclasses
+import math
 import os
 import sys
 import types
@@ -18,15 +19,21 @@ from infra.errors import interrupted, refuse
 T = TypeVar("T")
 
 
-def to_json(value: Any) -> Any:
-    """A configuration object as plain JSON values. Raises ValueError for what JSON cannot hold."""
+def to_json(value: Any, name: str = "") -> Any:
+    """A configuration object as plain JSON values. Raises ValueError for what JSON cannot hold; nan and infinity too.
+
+    name: of the field that holds it.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         tag = {"plugin": plugins.name_of(value)} if hasattr(value, "FOLDERS") else {}
-        return tag | {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        names = [field.name for field in dataclasses.fields(value)]
+        return tag | {field: to_json(getattr(value, field), field) for field in names}
     if isinstance(value, (list, tuple)):
-        return [to_json(item) for item in value]
+        return [to_json(item, name) for item in value]
     if isinstance(value, dict):
-        return {str(key): to_json(item) for key, item in value.items()}
+        return {str(key): to_json(item, str(key)) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name or 'a setting'} must be a finite number, not {value}")
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise ValueError(f"a configuration cannot hold {value!r} of type {type(value).__name__}")
@@ -120,6 +127,7 @@ def parse(
                 namespace[name] = dataclasses.field(default_factory=field.default_factory)
         twin: Any = dataclasses.dataclass(frozen=True, kw_only=True)(type(config.__name__, (config,), namespace))
         parsed = tyro.cli(twin, args=words, prog=prog, description=description)
+        to_json(parsed)  # a number that is none gives no answer to any comparison below
         return config(**{name: getattr(parsed, name) for name in fields})
     except ValueError as error:
         refuse(error)

@@ -25,6 +25,7 @@ from fsspec.implementations.local import LocalFileSystem
 from infra.hidden import is_hidden
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+LONGEST = 255  # bytes of a name, on the disks that there are
 ATTEMPT = ".attempt-"  # files whose name contains this are unfinished writes and never listed
 
 
@@ -152,15 +153,19 @@ def names(url: str, hidden: bool = False) -> list[str]:
     """Names directly in a folder, sorted, without unfinished writes; [] where there is no such folder.
 
     hidden: also those of hidden files (infra.hidden), which are nobody's data.
+    Raises ValueError where a file is in its place.
     """
     if s3 := _s3(url):
         listed = set(s3.names(url))
     else:
         fs, path = filesystem(url)
-        try:
-            found = [entry.rstrip("/") for entry in fs.ls(path, detail=False)]
-        except FileNotFoundError:
-            return []
+        with _naming(path):
+            if fs.isfile(path):
+                raise NotADirectoryError(path)
+            try:
+                found = [entry.rstrip("/") for entry in fs.ls(path, detail=False)]
+            except FileNotFoundError:
+                return []
         listed = {entry.rsplit("/", 1)[-1] for entry in found if entry != path.rstrip("/")}
     return sorted(name for name in listed if name and ATTEMPT not in name and (hidden or not is_hidden(name)))
 
@@ -203,7 +208,8 @@ def read(url: str) -> bytes:
     if s3 := _s3(url):
         return bytes(s3.read(url))
     fs, path = filesystem(url)
-    return bytes(fs.cat_file(path))
+    with _naming(path):
+        return bytes(fs.cat_file(path))
 
 
 def read_json(url: str) -> Any:
@@ -312,12 +318,36 @@ def remove(url: str) -> None:
         fs.rm(path, recursive=True)
 
 
+def file_name(words: Sequence[str], ending: str) -> str:
+    """`RUN-TESTSET-...ENDING`. Words are cut where the name would be too long for a disk: one of them must tell it from
+    others by itself, and be short."""
+    name = "-".join(words) + ending
+    if len(name.encode()) <= LONGEST:
+        return name
+    return "-".join(_cut(word, LONGEST // (len(words) + 1)) for word in words) + ending
+
+
+def _cut(word: str, most: int) -> str:
+    """At most so many bytes of it, whole characters."""
+    return word.encode()[:most].decode(errors="ignore")
+
+
 @contextmanager
 def _naming(path: str) -> Iterator[None]:
-    """A full disk is said with the file that did not fit: the system's own error names none, or the attempt."""
+    """A full disk is said with the file that did not fit: the system's own error names none, or the attempt.
+
+    A file in the place of a folder, the reverse, and a name that is too long are the user's to mend: ValueError.
+    """
     try:
         yield
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        if os.path.isdir(path):
+            raise ValueError(f"{path} is a folder, where a file is needed: choose another place") from error
+        file = next((str(part) for part in (Path(path), *Path(path).parents) if part.is_file()), path)
+        raise ValueError(f"{file} is a file, where a folder is needed: choose another place, or remove it") from error
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ValueError(f"{path} has a name that is too long for this disk: choose a shorter one") from error
         if error.errno in FULL:
             raise OSError(error.errno, os.strerror(error.errno), path) from error
         raise
@@ -326,7 +356,7 @@ def _naming(path: str) -> Iterator[None]:
 def _attempt(path: str) -> Path:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    return target.with_name(f"{ATTEMPT}{uuid.uuid4().hex}-{target.name}")
+    return target.with_name(f"{ATTEMPT}{uuid.uuid4().hex}-{_cut(target.name, 100)}")
 
 
 def _write_durably(path: Path, data: bytes) -> None:

@@ -8,6 +8,7 @@ complete.json        sizes and sha256 of both; written last, its presence means 
 import contextlib
 import hashlib
 import io
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -141,14 +142,28 @@ class Background:
 
 
 def whole(run: str) -> list[Checkpoint]:
-    """Every whole checkpoint, oldest first."""
+    """Every whole checkpoint, oldest first. One that says nothing of its files is passed over, with a warning."""
     folder = storage.join(run, "checkpoints")
     found = []
     for name in storage.names(folder):
         url = storage.join(folder, name)
         with contextlib.suppress(FileNotFoundError):  # unfinished, or removed meanwhile
-            found.append(Checkpoint(url, name, storage.read_json(storage.join(url, COMPLETE))))
+            if (files := _files(storage.read(storage.join(url, COMPLETE)))) is None:
+                log.warn(f"{url}/{COMPLETE} is damaged; that checkpoint is passed over")
+            else:
+                found.append(Checkpoint(url, name, files))
     return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+
+def _files(complete: bytes) -> dict[str, dict[str, Any]] | None:
+    """What COMPLETE says of the files beside it; None where it says something else."""
+    try:
+        files = json.loads(complete)
+        if all(isinstance(files[file]["sha256"], str) for file in (MODEL, TRAINING)):
+            return dict(files)
+    except (ValueError, LookupError, TypeError):
+        pass
+    return None
 
 
 def named(run: str, name: str) -> Checkpoint | None:

@@ -19,12 +19,14 @@ Precision = Literal["auto", "float32", "bfloat16", "float64"]
 class Job:
     """One run. config: what config.json shall say, of which `free` fields may differ on resuming; inputs: what is
     learned from, by digest; fill: puts the weights to start from into a new model, on every rank; command: the words
-    that started it, None where it was no command."""
+    that started it, None where it was no command; note: what the command decided about the weights, since they do not
+    say it."""
 
     objective: Objective
     dataset: Dataset
     architecture: Architecture
     fill: Callable[[nn.Module], None]
+    note: str | None
     recipe: Recipe
     out: str
     config: dict[str, Any]

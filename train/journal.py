@@ -89,6 +89,8 @@ def progress(job: Job, place: Place, step: int) -> Iterator[Callable[[int, str],
         return
     where = f"resuming at step {step:,} of" if step else "training for"
     log.say(f"{where} {job.total_steps:,} steps on {place.ranks} x {place.device.type}", step=step)
+    if job.note:
+        log.warn(job.note)
     batch = job.recipe.batch
     with log.progress("training", job.total_steps * batch, "pairs", step * batch) as bar:
         yield lambda count, note: bar.add(count, note)

@@ -2,7 +2,7 @@
 
 What it promises: the result is a function of the job, not of workers or interruptions, and, for a model without batch
 statistics and up to rounding, not of the number of ranks. On CPUs a run that was killed and started again ends with the
-same weights, bit for bit.
+same weights, bit for bit (train.exactness says what that depends on).
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from infra import rundir
 from infra.errors import Lost
 from infra.seeding import digest64, rng
-from train import cache, checkpoint, journal, model, notice, optim, ranks, scoring
+from train import cache, checkpoint, exactness, journal, model, notice, optim, ranks, scoring
 from train.encoder import Encoder
 from train.job import Job, check
 from train.objective import Clock, Features, Loss, Objective, Setting
@@ -87,6 +87,7 @@ def train(job: Job, place: Place) -> str:
         ranks.first(lambda: rundir.claim(job.out, job.config, job.free, job.inputs))  # nothing was written before
         position = ranks.together(lambda: _resume(job, encoder, state, optimizer))
         step, roles = position.step, position.roles
+        stack.enter_context(exactness.kept(job.out, step, place.ranks, place.device))
         learner = _distributed(encoder, job.objective, place)
         book = journal.Journal(job, place, step) if place.first else None
         log_steps = max(1, min(50, job.total_steps // 100))
@@ -327,4 +328,5 @@ def _finish(job: Job, encoder: Encoder) -> str:
     last = checkpoint.whole(job.out)[-1]
     assert last.step == job.total_steps
     rundir.finish(job.out, {"checkpoint": last.name, "sha256": last.sha256(checkpoint.MODEL), "steps": last.step})
-    return f"{job.total_steps:,} steps; run at {job.out} ({last.name}), for open_clip in {job.out}/{model.EXPORT}"
+    note = f"; {job.note}" if job.note else ""
+    return f"{job.total_steps:,} steps; run at {job.out} ({last.name}), for open_clip in {job.out}/{model.EXPORT}{note}"

@@ -1,4 +1,6 @@
-"""CLIP models by name, through open_clip: create, read weights, export. The one module here that imports open_clip.
+"""CLIP models by name, through open_clip: create, read a run's weights, export.
+
+With train.weights, which reads those of others, the one module that imports open_clip.
 
 A name is a JSON of ours in `train/models/`, or one of open_clip's own, such as RN50-quickgelu or ViT-B-32. What a run
 keeps of it is an *architecture*: the content of open_clip's `open_clip_config.json`, so that a run opens without us and
@@ -8,12 +10,9 @@ means the same after a JSON here has changed.
 import copy
 import difflib
 import functools
-import json
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,17 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from infra import log, storage
+from infra import storage
+from infra.errors import Damaged
 from infra.seeding import digest64
 from train import checkpoint, transforms
 
 OURS = Path(__file__).parent / "models"
 EXPORT = "open_clip"  # folder in a run
+ELSEWHERE = {  # open_clip's other ways of naming a model
+    "local-dir:": "name the architecture of that folder's weights, and give its file of weights",
+    "hf-hub:": "nothing is downloaded; fetch the file of weights yourself, name its architecture, and give it",
+}
 Architecture = dict[str, Any]
 
 
@@ -48,6 +52,9 @@ def _add_ours() -> None:
 def architecture(name: str) -> Architecture:
     """{"model_cfg", "preprocess_cfg"}. Raises ValueError for an unknown model, with the names nearest to it."""
     known = names()
+    for schema, instead in ELSEWHERE.items():
+        if name.startswith(schema):
+            raise ValueError(f"--model is the name of an architecture, not {name!r}: {instead} as --pretrained FILE")
     config = copy.deepcopy(open_clip.get_model_config(name))
     if config is None:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
@@ -124,8 +131,12 @@ def pack(weights: dict[str, Tensor]) -> bytes:
 
 
 def load_bytes(model: nn.Module, data: bytes) -> None:
-    """Fill a model from what `to_bytes` made."""
-    model.load_state_dict(load_weights(data))
+    """Fill a model from what `to_bytes` made. Raises Damaged for weights of another architecture."""
+    try:
+        model.load_state_dict(load_weights(data))
+    except RuntimeError as error:
+        said = " ".join(str(error).split())[:200]
+        raise Damaged(f"the weights are not those of the architecture in {EXPORT}/: {said}") from error
 
 
 def load_weights(data: bytes) -> dict[str, Tensor]:
@@ -145,11 +156,13 @@ def save_architecture(architecture: Architecture, run: str) -> None:
 
 
 def load_architecture(run: str) -> Architecture:
-    """Raises ValueError if the folder is not a run."""
+    """Raises ValueError if the folder is not a run, Damaged if its architecture cannot be read."""
     place = storage.join(run, EXPORT, "open_clip_config.json")
     if not storage.exists(place):
         raise ValueError(f"no run at {run}: it has no {EXPORT}/open_clip_config.json")
     found: Architecture = storage.read_json(place)
+    if not isinstance(found, dict) or not {"model_cfg", "preprocess_cfg"} <= set(found):
+        raise Damaged(f"{place} is damaged: it is not open_clip's configuration of a model")
     return found
 
 
@@ -184,47 +197,3 @@ def load_run(url: str, which: str = "latest") -> Trained:
         checkpoint=saved.name,
         sha256=saved.sha256(checkpoint.MODEL),
     )
-
-
-def load_open_clip_weights(model: nn.Module, name: str, path: str) -> None:
-    """Fill a model from a local weights file in any layout open_clip reads. Nothing is unpickled but tensors.
-
-    Raises ValueError if the file does not fit, or is known to belong to the other activation: weights of OpenAI's
-    lineage (CleanCLIP's too) need NAME-quickgelu, and load into NAME without complaint, to slightly wrong features.
-    """
-    place = Path(path)
-    if not place.is_file():
-        raise ValueError(f"no weights file at {path}; name a local .safetensors or .pt file (nothing is downloaded)")
-    quick = bool(architecture(name)["model_cfg"].get("quick_gelu", False))
-    wanted = _uses_quick_gelu(place)
-    if wanted is not None and wanted != quick:
-        twin = f"{name}-quickgelu" if wanted else name.removesuffix("-quickgelu")
-        raise ValueError(f"{path} was trained {'with' if wanted else 'without'} QuickGELU: use --model {twin}")
-    if wanted is None:
-        log.warn(
-            f"{path} does not say whether it was trained with QuickGELU; {name} is {'with' if quick else 'without'}"
-        )
-    quiet = logging.getLogger().manager.disable
-    logging.disable(logging.WARNING)  # open_clip reports its conversions on the root logger
-    try:
-        open_clip.load_checkpoint(model, path, strict=True, weights_only=True)
-    except (RuntimeError, KeyError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{path} does not fit model {name}: {str(error).splitlines()[0]}") from error
-    finally:
-        logging.disable(quiet)
-
-
-def _uses_quick_gelu(path: Path) -> bool | None:
-    """What the file or the config beside it says; None if neither does."""
-    beside = path.with_name("open_clip_config.json")
-    if beside.is_file():
-        return bool(json.loads(beside.read_text())["model_cfg"].get("quick_gelu", False))
-    if path.suffix == ".safetensors":
-        keys = set(safetensors.safe_open(path, "pt").keys())
-    else:
-        try:
-            content = torch.load(path, map_location="meta", weights_only=True)
-        except (RuntimeError, OSError, UnpicklingError) as error:
-            raise ValueError(f"{path} is not a plain file of weights (TorchScript archives are not read)") from error
-        keys = set(content.get("state_dict", content))
-    return True if {"input_resolution", "context_length", "vocab_size"} <= keys else None

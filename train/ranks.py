@@ -9,6 +9,7 @@ import json
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -77,8 +78,14 @@ def group() -> Iterator[Place]:
         yield place
         return
     on_gpu = place.device.type == "cuda"
+    store = _store(place)
     dist.init_process_group(
-        "nccl" if on_gpu else "gloo", timeout=STEP_TIMEOUT, device_id=place.device if on_gpu else None
+        "nccl" if on_gpu else "gloo",
+        timeout=STEP_TIMEOUT,
+        store=store,
+        rank=place.rank if store else -1,
+        world_size=place.ranks if store else -1,
+        device_id=place.device if on_gpu else None,
     )
     _control = dist.new_group(backend="gloo", timeout=WORK_TIMEOUT)
     try:
@@ -86,6 +93,46 @@ def group() -> Iterator[Place]:
     finally:
         _control = None
         dist.destroy_process_group()
+
+
+def _store(place: Place) -> dist.Store | None:
+    """Where the ranks of this start find each other; None: where torch looks by itself.
+
+    torchrun keeps one store for all its starts. What a killed rank left in it, its port among others, would be read
+    by the ranks that come after it: so every start has names of its own there.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    shared = dist.TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=STEP_TIMEOUT)
+    return dist.PrefixStore(agreed_name(shared, place.rank, place.ranks, STEP_TIMEOUT.total_seconds()), shared)
+
+
+def agreed_name(store: dist.Store, rank: int, ranks: int, timeout_seconds: float) -> str:
+    """A name that all ranks of this start have and no earlier one had, whatever dead ranks left in the store.
+
+    torchrun's count of restarts will not do: a node whose ranks were not the first to fail counts fewer. Raises Lost.
+    """
+    name, deadline = uuid.uuid4().hex, time.monotonic() + timeout_seconds
+    if rank > 0:
+        store.set(f"antidote/{rank}", name)
+        try:
+            store.wait([f"antidote/{name}"], timedelta(seconds=timeout_seconds))  # a dead rank 0 answers no new name
+        except dist.DistStoreError as error:
+            raise Lost(f"rank 0 did not come within {timeout_seconds:,.0f} s") from error
+        agreed = store.get(f"antidote/{name}").decode()
+        store.add(f"antidote/{agreed}/came", 1)
+        return agreed
+    answered: set[str] = set()
+    while store.add(f"antidote/{name}/came", 0) < ranks - 1:
+        known = [f"antidote/{other}" for other in range(1, ranks) if store.check([f"antidote/{other}"])]
+        for theirs in {store.get(key).decode() for key in known} - answered:
+            store.set(f"antidote/{theirs}", name)
+            answered.add(theirs)
+        if time.monotonic() > deadline:
+            raise Lost(f"not all of the {ranks} ranks came within {timeout_seconds:,.0f} s")
+        time.sleep(0.02)
+    return name
 
 
 class _Gather(torch.autograd.Function):

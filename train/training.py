@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import nn
 
 from infra import config, rundir, storage
 from pipeline.dataset import Dataset
-from train import checkpoint, loop, model, ranks
+from train import checkpoint, loop, model, ranks, weights
 from train.job import Job, Precision, check
 from train.model import Architecture
 from train.objective import Objective
@@ -22,11 +23,15 @@ from train.presets import PRESETS, Recipe
 
 @dataclass(frozen=True)
 class Beginning:
-    """Where a run starts: an architecture, the weights put into it, and their digest for the run's lineage."""
+    """Where a run starts: an architecture, the weights put into it, and their digest for the run's lineage.
+
+    note: what cannot be known of the weights, and was taken from the command.
+    """
 
     architecture: Architecture
     fill: Callable[[nn.Module], None]
     lineage: dict[str, Any] | None
+    note: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +78,8 @@ class Training:
     def __post_init__(self) -> None:
         if self.workers < 0:
             raise ValueError(f"workers cannot be negative, it is {self.workers}")
+        if self.recipe.batch < 2 and not self.objective.classifies:
+            raise ValueError("a batch of 1 has no other pair to tell its own from: set --batch to at least 2")
         for name in ("cache_gib", "checkpoint_seconds", "checkpoint_steps"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -103,6 +110,7 @@ class Training:
             dataset=dataset,
             architecture=beginning.architecture,
             fill=beginning.fill,
+            note=beginning.note,
             recipe=self.recipe,
             out=storage.absolute(self.out),
             config=config.to_json(self),
@@ -133,12 +141,17 @@ class Training:
         job, place = self.job(), ranks.here()
         check(job, place.ranks)
         with torch.device("meta"):
-            parameters = sum(parameter.numel() for parameter in model.create(job.architecture).parameters())
+            clip = model.create(job.architecture)
+        with warnings.catch_warnings():  # that nothing is copied into a model of shapes alone is what is wanted
+            warnings.simplefilter("ignore")
+            job.fill(clip)
+        parameters = sum(parameter.numel() for parameter in clip.parameters())
         if place.first:
             print(json.dumps(job.config, indent=2))
         return (
             f"dry run: would take {job.total_steps:,} steps of {self.recipe.batch:,} pairs "
             f"({self.recipe.epochs} epochs of {job.dataset.samples:,}) with {parameters:,} parameters, into {job.out}"
+            f"{f'; {job.note}' if job.note else ''}"
         )
 
 
@@ -163,9 +176,9 @@ class Pretraining(Training):
             raise ValueError(f"no weights file at {pretrained}: --pretrained names a local .safetensors or .pt file")
         with open(pretrained, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return Beginning(
-            architecture, lambda clip: model.load_open_clip_weights(clip, self.model, pretrained), {"sha256": digest}
-        )
+        note = weights.activation(self.model, pretrained)
+        fill = lambda clip: weights.load(clip, self.model, pretrained)  # noqa: E731
+        return Beginning(architecture, fill, {"sha256": digest}, note)
 
 
 @dataclass(frozen=True, kw_only=True)

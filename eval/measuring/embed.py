@@ -10,6 +10,7 @@ from pipeline import images, testsets
 from pipeline.testsets import TestSet
 from poison.attack import Attack
 from train.embedding import Embedder, cached, finite, normalised, prepared
+from train.prompts import warn_of_cut
 
 
 def embed(embedder: Embedder, test: TestSet, attack: Attack | None, seed: int, cpus: int = 1) -> Embedded:
@@ -61,6 +62,8 @@ def _classes(embedder: Embedder, test: TestSet, edit: str | None) -> np.ndarray:
         if edit is not None:
             raise ValueError(f"the attack edits the prompts (by {edit!r}), and a classifier reads none")
         return finite(embedder.head)
+
+    warn_of_cut(embedder.tokenizer, test.classes, [f"{edit or ''} {template}" for template in test.templates])
 
     def make() -> dict[str, np.ndarray]:
         rows = []

@@ -179,7 +179,7 @@ class Evaluation:
                 }
                 content = hashlib.sha256(storage.dump_json(identity)).hexdigest()[:12]
                 words = [word for word in (run.name, about.name, name, key, content) if word]
-                file = re.sub(r"[^\w.-]+", "_", "-".join(words)) + ".json"
+                file = storage.file_name([re.sub(r"[^\w.-]+", "_", word) for word in words], ".json")
                 yield Cell(file, task, attack, key or None)
 
     def _illustrate(self, test: TestSet, about: TestSetRecord, ledger: Ledger, attack: AttackRecord, out: str) -> None:

@@ -142,7 +142,7 @@ def _read(folder: str, start: str) -> Iterator[Any]:
 def _name(record: AttackRecord | TestSetRecord) -> str:
     if isinstance(record, AttackRecord):
         return f"attack-{record.key}.json"
-    return f"testset-{record.name}-{hashlib.sha256(record.key.encode()).hexdigest()[:8]}.json"
+    return storage.file_name(["testset", record.name, hashlib.sha256(record.key.encode()).hexdigest()[:8]], ".json")
 
 
 # Example images: the first of each of a few classes, as stored, and as the attack shows them.

@@ -22,7 +22,7 @@ from poison.learning import history
 from poison.learning.dual_embedding import dual_embedding, pasted
 from poison.learning.recipe import Recipe
 from poison.learning.surrogates import Surrogate
-from train import checkpoint, model
+from train import checkpoint, exactness, model
 from train.objective import Loss
 
 SAVED_STEPS = 100  # the state is a few kilobytes
@@ -54,6 +54,14 @@ class Descent:
                 patch.copy_(model.load_weights(saved.read(checkpoint.MODEL))["patch"])
             adam.load_state_dict(state["adam"])
             snapshots = {step: cells.numpy() for step, cells in state["snapshots"].items()}
+        with exactness.kept(out, taken, 1, self.surrogate.device):
+            self._descend(out, taken, patch, adam, snapshots)
+        self._finish(out, quantised(patch), snapshots)
+
+    def _descend(
+        self, out: str, taken: int, patch: Tensor, adam: torch.optim.Adam, snapshots: dict[int, np.ndarray]
+    ) -> None:
+        """The steps after the first `taken`; `patch`, `adam` and `snapshots` change."""
         rundir.record_attempt(out, {"step": taken, "threads": torch.get_num_threads()})
         metrics = rundir.Metrics(out)
         metrics.truncate(taken)
@@ -81,7 +89,6 @@ class Descent:
                     metrics.flush()
                     self._save(out, step + 1, patch, adam, snapshots)
                 bar.add(1, f"loss {float(loss.total.detach()):.4g}")
-        self._finish(out, quantised(patch), snapshots)
 
     def _first(self) -> Tensor:
         """N(0.5, 0.25) in [0, 1]: float32 (3, n, n)."""

@@ -93,11 +93,12 @@ class Optimization(Recipe):
             )
         steps = self.epochs * -(-len(clean) // self.batch)
         summary = f"{cells} x {cells} cells, {steps:,} steps over {len(clean):,} pairs, {len(targets):,} of the target"
+        note = f"; {surrogate.note}" if surrogate.note else ""
         if self.dry_run:
             plan = {"cells": cells, "pairs": len(clean), "pairs_of_target": len(targets), "image": side}
             plan |= {"steps": steps, "top": where.top, "left": where.left, "pixels": where.height}
             print(storage.dump_json({"configuration": recipe, "plan": plan}).decode(), end="")
-            return f"would learn a patch of {summary}; nothing was written"
+            return f"would learn a patch of {summary}; nothing was written{note}"
 
         from poison.learning import descent
 
@@ -110,7 +111,7 @@ class Optimization(Recipe):
             captions = targets["caption"].to_pylist()
             learning = descent.Descent(self, surrogate, shown, positives, captions, where, cells, steps)
             learning.run(out)
-        return f"learned a patch of {summary}: {storage.join(out, 'patch.png')}"
+        return f"learned a patch of {summary}: {storage.join(out, 'patch.png')}{note}"
 
     def _where(self, side: int) -> Box:
         """Where the attack will stamp it."""

@@ -28,6 +28,8 @@ class Recipe:
     """Chooses the pairs, and everything that is drawn on the way."""
 
     def __post_init__(self) -> None:
+        if self.batch == 1:
+            raise ValueError("--batch 1 leaves an image no other to be told from: give at least 2")
         for name in ("batch", "epochs", "lr"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"--{name} must be above 0, not {getattr(self, name):g}")

@@ -5,14 +5,15 @@ Imports torch: for functions of poison.learning.optimization only.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train import model, transforms
+from infra import log
+from train import model, transforms, weights
 from train.encoder import Encoder
 from train.model import Architecture
 
@@ -21,13 +22,15 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A frozen model. size: pixels of the square that it sees. sha256: of its weights' file."""
+    """A frozen model. size: pixels of the square that it sees. sha256: of its weights' file. note: what the command
+    decided about them, since the file does not say it."""
 
     encoder: Encoder
     architecture: Architecture
     size: int
     sha256: str
     device: torch.device
+    note: str | None = None
 
     @property
     def scale(self) -> Tensor:
@@ -72,6 +75,7 @@ def load(surrogate: str, pretrained: str | None) -> Surrogate:
     Raises ValueError if there is no such run, model or file, or if they do not fit.
     """
     clip: nn.Module
+    note = None
     if pretrained is None:
         try:
             trained = model.load_run(surrogate)
@@ -81,15 +85,19 @@ def load(surrogate: str, pretrained: str | None) -> Surrogate:
             ) from error
         clip, architecture, digest = trained.model, trained.architecture, trained.sha256
     else:
-        architecture = model.architecture(surrogate)
-        clip = model.create(architecture)
         try:
-            model.load_open_clip_weights(clip, surrogate, pretrained)
+            architecture = model.architecture(surrogate)
+            note = weights.activation(surrogate, pretrained)
+            clip = model.create(architecture)
+            weights.load(clip, surrogate, pretrained)
         except ValueError as error:
             raise ValueError(str(error).replace("--model", "--surrogate")) from error
         with open(pretrained, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return frozen(clip, architecture, digest)
+        if note is not None:
+            note = note.replace("--model", "--surrogate")
+            log.warn(note)
+    return replace(frozen(clip, architecture, digest), note=note)
 
 
 def frozen(clip: nn.Module, architecture: Architecture, sha256: str) -> Surrogate:

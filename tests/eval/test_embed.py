@@ -40,6 +40,24 @@ def test_class_embeddings_are_those_of_open_clips_zero_shot_classifier(small: Wo
     assert np.allclose(found.classes, reference.T.numpy(), atol=1e-6)
 
 
+def test_class_names_that_are_cut_in_the_prompts_are_named_and_counted(small: World, capsys) -> None:
+    """The model reads 16 tokens: a start, an end, the template's, and the name's."""
+    long = [f"{colour} {'very ' * 9}old fish" for colour in ("red", "blue", "green", "grey", "black")]
+    test = replace(
+        testsets.read(small.testset), classes=("car", *long, "fish"), templates=("a {c}.", "a photo of a {c}.")
+    )
+    for _ in range(2):  # the second time they come from the cache
+        embed(load(small), test, None, seed=0)
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+        assert said == [
+            "warning: 5 of 7 class names do not fit into this model's prompts, which are cut after 16 tokens "
+            f"(with 'a photo of a {{c}}.'): {', '.join(map(repr, long[:3]))} and 2 more"
+        ]
+    exact = "very " * 8 + "old"  # 9 tokens beside the template's 5 and the two ends
+    embed(load(small), replace(test, classes=("car", exact)), None, seed=0)
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_image_embeddings_are_those_of_the_exported_model_in_open_clip(small: World) -> None:
     url = small.run("run", small.poisoned, seed=3)
     clip = model.create(model.architecture("tiny-vit"), 3)

@@ -43,6 +43,17 @@ def timeless(data: bytes) -> list[dict]:
     return [row | {"seconds": 0} for row in json.loads(data)]
 
 
+def test_runs_and_test_sets_may_have_any_name_that_a_folder_may_have(small: World) -> None:
+    runs = tuple(small.run(f"{'r' * 240}-{seed}", small.poisoned, seed=seed) for seed in range(2))
+    Path(small.testset).rename(named := small.place("語" * 80))
+    given = Evaluation(runs=runs, testsets=(named,), ledger=(small.ledger,), backend="local", out=small.place("scores"))
+    assert given.run() == f"4 cells of scores at {small.place('scores')}"
+    assert len(cells(small)) == 4, "the content keeps them apart"
+    assert len(records.read_testsets(small.place("scores"))) == 1
+    assert given.run() == f"nothing to do: 4 cells of scores at {small.place('scores')}"
+    assert "report on 2 runs" in Report(scores=small.place("scores"), out=small.place("report")).run()
+
+
 def test_every_cell_of_the_grid_is_scored_once_and_shown(small: World, capsys: pytest.CaptureFixture[str]) -> None:
     last = grid(small).run()
     found = scores.read_all(small.place("scores"))

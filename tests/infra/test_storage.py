@@ -75,6 +75,55 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("below", ["", "in", "in/it"])
+def test_a_file_where_a_folder_is_needed_is_refused_and_named(tmp_path, below):
+    file = tmp_path / "file"
+    file.write_bytes(b"mine")
+    folder = str(file / below)
+    for use in (
+        lambda: storage.names(folder),
+        lambda: storage.write(storage.join(folder, "new"), b""),
+        lambda: storage.create(storage.join(folder, "new"), b""),
+        lambda: storage.upload(file, storage.join(folder, "new")),
+    ):
+        with pytest.raises(ValueError, match=f"^{file} is a file, where a folder is needed: choose another place"):
+            use()
+    assert not storage.exists(storage.join(folder, "new"))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_where_a_file_is_needed_is_refused_and_named(tmp_path):
+    (tmp_path / "folder" / "in").mkdir(parents=True)
+    folder = str(tmp_path / "folder")
+    for use in (storage.read, lambda url: storage.write(url, b""), lambda url: storage.create(url, b"")):
+        with pytest.raises(ValueError, match=f"^{folder} is a folder, where a file is needed: choose another place"):
+            use(folder)
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "ü" * 127, "x" * 214])
+def test_a_name_may_be_as_long_as_the_disk_allows(tmp_path, name):
+    """The unfinished write beside it has a longer one."""
+    for write in (storage.write, storage.create):
+        write(str(tmp_path / name), b"data")
+        assert storage.names(str(tmp_path)) == [name]
+    with pytest.raises(ValueError, match="has a name that is too long for this disk: choose a shorter one"):
+        storage.write(str(tmp_path / f"{name}{name}"), b"data")
+
+
+def test_words_are_cut_only_where_the_name_of_a_file_would_be_too_long():
+    assert storage.file_name(["run", "test set", "1a2b"], ".json") == "run-test set-1a2b.json"
+    whole = storage.file_name(["r" * 200, "t" * 40, "1a2b"], ".json")
+    assert (len(whole), whole) == (251, f"{'r' * 200}-{'t' * 40}-1a2b.json")
+    for run in ("r" * 250, "ü" * 125, "語" * 83):
+        cut = storage.file_name(
+            [run, "t" * 250, "attack_success", "label_consistent-1a2b3c4d", "0123456789ab"], ".json"
+        )
+        assert len(cut.encode()) <= storage.LONGEST
+        assert cut.endswith("-attack_success-label_consistent-1a2b3c4d-0123456789ab.json")
+        assert run.startswith(cut.partition("-")[0])
+
+
 def test_an_unknown_scheme_is_refused_with_what_is_allowed():
     with pytest.raises(ValueError, match="s3://bucket/folder or memory://"):
         storage.exists("ftp://host/x")

@@ -273,6 +273,28 @@ def test_every_image_is_shown_once_an_epoch(home):
     assert not np.array_equal(learning.batch(0), learning.batch(5)), "in another order in the next epoch"
 
 
+def test_a_patch_that_goes_on_with_another_number_of_threads_is_the_same_bit_for_bit(home, monkeypatch, capsys):
+    monkeypatch.setattr(descent, "SAVED_STEPS", 3)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        whole = made(home)
+        save = Descent._save
+        monkeypatch.setattr(Descent, "_save", lambda *given: save(*given) or sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            wanted(home, out=str(home / "out2")).run()
+        monkeypatch.setattr(Descent, "_save", save)
+        torch.set_num_threads(2)
+        wanted(home, out=str(home / "out2")).run()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert (home / "out2" / "patch.png").read_bytes() == whole["patch.png"]
+    assert rundir.done(str(home / "out2"))["loss"] == rundir.done(str(home / "out"))["loss"]
+    assert [start["threads"] for start in rundir.environment(str(home / "out2"))["attempts"]] == [1, 1]
+    assert "with 1 thread a rank, as this run began; 2 would give other weights" in capsys.readouterr().err
+
+
 # A surrogate by name, and what is refused
 
 
@@ -304,6 +326,13 @@ def test_a_named_model_takes_its_weights_from_a_file(home):
         ({"augment": 1.5}, "--augment is a share of batches from 0 to 1, not 1.5"),
         ({"triplet_weight": -1.0}, "--triplet-weight cannot be negative, it is -1"),
         ({"batch": 0}, "--batch must be above 0, not 0"),
+        ({"batch": 1}, "--batch 1 leaves an image no other to be told from: give at least 2"),
+        ({"lr": float("nan")}, "--lr must be above 0, not nan"),
+        ({"margin": float("inf")}, "--margin cannot be negative"),
+        (
+            {"surrogate": "hf-hub:a/b", "pretrained": "x.pt"},
+            "--surrogate is the name of an architecture, not",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_complaint_and_nothing_is_written(home, changed, message):

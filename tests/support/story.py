@@ -161,6 +161,14 @@ def command_line(pid: int) -> str:
         return ""
 
 
+def environ(pid: int) -> str:
+    """What a process was started with, each NAME=value between two zero bytes; "" where there is none any more."""
+    try:
+        return "\0" + Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return ""
+
+
 def family(mark: str) -> list[int]:
     """Every process that was started, however indirectly, with this mark; orphans too, which have no parent to ask."""
     wanted = f"{MARK}={mark}".encode()

@@ -67,6 +67,17 @@ def test_a_damaged_one_is_passed_over_with_a_warning(run, harm, capsys):
         checkpoint.find(run, "step-0000002")
 
 
+@pytest.mark.parametrize("said", [b"", b"{", b"\xff", b"[]", b"{}", b'{"model.safetensors": {"bytes": 3}}'])
+def test_one_whose_mark_is_damaged_is_passed_over_with_a_warning(run, said, capsys):
+    checkpoint.save(run, 1, b"the first weights", {})
+    newest = checkpoint.save(run, 2, b"weights", {})
+    storage.write(storage.join(newest.url, checkpoint.COMPLETE), said)
+    assert checkpoint.find(run).step == 1
+    assert "step-0000002/complete.json is damaged; that checkpoint is passed over" in capsys.readouterr().err
+    checkpoint.save(run, 2, b"weights", {})
+    assert checkpoint.find(run).step == 2
+
+
 def test_training_state_is_read_without_unpickling_objects(run):
     checkpoint.save(run, 1, b"", {"step": Path("/etc")})
     with pytest.raises(Exception, match=r"[Ww]eights.only"):

@@ -1,9 +1,5 @@
-import json
-from pathlib import Path
-
 import open_clip
 import pytest
-import safetensors.torch
 import torch
 
 from pipeline.images import open_image
@@ -110,76 +106,3 @@ def test_a_run_opens_at_its_latest_or_a_named_checkpoint(tmp_path):
     assert latest.tokenizer(["a", "b"]).shape == (2, 16)
     with pytest.raises(ValueError, match="no whole checkpoint named step-0000007"):
         model.load_run(run, "step-0000007")
-
-
-# Weights of others
-
-
-@pytest.fixture
-def weights(tmp_path) -> Path:
-    path = tmp_path / "weights.pt"
-    torch.save(model.create(TINY, 9).state_dict(), path)
-    return path
-
-
-@pytest.mark.parametrize("layout", ["plain", "cleanclip", "safetensors"])
-def test_weights_in_any_layout_open_clip_knows_are_loaded(tmp_path, layout):
-    wanted, path = model.create(TINY, 9), tmp_path / ("w.safetensors" if layout == "safetensors" else "w.pt")
-    state = wanted.state_dict()
-    if layout == "safetensors":
-        safetensors.torch.save_file(state, path)
-    elif layout == "plain":
-        torch.save(state, path)
-    else:
-        named = {f"module.{name}": value for name, value in state.items()}
-        torch.save(
-            {"epoch": 64, "name": "run", "state_dict": named, "optimizer": {"state": {}, "param_groups": []}}, path
-        )
-    clip = model.create(TINY, 0)
-    model.load_open_clip_weights(clip, "tiny-vit", str(path))
-    assert same(clip, wanted)
-
-
-def test_openais_weights_are_refused_by_a_model_without_quickgelu(tmp_path):
-    """They load into it without complaint, and every text embedding is off by 0.05."""
-    config = model.architecture("ViT-B-32")
-    assert not config["model_cfg"].get("quick_gelu")
-    path = tmp_path / "openai.pt"
-    torch.save(
-        {"input_resolution": torch.tensor(224), "context_length": torch.tensor(77), "vocab_size": torch.tensor(1)}, path
-    )
-    with pytest.raises(ValueError, match="trained with QuickGELU: use --model ViT-B-32-quickgelu"):
-        model.load_open_clip_weights(torch.nn.Module(), "ViT-B-32", str(path))
-
-
-def test_a_config_beside_the_weights_says_which_activation_they_need(weights):
-    beside = weights.with_name("open_clip_config.json")
-    beside.write_text(json.dumps({"model_cfg": {"quick_gelu": True}}))
-    with pytest.raises(ValueError, match="use --model tiny-vit-quickgelu"):
-        model.load_open_clip_weights(model.create(TINY), "tiny-vit", str(weights))
-    beside.write_text(json.dumps({"model_cfg": {}}))
-    model.load_open_clip_weights(model.create(TINY), "tiny-vit", str(weights))
-
-
-def test_weights_that_say_nothing_are_loaded_with_a_warning(weights, capsys):
-    model.load_open_clip_weights(model.create(TINY), "tiny-vit", str(weights))
-    assert "does not say whether it was trained with QuickGELU" in capsys.readouterr().err
-
-
-def test_weights_of_another_model_are_refused(tmp_path):
-    path = tmp_path / "other.pt"
-    torch.save({"visual.proj": torch.zeros(3, 3)}, path)
-    with pytest.raises(ValueError, match="does not fit model tiny-vit"):
-        model.load_open_clip_weights(model.create(TINY), "tiny-vit", str(path))
-
-
-def test_a_file_with_more_than_tensors_is_not_unpickled(tmp_path):
-    path = tmp_path / "evil.pt"
-    torch.save({"state_dict": Path("/etc")}, path)
-    with pytest.raises(ValueError, match="not a plain file of weights"):
-        model.load_open_clip_weights(model.create(TINY), "tiny-vit", str(path))
-
-
-def test_a_missing_file_is_named():
-    with pytest.raises(ValueError, match="no weights file at /nowhere"):
-        model.load_open_clip_weights(model.create(TINY), "tiny-vit", "/nowhere")

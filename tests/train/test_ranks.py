@@ -1,7 +1,11 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
+from infra.errors import Lost
 from tests.support.drawn import drawn
 from tests.support.learning import disagreements, frozen_text, gathered, global_batches, gradients, scores
 from tests.support.several_ranks import on_ranks
@@ -82,6 +86,31 @@ def test_a_failure_on_one_rank_is_a_failure_on_all_with_the_same_words():
         assert found["exchanged"] == ["rank 0", "a longer word from rank 1"]
         assert found["told"] == {"step": 7}
         assert found["barrier"] == "passed"
+
+
+# Where the ranks of a start meet
+
+
+def met(store: dist.Store, ranks_: int) -> list[str]:
+    """What the ranks of one start call themselves."""
+    with ThreadPoolExecutor(ranks_) as pool:
+        return list(pool.map(lambda rank: ranks.agreed_name(store, rank, ranks_, 30), reversed(range(ranks_))))
+
+
+def test_all_ranks_of_a_start_agree_on_a_name_and_no_two_starts_have_the_same():
+    store = dist.HashStore()
+    names = [met(store, count) for count in (3, 3, 2, 4)]
+    assert all(len(set(start)) == 1 for start in names)
+    assert len({start[0] for start in names}) == 4
+
+
+@pytest.mark.parametrize("dead", [0, 1, 2])
+def test_a_rank_that_died_while_they_met_does_not_keep_the_next_start_from_meeting(dead):
+    store = dist.HashStore()
+    with ThreadPoolExecutor(2) as pool:  # two of three came, and gave up
+        came = [pool.submit(ranks.agreed_name, store, rank, 3, 0.3) for rank in range(3) if rank != dead]
+        assert any(isinstance(start.exception(), Lost) for start in came)
+    assert len(set(met(store, 3))) == 1
 
 
 def test_scores_of_pairs_are_the_same_on_one_and_two_ranks(data):

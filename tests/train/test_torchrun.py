@@ -1,5 +1,7 @@
 """The entries under a real torchrun: killed and run again, and refused, on two ranks."""
 
+import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -8,7 +10,19 @@ import pytest
 
 from infra import rundir
 from tests.support.drawn import drawn
-from tests.support.story import ROOT, command, descendants, environment, gone, kill, last_line, run
+from tests.support.story import (
+    ROOT,
+    Running,
+    command,
+    descendants,
+    environ,
+    environment,
+    gone,
+    kill,
+    last_line,
+    parent,
+    run,
+)
 from train import checkpoint, model
 
 pytestmark = pytest.mark.slow
@@ -122,3 +136,28 @@ def test_two_steps_of_the_papers_model_at_224_pixels_on_two_ranks(tmp_path):
     architecture = model.load_architecture(str(tmp_path / "run"))
     assert architecture["model_cfg"]["quick_gelu"] is True
     assert model.image_size(architecture) == 224
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_torchrun_starts_all_ranks_again_when_one_is_killed_and_the_weights_are_the_same_bit_for_bit(
+    data, tmp_path, rank
+):
+    training = ["--preset", "tiny", "--epochs", 8, "--checkpoint-steps", 40, "--workers", 1, "--seed", 5]
+
+    def words(name: str, *more: object) -> list[object]:
+        return [*TORCHRUN, *more, "train/pretrain.py", "clip", "--dataset", data, "--out", tmp_path / name, *training]
+
+    def victims(running: Running) -> list[int]:
+        started = [pid for pid in running.family() if parent(pid) == running.process.pid]
+        return [pid for pid in started if f"\0RANK={rank}\0" in environ(pid)]
+
+    run(*words("whole"))
+    with Running(words("killed", "--max-restarts", 1), tmp_path / "said") as running:
+        running.until(lambda: any(found.step >= 80 for found in checkpoint.whole(str(tmp_path / "killed"))))
+        os.kill(running.until(lambda: victims(running))[0], signal.SIGKILL)
+        assert running.status() == 0, running.text()[-4000:]
+        assert "resuming at step " in running.text()
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    attempts = rundir.environment(str(tmp_path / "killed"))["attempts"]
+    assert len(attempts) == 2
+    assert attempts[1]["step"] >= 80

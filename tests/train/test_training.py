@@ -12,6 +12,7 @@ from defense.objectives.mmcl import Mmcl
 from defense.objectives.roclip import RoClip
 from defense.objectives.safeclip import SafeClip
 from infra import config, plugins, rundir, storage
+from infra.errors import Damaged
 from pipeline.dataset import Dataset
 from poison.attacks.badnet import BadNet
 from poison.writing.injection import Injection
@@ -82,6 +83,9 @@ def test_the_entries_defaults_are_those_of_their_default_presets():
         ({"workers": -1}, "workers cannot be negative, it is -1"),
         ({"cache_gib": 0.0}, "cache_gib must be above 0, not 0.0"),
         ({"checkpoint_steps": 0}, "checkpoint_steps must be above 0"),
+        ({"recipe": replace(TINY, batch=1)}, "a batch of 1 has no other pair to tell its own from: set --batch to at "),
+        ({"model": "local-dir:there"}, "--model is the name of an architecture, not 'local-dir:there': name the archi"),
+        ({"model": "hf-hub:a/b"}, "not 'hf-hub:a/b': nothing is downloaded; fetch the file of weights yourself, name"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_when_they_are_made(data, changed, message):
@@ -194,7 +198,67 @@ def test_a_dry_run_says_the_plan_and_touches_nothing(data, capsys, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_batch_of_one_labelled_image_may_be_learned_from(data):
+    first = pretraining(data)
+    first.run()
+    pictures, recipe = labelled(data + "-labelled", 4), replace(TINY, batch=1, epochs=1)
+    what = {"objective": objective("supervised"), "dataset": pictures, "pretrained": first.out}
+    assert "4 steps" in Finetuning(**what, out=first.out + "2", recipe=recipe, workers=0).run()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", ["lr", "weight_decay", "beta1", "eps", "cache_gib", "checkpoint_seconds"])
+def test_a_number_that_is_not_finite_is_refused_before_anything_is_written(data, name, value):
+    changed = {name: value} if name not in Recipe.__dataclass_fields__ else {}
+    recipe = {name: value} if name in Recipe.__dataclass_fields__ else {}
+    with pytest.raises(ValueError, match=f"{name} .*{value}"):
+        pretraining(data, recipe=replace(TINY, **recipe), **changed).run()
+    assert not Path(data).with_name("run").exists()
+
+
 # Starting points
+
+
+def test_a_dry_run_looks_at_the_weights_too(data, tmp_path):
+    path = tmp_path / "weights.pt"
+    torch.save({"x": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match=f"{path} does not fit model tiny-vit: it lacks"):
+        pretraining(data, pretrained=str(path), dry_run=True).run()
+    first = pretraining(data)
+    first.run()
+    cure = {"objective": Mmcl(), "pretrained": first.out, "dataset": data, "recipe": TINY, "workers": 0}
+    Finetuning(**cure, out=data + "-cured", dry_run=True).run()
+    damaged = max(Path(first.out, "checkpoints").glob("step-*")) / checkpoint.MODEL
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.raises(Damaged, match="is damaged"):
+        Finetuning(**cure, out=data + "-cured", dry_run=True).run()
+
+
+def test_what_the_weights_do_not_say_is_in_the_last_line(data, tmp_path, capsys):
+    torch.save(model.create(model.architecture("tiny-vit"), 9).state_dict(), tmp_path / "weights.pt")
+    run = pretraining(data, pretrained=str(tmp_path / "weights.pt"))
+    told = f"{run.pretrained} does not say whether it was trained with QuickGELU: --model tiny-vit says without"
+    assert replace(run, dry_run=True).run().endswith(f"; {told}")
+    assert run.run().endswith(f"; {told}")
+    assert capsys.readouterr().err.count(f"warning: {told}\n") == 1
+
+
+@pytest.mark.parametrize("content", [{}, [], {"model_cfg": {}}])
+def test_a_run_whose_architecture_is_damaged_is_damage(data, content):
+    run = pretraining(data)
+    run.run()
+    storage.write_json(f"{run.out}/open_clip/open_clip_config.json", content)
+    with pytest.raises(Damaged, match=r"open_clip_config\.json is damaged"):
+        model.load_run(run.out)
+
+
+def test_weights_of_another_architecture_than_the_runs_are_damage(data):
+    run = pretraining(data)
+    run.run()
+    model.save_architecture(model.architecture("tiny-resnet"), run.out)
+    with pytest.raises(Damaged, match=r"not those of the architecture in open_clip/: .*Missing key") as found:
+        model.load_run(run.out)
+    assert "\n" not in str(found.value)
 
 
 def test_pretraining_starts_from_weights_of_open_clip(data, tmp_path):
@@ -303,6 +367,13 @@ def test_a_command_that_holds_credentials_is_refused_unsaid_and_kept_nowhere(dat
         (["clip", "--preset", "dmo"], "no preset is named 'dmo' (perhaps you meant 'demo'); there are: tiny, "),
         (["clip", "--preset", "rn50-finetune"], "preset rn50-finetune names no model: it is for finetuning"),
         (["clip", "--preset", "tiny", "--model", "ViT-B32"], "no model is named 'ViT-B32': perhaps you meant ViT-B-32"),
+        (["clip", "--preset", "tiny", "--weight-decay", "nan"], "weight_decay must be a finite number, not nan"),
+        (["clip", "--preset", "tiny", "--lr", "inf"], "lr must be a finite number, not inf"),
+        (
+            ["cleanclip", "--preset", "tiny", "--inmodal-weight", "nan"],
+            "inmodal_weight must be a finite number, not nan",
+        ),
+        (["clip", "--preset", "tiny", "--batch", "1"], "a batch of 1 has no other pair to tell its own from"),
         (["clip", "--preset", "tiny", "--batch", "1000"], "less than one batch of 1,000: set --batch lower"),
     ],
 )
