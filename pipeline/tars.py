@@ -19,6 +19,8 @@ MAX_EXTENDED_BYTES = 1 << 20  # of a header that holds a long name or times; Pyt
 MAX_NAME = 4096  # characters; the longest path of a Linux system
 MAX_TAIL_BYTES = 16 << 20  # zeros behind the end of an archive; tar itself fills up 10 KiB
 
+STRAY = "belongs to no sample: files are named KEY.EXTENSION"
+
 _OTHER_KINDS = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -27,6 +29,7 @@ _OTHER_KINDS = {
     b"PK\x03\x04": "zip",
     b"PAR1": "parquet",
 }
+_UNPACK = "decompress it (gunzip, bunzip2, unxz, unzstd) or pack it anew, without compression"
 _FIELDS = ((100, 8), (108, 8), (116, 8), (136, 12))  # mode, owner, group, time: where they begin, their bytes
 _DECIDING = re.compile(rb"(size|linkpath|path|GNU\.sparse\..*|SCHILY\.realsize)")  # what a member is, not who made it
 
@@ -136,11 +139,13 @@ def _octal(fields: np.ndarray) -> np.ndarray:
     return np.where(good, values @ 8 ** np.arange(values.shape[1])[::-1], -1)
 
 
-def grouped(path: Path) -> dict[str, dict[str, tuple[int, int]]]:
+def grouped(path: Path, stray: list[str] | None = None) -> dict[str, dict[str, tuple[int, int]]]:
     """{key: {extension: (offset, bytes)}}, in the order of the keys' first files.
 
     Keys as webdataset has them: up to the first dot of a file's name; extensions in lower case. Unlike there, the files
-    of a sample may lie apart. Raises what `scan` raises, ValueError for a file of no sample, Damaged for one twice.
+    of a sample may lie apart. stray: gets the names of files that belong to no sample, hidden ones among them.
+    Raises what `scan` raises, Damaged for a file that is there twice, ValueError for a stray one that is not hidden if
+    nobody takes it.
     """
     groups: dict[str, dict[str, tuple[int, int]]] = {}
     for name, offset, length in scan(path):
@@ -148,13 +153,25 @@ def grouped(path: Path) -> dict[str, dict[str, tuple[int, int]]]:
             continue
         folder, slash, base = name.rpartition("/")
         stem, dot, extension = base.partition(".")
-        if not stem or not dot:
-            raise ValueError(f"{path.name} holds {name!r}, which belongs to no sample: files are named KEY.EXTENSION")
+        if not stem or not dot or hidden(name):
+            if stray is None and not hidden(name):
+                raise ValueError(f"{path.name} holds {name!r}, which {STRAY}")
+            if stray is not None:
+                stray.append(name)
+            continue
         members = groups.setdefault(folder + slash + stem, {})
         if extension.lower() in members:
             raise Damaged(f"{path.name} holds {name!r} twice")
         members[extension.lower()] = (offset, length)
     return groups
+
+
+def hidden(name: str) -> bool:
+    """Whether a system left this beside somebody's files: `.DS_Store`, `._a.jpg`, `.cache/...`, `__MACOSX/...`."""
+    parts = name.split("/")
+    return parts[-1] == "Thumbs.db" or any(
+        part == "__MACOSX" or (part.startswith(".") and part.strip(".")) for part in parts
+    )
 
 
 def unsafe(name: str) -> str | None:
@@ -176,7 +193,7 @@ def _header(path: Path, header: bytes, at: int) -> tarfile.TarInfo:
     if at == 0:
         for magic, kind in _OTHER_KINDS.items():
             if header.startswith(magic):
-                raise Damaged(f"{path.name} is a {kind} file, not a tar; shards are plain tars, not compressed")
+                raise Damaged(f"{path.name} is a {kind} file, not a tar; shards are plain tars: {_UNPACK}")
     try:
         return tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError, OverflowError) as error:

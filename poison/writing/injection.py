@@ -71,6 +71,7 @@ class Injection:
     def run(self) -> str:
         """Poison, or finish what an interrupted run began. Returns the entry's last line."""
         attack, parent = self.attack.resolved(), Dataset.open(self.dataset)
+        parent.tell_left_out()
         out, ledger = storage.absolute(self.out), storage.absolute(self.ledger)
         earlier = [Ledger.open(url) for url in self.taken]
         taken = ledgers.taken(earlier, parent)
@@ -156,6 +157,7 @@ class Injection:
             bases=tuple(bases),
             contains_poison=True,
             outcomes=parent.outcomes | {SUCCESS: parent.samples + rows.num_rows - replaced},
+            mask=parent.mask,
         )
 
 

@@ -40,6 +40,9 @@ def rewrite(
                 try:
                     results = attack.poison(sample, captions[sample.row], rng(seed, "poison", sample.row))
                     height, width, _ = images.decode(sample.image).shape
+                except images.Unreadable as error:  # its own kind: there is a way past the sample
+                    said = f"shard {shard_id}, sample {sample.key}: {error}"
+                    raise images.Unreadable(error.outcome, said) from error
                 except ValueError as error:
                     raise ValueError(f"shard {shard_id}, sample {sample.key}: {error}") from error
                 assert results
@@ -61,11 +64,16 @@ def _merge(path: Path, index: pa.Table, fresh: Written, replaced: dict[str, list
     """Copy `path` to `out` with the members of `fresh` in place of the replaced pairs; the index with it."""
     there = shards.samples_of(index.append_column("number", pa.array(range(index.num_rows), pa.int64())))
     originals = there.filter(pa.compute.is_in(there["key"], pa.array(replaced, pa.string()))).to_pylist()
-    without_json = {key for row in originals if row["json_bytes"] is None for key in replaced[row["key"]]}
+    without = {
+        name: {key for row in originals if row[f"{name}_bytes"] is None for key in replaced[row["key"]]}
+        for name in ("text", "json")
+    }
     members: dict[str, list[Piece]] = {}
-    dropped = {row["json_offset"] for row in fresh.index.to_pylist() if row["key"] in without_json}
+    dropped = {
+        row[f"{name}_offset"] for name, keys in without.items() for row in fresh.index.to_pylist() if row["key"] in keys
+    }
     for member in splice.members(fresh.path):
-        if member.offset not in dropped:  # a pair without KEY.json stays one
+        if member.offset not in dropped:  # a pair without KEY.json, or with its caption there alone, stays one
             members.setdefault(member.key, []).append(Piece(fresh.path, member.start, member.end))
 
     pieces: list[Piece] = []
@@ -88,7 +96,8 @@ def _merge(path: Path, index: pa.Table, fresh: Written, replaced: dict[str, list
     parts, begin = [], 0
     for row in originals:
         for key in replaced[row["key"]]:
-            twins[key] |= {"json_offset": None, "json_bytes": None} if key in without_json else {}
+            for name in (name for name, keys in without.items() if key in keys):
+                twins[key] |= {f"{name}_offset": None, f"{name}_bytes": None}
         twin = twins[row["key"]]  # the columns stay filled, or empty, as the original's were
         twin |= {name: row[name] for name in ("url", "width", "height")}
         known = row["source_sha256"] is not None
