@@ -31,7 +31,6 @@ from pipeline import mask as masks
 from pipeline.shards import Oddities, Written
 
 FORMAT = 1
-FORMAT_MASKED = 2  # of a dataset with a mask, so that who does not know of masks refuses it
 _SHARD = pa.schema(
     [
         ("id", pa.int32()),
@@ -333,7 +332,7 @@ def finalise(
         raise ValueError(
             f"{url}: not one of {sum(outcomes.values())} rows could be used ({outcomes}); nothing to train on"
         )
-    version = FORMAT if mask is None else FORMAT_MASKED
+    version = FORMAT if mask is None else masks.FORMAT
     digest = hashlib.sha256(f"antidote dataset {version}\n".encode())
     for shard in rows:
         digest.update(f"{shard.id} {shard.samples} {shard.content_sha256}\n".encode())
@@ -374,16 +373,16 @@ def cache_folder() -> Path:
 
 def _load(url: str) -> Dataset:
     manifest = storage.read_json(storage.join(url, "dataset.json"))
-    if isinstance(manifest, dict) and manifest.get("format") not in (FORMAT, FORMAT_MASKED):
+    if isinstance(manifest, dict) and manifest.get("format") not in (FORMAT, masks.FORMAT):
         raise ValueError(
             f"{url} has dataset format {manifest.get('format')!r}; this version reads formats {FORMAT} and "
-            f"{FORMAT_MASKED}"
+            f"{masks.FORMAT}"
         )
     sanity.manifest(url, manifest)
     listed = shards.read_parquet(_named_by(url, "shards.parquet", manifest["shards_sha256"]))
     sanity.shard_table(url, manifest, listed, _SHARD)
     mask = None
-    if manifest["format"] == FORMAT_MASKED:
+    if manifest["format"] == masks.FORMAT:
         mask = shards.read_parquet(_named_by(url, masks.FILE, manifest["mask_sha256"])).combine_chunks()
         masks.check(storage.join(url, masks.FILE), mask, listed["id"].to_pylist())
     return Dataset(

@@ -17,6 +17,7 @@ from infra.errors import Damaged
 from pipeline import shards
 
 FILE = "mask.parquet"
+FORMAT = 2  # of a dataset with a mask: whoever does not know of masks refuses it
 MASK = pa.schema(
     [
         ("shard", pa.int32()),

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from infra.errors import Damaged
-from pipeline import shards, tars
+from pipeline import mask, shards, tars
 
 _HEX = {"sha256": 64, "xxh3": 16, "index_sha256": 64, "content_sha256": 64}
 
@@ -30,7 +30,7 @@ def manifest(url: str, said: Any) -> None:
     }
     if not isinstance(said, dict):
         raise Damaged(f"{url}/dataset.json is no JSON object")
-    if said["format"] == 2:  # with a mask
+    if said["format"] == mask.FORMAT:
         kinds["mask_sha256"] = str
     for name, kind in kinds.items():
         if type(said.get(name)) is not kind:
