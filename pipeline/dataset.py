@@ -4,6 +4,7 @@
     index/00042-1a2b3c4d.parquet    pipeline.shards.INDEX
     commits/00042.json              proof that the shard is whole; created exclusively, the first one wins
     shards.parquet                  one row a shard, made from the commits alone
+    mask.parquet                    where pairs of these shards are left out: pipeline.mask.MASK
     dataset.json                    written last: its presence means complete
 
 A shard lies relative to a base. Base 0 is the folder itself; others are folders of other datasets, so that a poisoned
@@ -27,8 +28,9 @@ import pyarrow.parquet as pq
 
 from infra import differences, hidden, log, storage
 from infra.errors import Damaged, Lost
-from pipeline import sanity, shards, testsets
-from pipeline.shards import Written
+from pipeline import foreign, sanity, shards, testsets
+from pipeline import mask as masks
+from pipeline.shards import Oddities, Written
 
 FORMAT = 1
 _SHARD = pa.schema(
@@ -50,7 +52,10 @@ _SHARD = pa.schema(
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard as the manifest lists it. `name`, `index_name`: paths relative to their bases; bytes of the tar."""
+    """One shard as the manifest lists it. `name`, `index_name`: paths relative to their bases; bytes of the tar.
+
+    samples: pairs to be read; those that the mask leaves out are in the tar and not counted.
+    """
 
     id: int
     base: int
@@ -70,6 +75,7 @@ class Dataset:
     """A complete dataset. Cheap to hold and to send to a worker: shards and indexes are read when asked for.
 
     classes: of labelled images, by label: their names, or their numbers where they have none; () for pairs.
+    mask: pipeline.mask.MASK, the pairs that are left out; None for none.
     """
 
     url: str
@@ -80,28 +86,33 @@ class Dataset:
     contains_poison: bool
     outcomes: dict[str, int]
     classes: tuple[str, ...] = ()
+    mask: pa.Table | None = None
 
     @staticmethod
-    def open(url: str, labelled: bool = False) -> "Dataset":
+    def open(url: str, labelled: bool = False, max_bad_share: float = foreign.MAX_BAD_SHARE) -> "Dataset":
         """The dataset at a folder; a bare folder of foreign tars is indexed on first sight, into our own cache.
 
         labelled: of images with labels, a split as pipeline.testsets lays it out. It is asked for by name, so that
-        nobody learns from, or poisons, captions that are not there.
+        nobody learns from, or poisons, captions that are not there. max_bad_share: of the samples of foreign tars,
+        which may be unusable; they are counted as outcomes.
 
-        Raises ValueError if nothing is there, if it is not complete, or without labels where they are asked for.
+        Raises ValueError if nothing is there, if it is not complete, without labels where they are asked for, or if
+        more samples than that are unusable.
         """
         url = storage.absolute(url)
         if labelled:
-            return _labelled(url)
+            return _labelled(url, max_bad_share)
         if storage.exists(storage.join(url, "dataset.json")):
             return _load(url)
         found = storage.names(url)
         if "commits" in found or "recipe.json" in found:
             raise ValueError(f"{url} is not complete (it has no dataset.json): run the command that makes it once more")
-        tars = [name for name in found if name.endswith(".tar")]
-        if not tars:
-            raise ValueError(f"no dataset at {url}: neither a dataset.json nor .tar shards were found there")
-        return _adopt(url, tars)
+        return _adopt(url, foreign.tars_in(url), max_bad_share)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether this is a folder of someone else's tars, its indexes in our cache."""
+        return self.bases[0] != self.url
 
     def tar_url(self, shard: Shard) -> str:
         return storage.join(self.bases[shard.base], shard.name)
@@ -112,11 +123,39 @@ class Dataset:
     def index(self, shard: Shard) -> pa.Table:
         """Every row this shard was made from, failed ones too (pipeline.shards.INDEX, or LABELLED).
 
-        Raises Damaged.
+        A pair that the mask leaves out is a failed row, its outcome the reason. Raises Damaged.
         """
+        return self.masked(shard, self.unmasked_index(shard))
+
+    def unmasked_index(self, shard: Shard) -> pa.Table:
+        """That index as if there were no mask, for who writes the shard anew. Raises Damaged."""
         index = shards.read_parquet(self.index_file(shard))
         sanity.index(self.index_url(shard), index, shard.bytes, bool(self.classes))
         return index
+
+    def masked(self, shard: Shard, index: pa.Table) -> pa.Table:
+        """An index as it was stored, or its columns row and outcome with others, with the mask applied.
+
+        Raises Damaged.
+        """
+        return index if self.mask is None else masks.applied(index, self.left_out_of(shard), self.index_url(shard))
+
+    def left_out_of(self, shard: Shard) -> pa.Table:
+        """MASK: the pairs in this shard's tar that are left out."""
+        return masks.MASK.empty_table() if self.mask is None else masks.lines_of(self.mask, shard.id)
+
+    def left_out(self) -> dict[str, int]:
+        """How many samples lie in the shards and are not read, by reason: those of the mask, or odd foreign ones."""
+        if self.mask is not None:
+            return dict(sorted(Counter(self.mask["reason"].to_pylist()).items()))
+        odd = self.outcomes.items() if self.is_foreign else ()
+        return {outcome: count for outcome, count in odd if outcome != shards.SUCCESS}
+
+    def tell_left_out(self) -> None:
+        """One line, if there is anything: nobody learns from less than is there without a word."""
+        if fewer := self.left_out():
+            counts = ", ".join(f"{count:,} {reason}" for reason, count in fewer.items())
+            log.say(f"{self.url}: {self.samples:,} pairs are used; left out: {counts}")
 
     def index_file(self, shard: Shard) -> bytes:
         """That index as it is stored, its hash checked. Raises Damaged."""
@@ -284,10 +323,12 @@ def finalise(
     bases: tuple[str, ...] = (),
     contains_poison: bool = False,
     outcomes: dict[str, int] | None = None,
+    mask: pa.Table | None = None,
 ) -> Dataset:
     """Write shards.parquet and dataset.json from the commits and the referenced shards.
 
-    expected: number of shards in all. bases: absolute urls, base 0 being `url`. Raises Lost if any is missing.
+    expected: number of shards in all. bases: absolute urls, base 0 being `url`. mask: pipeline.mask.MASK, sorted by
+    shard; samples of commits and referenced shards do not count its pairs. Raises Lost if any shard is missing.
     """
     records = committed(url)
     known = set(Shard.__dataclass_fields__)
@@ -305,14 +346,19 @@ def finalise(
         raise ValueError(
             f"{url}: not one of {sum(outcomes.values())} rows could be used ({outcomes}); nothing to train on"
         )
-    digest = hashlib.sha256(f"antidote dataset {FORMAT}\n".encode())
+    version = FORMAT if mask is None else masks.FORMAT
+    digest = hashlib.sha256(f"antidote dataset {version}\n".encode())
     for shard in rows:
         digest.update(f"{shard.id} {shard.samples} {shard.content_sha256}\n".encode())
+    more = {}
+    if mask is not None:
+        masks.written_into(digest, mask)
+        more["mask_sha256"] = _save_mask(url, mask)
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist([asdict(shard) for shard in rows], schema=_SHARD), buffer, compression="zstd")
     storage.write(storage.join(url, "shards.parquet"), buffer.getvalue())
     manifest = {
-        "format": FORMAT,
+        "format": version,
         "digest": digest.hexdigest(),
         "samples": samples,
         "rows": sum(outcomes.values()),
@@ -322,8 +368,16 @@ def finalise(
         "bases": [storage.relative(base, url) for base in (bases[1:] if bases else ())],
         "contains_poison": contains_poison,
     }
-    storage.write_json(storage.join(url, "dataset.json"), manifest)
+    storage.write_json(storage.join(url, "dataset.json"), manifest | more)
     return _load(storage.absolute(url))
+
+
+def _save_mask(url: str, mask: pa.Table) -> str:
+    """Returns the sha256 of the file."""
+    buffer = io.BytesIO()
+    pq.write_table(mask.cast(masks.MASK), buffer, compression="zstd")
+    storage.write(storage.join(url, masks.FILE), buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
 def cache_folder() -> Path:
@@ -363,17 +417,18 @@ def _in_cache(url: str) -> bool:
 
 def _load(url: str) -> Dataset:
     manifest = storage.read_json(storage.join(url, "dataset.json"))
-    if isinstance(manifest, dict) and manifest.get("format") != FORMAT:
-        raise ValueError(f"{url} has dataset format {manifest.get('format')!r}; this version reads format {FORMAT}")
+    if isinstance(manifest, dict) and manifest.get("format") not in (FORMAT, masks.FORMAT):
+        raise ValueError(
+            f"{url} has dataset format {manifest.get('format')!r}; this version reads formats {FORMAT} and "
+            f"{masks.FORMAT}"
+        )
     sanity.manifest(url, manifest)
-    try:
-        table = storage.read(storage.join(url, "shards.parquet"))
-    except FileNotFoundError as error:
-        raise Damaged(f"{url}/shards.parquet is missing") from error
-    if hashlib.sha256(table).hexdigest() != manifest["shards_sha256"]:
-        raise Damaged(f"{url}/shards.parquet is not the one that dataset.json names (sha256 differs)")
-    listed = shards.read_parquet(table)
+    listed = shards.read_parquet(_named_by(url, "shards.parquet", manifest["shards_sha256"]))
     sanity.shard_table(url, manifest, listed, _SHARD)
+    mask = None
+    if manifest["format"] == masks.FORMAT:
+        mask = shards.read_parquet(_named_by(url, masks.FILE, manifest["mask_sha256"])).combine_chunks()
+        masks.check(storage.join(url, masks.FILE), mask, listed["id"].to_pylist())
     return Dataset(
         url=url,
         digest=manifest["digest"],
@@ -382,10 +437,22 @@ def _load(url: str) -> Dataset:
         shards=tuple(Shard(**row) for row in listed.to_pylist()),
         contains_poison=manifest["contains_poison"],
         outcomes=manifest["outcomes"],
+        mask=mask,
     )
 
 
-def _labelled(url: str) -> Dataset:
+def _named_by(url: str, name: str, sha256: str) -> bytes:
+    """A file whose hash dataset.json gives. Raises Damaged."""
+    try:
+        data = storage.read(storage.join(url, name))
+    except FileNotFoundError as error:
+        raise Damaged(f"{url}/{name} is missing") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise Damaged(f"{url}/{name} is not the one that dataset.json names (sha256 differs)")
+    return data
+
+
+def _labelled(url: str, max_bad_share: float) -> Dataset:
     """Raises ValueError for a label that is none of the classes beside the folder."""
     tars = [name for name in storage.names(url) if name.endswith(".tar")]
     if not tars:
@@ -393,19 +460,19 @@ def _labelled(url: str) -> Dataset:
             f"no labelled images at {url}: give the folder that holds KEY.jpg and KEY.cls in .tar shards, "
             "such as data/labelled/train, which testset --split train makes in data/labelled"
         )
-    found = _adopt(url, tars, labelled=True)
-    labels = (shards.read_parquet(found.index_file(shard), ["label"])["label"] for shard in found.shards)
-    count = 1 + max(max(part.to_pylist()) for part in labels)
+    found = _adopt(url, tars, max_bad_share, labelled=True)
+    indexes = (shards.read_parquet(found.index_file(shard), ["outcome", "label"]) for shard in found.shards)
+    count = 1 + max(max(shards.samples_of(index)["label"].to_pylist(), default=0) for index in indexes)
     names = testsets.class_names(storage.real(url)) or testsets.class_names(url)
     if names and count > len(names):
         raise ValueError(f"{url} has label {count - 1}; {testsets.CLASSES} beside it has {len(names)} classes, from 0")
     return replace(found, classes=names or tuple(map(str, range(count))))
 
 
-def _adopt(url: str, tars: list[str], labelled: bool = False) -> Dataset:
+def _adopt(url: str, names: list[str], max_bad_share: float, labelled: bool = False) -> Dataset:
     """A dataset folder of our own, in the cache, that references a bare folder of foreign tars."""
     known = storage.stamps(url)  # a tar that was replaced by one of the same size is another one
-    stamped = [(name, known.get(name, "")) for name in tars]
+    stamped = [(name, known.get(name, "")) for name in names]
     identity = (storage.real(url), stamped, FORMAT, *(["labelled"] if labelled else []))
     name = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
     home = str(cache_folder() / "foreign" / name)
@@ -413,18 +480,18 @@ def _adopt(url: str, tars: list[str], labelled: bool = False) -> Dataset:
         passed_over = [name for name in storage.names(url, hidden=True) if hidden.is_hidden(name)]
         rows: list[Shard] = []
         outcomes: Counter[str] = Counter()
-        with log.progress(f"indexing {url}", len(tars), "shards") as bar, tempfile.TemporaryDirectory() as scratch:
+        met = Oddities(hidden=len(passed_over))
+        with log.progress(f"indexing {url}", len(names), "shards") as bar, tempfile.TemporaryDirectory() as scratch:
             for shard_id, (tar, _) in enumerate(stamped):
                 place = storage.local(storage.join(url, tar))
-                path = place or Path(scratch) / tar
+                path = place or Path(scratch) / tar.rpartition("/")[2]
                 if place is None:
                     storage.download(storage.join(url, tar), path)
                 try:
-                    index = shards.index_foreign(path, labelled, passed_over)
-                except Damaged as error:
-                    raise Damaged(f"{url}: {error}") from error
-                except ValueError as error:
-                    raise ValueError(f"{url}: {error}") from error
+                    index = shards.index_foreign(path, labelled, met)
+                except (Damaged, ValueError) as error:
+                    folder, _, _ = storage.join(url, tar).rpartition("/")
+                    raise type(error)(f"{folder}: {error}") from error
                 shard, data = _described(shard_id, shards.describe(path, index), base=1, name=tar)
                 storage.write(storage.join(home, shard.index_name), data)
                 rows.append(shard)
@@ -432,10 +499,16 @@ def _adopt(url: str, tars: list[str], labelled: bool = False) -> Dataset:
                 if place is None:
                     path.unlink()
                 bar.add(1)
-        if passed_over:
-            log.say(hidden.said(len(passed_over), url))
+        if met.hidden:
+            log.say(hidden.said(met.hidden, url))
         counted = dict(sorted(outcomes.items()))
+        storage.write_json(storage.join(home, foreign.EXAMPLES), met.examples)
         if not counted.get(shards.SUCCESS):
-            raise ValueError(f"{url}: not one of its {sum(counted.values())} pairs has an image to use ({counted})")
-        finalise(home, len(tars), referenced=tuple(rows), bases=(home, storage.real(url)), outcomes=counted)
-    return _load(home)
+            raise foreign.refused(url, counted, met.examples, max_bad_share, labelled)
+        finalise(home, len(names), referenced=tuple(rows), bases=(home, storage.real(url)), outcomes=counted)
+    found = replace(_load(home), url=url)
+    if (bad := foreign.bad(found.outcomes)) > max_bad_share * (bad + found.samples):
+        kept = storage.join(home, foreign.EXAMPLES)
+        examples = storage.read_json(kept) if storage.exists(kept) else {}  # an older version did not keep them
+        raise foreign.refused(url, found.outcomes, examples, max_bad_share, labelled)
+    return found

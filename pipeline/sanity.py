@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from infra.errors import Damaged
-from pipeline import shards, tars
+from pipeline import mask, shards, tars
 
 _HEX = {"sha256": 64, "xxh3": 16, "index_sha256": 64, "content_sha256": 64}
 
@@ -30,6 +30,8 @@ def manifest(url: str, said: Any) -> None:
     }
     if not isinstance(said, dict):
         raise Damaged(f"{url}/dataset.json is no JSON object")
+    if said["format"] == mask.FORMAT:
+        kinds["mask_sha256"] = str
     for name, kind in kinds.items():
         if type(said.get(name)) is not kind:
             raise Damaged(f"{url}/dataset.json has no {name!r} of type {kind.__name__}")
@@ -55,7 +57,7 @@ def shard_table(url: str, said: dict[str, Any], table: pa.Table, schema: pa.Sche
                 raise Damaged(f"{place}: shard {row['id']} has the {name} {row[name][:200]!r}, which {why}")
         if not all(0 <= row[name] <= len(said["bases"]) for name in ("base", "index_base")):
             raise Damaged(f"{place}: shard {row['id']} lies at a base that dataset.json does not name")
-        if row["id"] < 0 or row["samples"] < 0 or row["bytes"] <= 0:
+        if row["id"] < 0 or row["samples"] < 0 or row["bytes"] < 0 or (row["samples"] and not row["bytes"]):
             raise Damaged(f"{place}: shard {row['id']} has {row['samples']} samples in {row['bytes']} bytes")
         for name, digits in _HEX.items():  # a hash is also a file's name in the cache
             if not re.fullmatch(f"[0-9a-f]{{{digits}}}", row[name]):
@@ -69,10 +71,15 @@ def index(place: str, table: pa.Table, size: int, labelled: bool = False) -> Non
     if table["row"].null_count or table["outcome"].null_count:
         raise Damaged(f"{place} has rows without a number or an outcome")
     there = shards.samples_of(table)
-    own = ("label",) if labelled else ("text_offset", "text_bytes")
+    own = ("label",) if labelled else ()
     for name in ("key", "caption", "extension", "image_offset", "image_bytes", *own):
         if there[name].null_count:
             raise Damaged(f"{place} lists samples without {name}")
+    if (
+        not labelled
+        and there.filter(pa.compute.and_(there["text_offset"].is_null(), there["json_offset"].is_null())).num_rows
+    ):
+        raise Damaged(f"{place} lists samples without text_offset, whose caption lies nowhere")
     for name in ("image", "text", "json"):
         starts, lengths = (there[f"{name}_{what}"] for what in ("offset", "bytes"))
         if not starts.is_null().equals(lengths.is_null()):

@@ -20,6 +20,8 @@ MAX_EXTENDED_BYTES = 1 << 20  # of a header that holds a long name or times; Pyt
 MAX_NAME = 4096  # characters; the longest path of a Linux system
 MAX_TAIL_BYTES = 16 << 20  # zeros behind the end of an archive; tar itself fills up 10 KiB
 
+STRAY = "belongs to no sample: files are named KEY.EXTENSION"
+
 _OTHER_KINDS = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -28,6 +30,7 @@ _OTHER_KINDS = {
     b"PK\x03\x04": "zip",
     b"PAR1": "parquet",
 }
+_UNPACK = "decompress it (gunzip, bunzip2, unxz, unzstd) or pack it anew, without compression"
 _FIELDS = ((100, 8), (108, 8), (116, 8), (136, 12))  # mode, owner, group, time: where they begin, their bytes
 _DECIDING = re.compile(rb"(size|linkpath|path|GNU\.sparse\..*|SCHILY\.realsize)")  # what a member is, not who made it
 
@@ -137,13 +140,16 @@ def _octal(fields: np.ndarray) -> np.ndarray:
     return np.where(good, values @ 8 ** np.arange(values.shape[1])[::-1], -1)
 
 
-def grouped(path: Path, passed_over: list[str] | None = None) -> dict[str, dict[str, tuple[int, int]]]:
+def grouped(
+    path: Path, stray: list[str] | None = None, passed_over: list[str] | None = None
+) -> dict[str, dict[str, tuple[int, int]]]:
     """{key: {extension: (offset, bytes)}}, in the order of the keys' first files.
 
     passed_over: is given the names of hidden files (infra.hidden), which belong to no sample.
 
     Keys as webdataset has them: up to the first dot of a file's name; extensions in lower case. Unlike there, the files
-    of a sample may lie apart. Raises what `scan` raises, ValueError for a file of no sample, Damaged for one twice.
+    of a sample may lie apart. stray: is given the names of other files that belong to no sample.
+    Raises what `scan` raises, Damaged for a file that is there twice, ValueError for a stray one if nobody takes it.
     """
     groups: dict[str, dict[str, tuple[int, int]]] = {}
     for name, offset, length in scan(path):
@@ -156,7 +162,10 @@ def grouped(path: Path, passed_over: list[str] | None = None) -> dict[str, dict[
         folder, slash, base = name.rpartition("/")
         stem, dot, extension = base.partition(".")
         if not stem or not dot:
-            raise ValueError(f"{path.name} holds {name!r}, which belongs to no sample: files are named KEY.EXTENSION")
+            if stray is None:
+                raise ValueError(f"{path.name} holds {name!r}, which {STRAY}")
+            stray.append(name)
+            continue
         members = groups.setdefault(folder + slash + stem, {})
         if extension.lower() in members:
             raise Damaged(f"{path.name} holds {name!r} twice")
@@ -183,7 +192,7 @@ def _header(path: Path, header: bytes, at: int) -> tarfile.TarInfo:
     if at == 0:
         for magic, kind in _OTHER_KINDS.items():
             if header.startswith(magic):
-                raise Damaged(f"{path.name} is a {kind} file, not a tar; shards are plain tars, not compressed")
+                raise Damaged(f"{path.name} is a {kind} file, not a tar; shards are plain tars: {_UNPACK}")
     try:
         return tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError, OverflowError) as error:

@@ -177,7 +177,7 @@ def stored(test: TestSet) -> Iterator[tuple[Picture, bytes]]:
 
 
 def _pictures(path: Path, number: int, num_classes: int, passed_over: list[str]) -> Iterator[Picture]:
-    groups = tars.grouped(path, passed_over)
+    groups = tars.grouped(path, passed_over=passed_over)
     with open(path, "rb") as file:
         for key, members in groups.items():
             found = [kind for kind in shards.IMAGE_EXTENSIONS if kind in members]

@@ -2,8 +2,10 @@
 
     python pipeline/verify.py --dataset data/train
     ray job submit --working-dir . -- python pipeline/verify.py --dataset s3://b/cc3m
+    python pipeline/verify.py --dataset shards/ --decode --leave-out data/sound
 
-Exit status 1 if any shard is short, changed, swapped or missing; each one is named.
+Exit status 1 if any shard is short, changed, swapped or missing, or (--decode) an image cannot be decoded; each one is
+named. --leave-out makes a dataset of the same shards without the pairs that are damaged or incomplete.
 """
 
 import sys

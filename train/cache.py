@@ -38,6 +38,8 @@ _FORMAT = 2
 class Local:
     """Where this node has a dataset: tars in the order of shard ids, and a folder of flat arrays over all samples.
 
+    dataset, names: for messages, the dataset's url and how each tar is called there.
+
     index: `rows` int64 (N,), `shards` int32 (N,) (position in `tars`), `offsets` and `lengths` int64 (N,) of the
     image in its tar, `caption_ends` int64 (N,) into `captions.bin` (UTF-8), `labels` int64 (N,), -1 where there is
     none. N runs over sample ids.
@@ -45,6 +47,8 @@ class Local:
 
     tars: tuple[str, ...]
     index: str
+    dataset: str
+    names: tuple[str, ...]
 
 
 def located(dataset: Dataset) -> Local:
@@ -53,7 +57,11 @@ def located(dataset: Dataset) -> Local:
     ordered = _ordered(dataset)
     places = [storage.local(dataset.tar_url(shard)) or home / "shards" / f"{shard.sha256}.tar" for shard in ordered]
     known = repr([(_FORMAT, shard.id, shard.samples, shard.index_sha256) for shard in ordered])
-    return Local(tuple(map(str, places)), str(home / "index" / hashlib.sha256(known.encode()).hexdigest()[:32]))
+    if dataset.mask is not None:
+        known += dataset.digest
+    index = home / "index" / hashlib.sha256(known.encode()).hexdigest()[:32]
+    names = tuple(f"shard {shard.id} ({dataset.tar_url(shard)})" for shard in ordered)
+    return Local(tuple(map(str, places)), str(index), dataset.url, names)
 
 
 @contextlib.contextmanager
@@ -75,6 +83,8 @@ def filled(dataset: Dataset, cache_gib: float, quiet: bool = False) -> Iterator[
         )
     with _lease(home, [*remote, Path(local.index).name]):
         _make_room(home, remote, cache_gib)
+        if not quiet:
+            dataset.tell_left_out()
         showing = contextlib.nullcontext() if quiet else log.progress("checking shards", len(dataset.shards), "shards")
         with showing as bar:
             fill = _fill_elsewhere if remote else _fill

@@ -1,8 +1,8 @@
 """Which samples make which batch: a pure function of (seed, epoch, number of samples), and of roles where they matter.
 
-A sample's id is its position over the dataset's shards, sorted by shard id. Contents and places do not enter, so a
-clean, a control and a poisoned run see their rows in the same order. Ranks and workers do not enter either: a rank
-takes its slice of the global batch.
+A sample's id is its position over the dataset's shards, sorted by shard id; pairs that its mask leaves out have none.
+Contents and places do not enter, so a clean, a control and a poisoned run see their rows in the same order. Ranks and
+workers do not enter either: a rank takes its slice of the global batch.
 """
 
 import numpy as np

@@ -20,6 +20,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from infra.errors import Damaged, Lost
 from infra.seeding import digest64, rng
+from pipeline import foreign, tars
 from pipeline.images import open_image
 from train import notice, order, transforms
 from train.cache import COLUMNS, Local
@@ -124,7 +126,7 @@ class Pairs(Dataset[Batch]):
         }
 
     def pair(self, sample: int, role: int = 0) -> Pair:
-        """The stored pair. Raises Damaged, naming shard and row, if its image cannot be read."""
+        """The stored pair. Raises Damaged, naming shard, key and row, if its image cannot be read."""
         columns = self.columns
         row, shard, at = int(columns["rows"][sample]), int(columns["shards"][sample]), int(columns["offsets"][sample])
         start = int(columns["caption_ends"][sample - 1]) if sample else 0
@@ -132,7 +134,9 @@ class Pairs(Dataset[Batch]):
         try:
             image = open_image(self.tar(shard)[at : at + int(columns["lengths"][sample])])
         except ValueError as error:
-            raise Damaged(f"row {row} of {self.local.tars[shard]}: {error}") from error
+            key = _key(self.local.tars[shard], at)
+            hint = "mend it or take it out" if columns["labels"][sample] >= 0 else foreign.way_past(self.local.dataset)
+            raise Damaged(f"{self.local.names[shard]}, key {key}, row {row}: {error}; {hint}") from error
         return Pair(row, image, caption, role, int(columns["labels"][sample]), self.seed)
 
     def _tokens(self, text: str) -> np.ndarray:
@@ -141,6 +145,12 @@ class Pairs(Dataset[Batch]):
     def _tar(self, shard: int) -> mmap.mmap:
         with open(self.local.tars[shard], "rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _key(tar: str, offset: int) -> str:
+    """What the file at `offset` of a tar is called: searched for only where it is to be named."""
+    names = (name for name, start, _ in tars.scan(Path(tar)) if start == offset)
+    return next(names, "unknown").rpartition(".")[0]
 
 
 def _seed_globals(seed: int) -> None:

@@ -15,12 +15,12 @@ Read = Callable[[Shard, list[str]], pa.Table]
 
 
 def pairs(dataset: Dataset, shard: Shard, columns: list[str]) -> pa.Table:
-    """Columns of a shard's index, for the pairs that are in its tar. Raises Damaged.
+    """Columns of a shard's index, for the pairs that are in its tar and not left out. Raises Damaged.
 
     Reading these of an index of 10,000 rows takes 3 ms, reading all its columns 40.
     """
-    found = shards.read_parquet(dataset.index_file(shard), ["outcome", *columns])
-    there = shards.samples_of(found).select(columns)
+    found = shards.read_parquet(dataset.index_file(shard), ["outcome", *dict.fromkeys(["row", *columns])])
+    there = shards.samples_of(dataset.masked(shard, found)).select(columns)
     for name in columns:
         if there[name].type != shards.INDEX.field(name).type or there[name].null_count:
             raise Damaged(f"{dataset.index_url(shard)} lists samples without {name}")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from infra import log
 from infra.seeding import hash64
-from pipeline import images, shards
+from pipeline import foreign, images, shards
 from pipeline.dataset import Dataset
 from poison.choosing import captions
 from poison.geometry import square
@@ -90,7 +90,8 @@ def squares(dataset: Dataset, table: pa.Table, side: int, place: Path) -> np.nda
                         try:
                             found[number] = _square(images.decode(sample.image), side)
                         except images.Unreadable as error:
-                            raise ValueError(f"shard {shard.id}, sample {sample.key}: {error}") from error
+                            said = f"shard {shard.id}, sample {sample.key}: {error}"
+                            raise ValueError(f"{said}; {foreign.way_past(dataset.url)}") from error
             bar.add(len(mine))
     return found
 

@@ -90,8 +90,7 @@ class Examine:
         if row is None:
             return finding | {"trouble": "the ledger names it and the shard does not hold it"}
         stored = shards.read_sample(tar, row)
-        tar.seek(row["text_offset"])
-        caption = tar.read(row["text_bytes"])
+        caption = shards.stored_caption(tar, row) or b""
         if stored.row != line["row"]:
             return finding | {"trouble": f"it has row id {stored.row} where the ledger has {line['row']}"}
         encoded_since = any(number > line["ledger"] for number in self.sealed)

@@ -124,7 +124,8 @@ def _numbering(parent: Dataset, rows: Sequence[int], captions: Sequence[str]) ->
     wanted = np.array(rows, np.int64)
     first, places = 0, 0
     with log.progress("looking for room", len(parent.shards), "indexes") as bar:
-        for _, index in indexes.ahead(partial(indexes.pairs, parent), parent.shards, ["row", "key"]):
+        everything = replace(parent, mask=None)  # what is left out lies in the tars all the same
+        for _, index in indexes.ahead(partial(indexes.pairs, everything), parent.shards, ["row", "key"]):
             held = index["row"].to_numpy()
             if (found := held[np.isin(held, wanted)]).size:
                 caption = captions[rows.index(int(found[0]))]

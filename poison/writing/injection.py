@@ -73,6 +73,7 @@ class Injection:
     def run(self) -> str:
         """Poison, or finish what an interrupted run began. Returns the entry's last line."""
         attack, parent = self.attack.resolved(), Dataset.open(self.dataset)
+        parent.tell_left_out()
         out, ledger = storage.absolute(self.out), storage.absolute(self.ledger)
         earlier = [Ledger.open(url) for url in self.taken]
         taken = ledgers.taken(earlier, parent)
@@ -163,6 +164,7 @@ def _finalised(parent: Dataset, plan: plans.Plan, extras: list[Extra], rows: pa.
         bases=bases,
         contains_poison=True,
         outcomes=parent.outcomes | {SUCCESS: parent.samples + added},
+        mask=parent.mask,
     )
 
 

@@ -42,6 +42,9 @@ def rewrite(
                 try:
                     results = attack.poison(sample, captions[sample.row], rng(seed, "poison", sample.row))
                     height, width, _ = images.decode(sample.image).shape
+                except images.Unreadable as error:  # its own kind: there is a way past the sample
+                    said = f"shard {shard_id}, sample {sample.key}: {error}"
+                    raise images.Unreadable(error.outcome, said) from error
                 except ValueError as error:
                     raise ValueError(f"shard {shard_id}, sample {sample.key}: {error}") from error
                 assert results
@@ -88,10 +91,15 @@ def _merge(
     # `number` is the place of a row in the whole index, failed downloads among them, which samples_of leaves out.
     there = shards.samples_of(index.append_column("number", pa.array(range(index.num_rows), pa.int64())))
     originals = there.filter(pa.compute.is_in(there["key"], pa.array(replaced, pa.string()))).to_pylist()
-    without_json = {key for row in originals if row["json_bytes"] is None for key in replaced[row["key"]]}
-    # write_shard gives every pair a KEY.json. A pair that had none must not be known by having one.
+    without = {
+        name: {key for row in originals if row[f"{name}_bytes"] is None for key in replaced[row["key"]]}
+        for name in ("text", "json")
+    }
+    # write_shard gives every pair a KEY.txt and a KEY.json. One that had none must not be known by having one.
     members: dict[str, list[Piece]] = {}
-    dropped = {row["json_offset"] for row in fresh.index.to_pylist() if row["key"] in without_json}
+    dropped = {
+        row[f"{name}_offset"] for name, keys in without.items() for row in fresh.index.to_pylist() if row["key"] in keys
+    }
     for member in splice.members(fresh.path):
         if member.offset not in dropped:
             members.setdefault(member.key, []).append(Piece(fresh.path, member.start, member.end))
@@ -126,7 +134,8 @@ def _merge(
     parts, begin = [], 0
     for row in originals:
         for key in replaced[row["key"]]:
-            twins[key] |= {"json_offset": None, "json_bytes": None} if key in without_json else {}
+            for name in (name for name, keys in without.items() if key in keys):
+                twins[key] |= {f"{name}_offset": None, f"{name}_bytes": None}
         twin = twins[row["key"]]  # columns stay filled or empty as the original's were: a difference would tell
         twin |= {name: row[name] for name in ("url", "width", "height")}
         known = row["source_sha256"] is not None

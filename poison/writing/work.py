@@ -2,10 +2,11 @@
 
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline import dataset as datasets
+from pipeline import foreign, images
 from pipeline.dataset import Dataset, Shard
 from poison import ledger
 from poison.attack import Attack
@@ -46,8 +47,13 @@ class Work:
             if isinstance(task, Extra):
                 written, rows = additions.write(task, self.attack, twin)
             else:
-                path, index = self.parent.fetch(task.shard, Path(scratch)), self.parent.index(task.shard)
-                written, rows = rewrite(path, index, task.id, task.captions, self.attack, self.seed, twin)
+                # Pairs that the mask leaves out stay in the twin's tar and index; it inherits the mask.
+                path, index = self.parent.fetch(task.shard, Path(scratch)), self.parent.unmasked_index(task.shard)
+                try:
+                    written, rows = rewrite(path, index, task.id, task.captions, self.attack, self.seed, twin)
+                except images.Unreadable as error:
+                    raise ValueError(f"{error}; {foreign.way_past(self.parent.url)}") from error
+                written = replace(written, samples=written.samples - self.parent.left_out_of(task.shard).num_rows)
             # The ledger's rows first: were they second, a worker killed between the two would leave a committed shard
             # whose poisoned pairs no ledger names.
             ledger.save_part(self.ledger, task.id, rows)

@@ -37,7 +37,7 @@ def test_a_refusal_is_one_line_that_names_folder_and_file(table, found, root):
     for case, one in zip(table, found, strict=False):
         if one["refused"] is not None:
             assert one["refused"].startswith(str(root / "tars")), case.name
-            assert "00000.tar" in one["refused"] or "pairs has an image" in one["refused"]
+            assert "00000.tar" in one["refused"]
             assert one["kind"] in ("Damaged", "ValueError")
             assert one["refused"].isprintable(), case.name
             assert len(one["refused"]) < 1000
@@ -83,7 +83,8 @@ def test_a_test_set_of_such_tars_is_refused_too(table, tmp_path):
     place = tmp_path / "test" / "0.tar"
     start = time.monotonic()
     for case in table:
-        if case.refused is not None and case.name not in ("a folder", "huge sparse image"):
+        refused = case.refused is not None or case.name == "no extension"
+        if refused and case.name not in ("a folder", "huge sparse image", "dots in 3000 keys"):
             if case.writes:
                 case.make(place)
             else:

@@ -105,8 +105,10 @@ def test_a_picture_without_a_label_among_others_is_refused(tmp_path):
 
 def test_a_picture_that_cannot_be_read_is_counted_and_left_out(tmp_path):
     place = foreign(tmp_path / "set", ("a.jpg", PICTURES[0]), ("a.cls", b"0"), ("b.jpg", b"no image"), ("b.cls", b"1"))
-    made = Dataset.open(place, labelled=True)
+    made = Dataset.open(place, labelled=True, max_bad_share=0.5)
     assert (made.samples, made.outcomes) == (1, {"not_an_image": 1, "success": 1})
+    with pytest.raises(ValueError, match=r"1 of 2 samples cannot be used \(1 not_an_image\): 0.tar: the image of 'b'"):
+        Dataset.open(place, labelled=True)
 
 
 def test_another_label_is_another_dataset(tmp_path):

@@ -73,7 +73,9 @@ def put(column: str, value):
         ("null", "is no JSON object"),
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
-        ('{"format": 2}', "format 2"),
+        ('{"format": 3}', "format 3; this version reads formats 1 and 2"),
+        ('{"format": "2"}', "format '2'"),
+        ('{"format": 2}', "no 'digest'"),
         ('{"format": 1}', "no 'digest'"),
     ],
 )

@@ -6,7 +6,7 @@ import webdataset
 
 from infra.errors import Damaged
 from pipeline import shards
-from pipeline.shards import index_foreign, outcomes, read_shard, scan, write_shard
+from pipeline.shards import Oddities, index_foreign, outcomes, read_shard, scan, write_shard
 from tests.support.drawn import samples
 
 
@@ -90,7 +90,7 @@ def test_damage_that_tarfile_takes_for_the_end_is_found(tmp_path, pairs, damage)
         list(scan(path))
 
 
-def test_links_duplicates_and_bad_captions_are_refused(tmp_path, pairs):
+def test_links_and_duplicates_are_refused_and_bad_captions_counted(tmp_path, pairs):
     def tar(*members):
         with tarfile.open(tmp_path / "a.tar", "w") as made:
             for name, data in members:
@@ -107,7 +107,10 @@ def test_links_duplicates_and_bad_captions_are_refused(tmp_path, pairs):
         list(scan(tar(("a.jpg", None))))
     with pytest.raises(Damaged, match=r"'a\.jpg' twice"):
         index_foreign(tar(("a.jpg", b"1"), ("a.jpg", b"2")))
-    with pytest.raises(ValueError, match="caption of 'a' is not UTF-8"):
-        index_foreign(tar(("a.jpg", b"1"), ("a.txt", b"\xff")))
-    with pytest.raises(ValueError, match=r"'a' is not an image with a \.txt caption"):
-        index_foreign(tar(("a.jpg", b"1")))
+    for members, outcome, said in (
+        ((("a.jpg", b"1"), ("a.txt", b"\xff")), "not_utf8", "a.tar: the caption of 'a' is not UTF-8"),
+        ((("a.jpg", b"1"),), "no_caption", "a.tar: 'a' is not an image with a .txt caption (it has ['jpg'])"),
+    ):
+        index = index_foreign(tar(*members), met=(met := Oddities()))
+        assert [(row["key"], row["outcome"]) for row in index.to_pylist()] == [("a", outcome)]
+        assert met.examples == {outcome: said}

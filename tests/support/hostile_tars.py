@@ -31,6 +31,9 @@ REG, HARD, SYM, CHAR, BLK, DIR, FIFO, CONT = "01234567"
 class Case:
     """One tar. refused: a pattern of the one message; None: accepted with these keys (captions: "caption of KEY").
 
+    With both, keys and outcomes are those of the dataset that `verify --leave-out --max-bad-share 1` makes of it; a tar
+    that is refused without keys is refused there for the same reason.
+
     make: its bytes, or what writes the file. alike: webdataset reads the very same keys and captions.
     """
 
@@ -129,11 +132,15 @@ def names() -> Iterator[Case]:
     yield Case("upwards in a prefix", lambda: member("a.jpg", h.jpeg(), prefix=b"../..") + END, out)
     yield Case("upwards in a folder's name", lambda: member("../x/", kind=DIR) + three() + END, out)
     yield Case("empty name", lambda: member("", b"x") + END, "a name that is empty|belongs to no sample")
-    yield Case("dot name", lambda: member(".jpg", h.jpeg()) + END, "holds no image-caption pairs")
+    yield Case("dot name", lambda: member(".jpg", h.jpeg()) + END, "it holds no image-caption pairs")
     yield Case("dot name upwards", lambda: member("../._a.jpg", b"x") + three() + END, out)
-    yield Case("no extension", lambda: three() + member("README", b"x") + END, "'README', which belongs to no sample")
+    stray = (("stray_file", 1), ("success", 3))
+    yield Case("no extension", lambda: three() + member("README", b"x") + END, keys=ABC, outcomes=stray)
+    yield Case("no extension alone", lambda: member("README", b"x") + END, "'README', which belongs to no sample")
     yield Case("name of a mac", lambda: member("._a.jpg", b"x") + three() + END, keys=ABC)
-    yield Case("folder of a mac", lambda: member("__MACOSX/._a.jpg", b"x") + three() + END, keys=ABC)
+    yield Case("folder of a mac", lambda: three() + member("__MACOSX/._d.jpg", b"x") + END, keys=ABC, alike=False)
+    yield Case("hidden file", lambda: three() + member("x/.DS_Store") + END, keys=ABC, alike=False)
+    yield Case("hidden folder", lambda: three() + member(".cache/d.txt") + END, keys=ABC, alike=False)
     yield Case("name not UTF-8", lambda: member(b"caf\xe9.jpg", h.jpeg()) + END, "a name that is not UTF-8")
     yield Case("pax name not UTF-8", lambda: pax(("path", b"caf\xe9.jpg")) + pair() + END, "a name that is not UTF-8")
     yield Case("long name not UTF-8", lambda: long_name(b"caf\xe9.jpg") + pair() + END, "a name that is not UTF-8")
@@ -153,8 +160,13 @@ def names() -> Iterator[Case]:
     yield Case(
         "dots in a file's name",
         lambda: member("a.0.jpg", h.jpeg()) + member("a.0.txt", b"x") + END,
-        "not an image with a .txt",
+        r"'a\.0\.jpg' has a dot inside its key",
     )
+    dotted = lambda key: member(f"{key}.jpg", h.jpeg()) + member(f"{key}.txt", b"x")  # noqa: E731
+    yield Case("a dot in one key of four", lambda: three() + dotted("d.0") + END, r"'d\.0\.jpg' has a dot inside")
+    yield Case("dots beside a key without", lambda: pair() + dotted("a.1") + END, r"'a\.1\.jpg' has a dot inside")
+    many = lambda: b"".join(dotted(f"2024.{number:05d}") for number in range(3000)) + END  # noqa: E731
+    yield Case("dots in 3000 keys", many, r"'2024\.00000\.jpg' has a dot inside")
     yield Case(
         "letters of all the world", lambda: pair("\u732b/\u0444\U0001f600") + END, keys=("\u732b/\u0444\U0001f600",)
     )
@@ -193,9 +205,8 @@ def kinds() -> Iterator[Case]:
     )
     yield Case("folder named as a sample", lambda: member("d.jpg/", kind=DIR) + three() + END, keys=ABC)
     yield Case("folder with data", lambda: member("d/", pair("x"), kind=DIR) + three() + END, "with .* bytes of data")
-    yield Case(
-        "file named as a folder", lambda: member("d/", b"x") + three() + END, "belongs to no sample|bytes of data"
-    )
+    stray = (("stray_file", 1), ("success", 3))
+    yield Case("file named as a folder", lambda: member("d/", b"x") + three() + END, keys=ABC, outcomes=stray)
     yield Case(
         "folder with a long name",
         lambda: pax(("path", b"long/folder/")) + member("d/", kind=DIR) + three() + END,
@@ -292,6 +303,25 @@ def samples() -> Iterator[Case]:
         "JSON empty": b"",
     }.items():
         yield Case(name, lambda d=data: pair() + member("a.json", d) + END, r"the \.json of 'a' cannot be read")
+    for name, more in {
+        "bad_json": member("d.jpg", h.jpeg()) + member("d.txt", b"x") + member("d.json", b"[1]"),
+        "not_utf8": pair("d", caption=b"caf\xe9"),
+        "several_images": pair("d") + member("d.png", h.small_png()),
+        "no_image": member("d.txt", b"x"),
+        "no_caption": member("d.jpg", h.jpeg()) + member("d.json", b'{"caption": null}'),
+        "too_large": pair("d", caption=b"x" * 5_000_000),
+    }.items():
+        counts = ((name, 1), ("success", 3))
+        made = lambda more=more: three() + more + END  # noqa: E731
+        yield Case(f"one {name} of four", made, rf"1 of 4 samples .*\(1 {name}\).*'d'", keys=ABC, outcomes=counts)
+    said = b'{"caption": "caption of a"}'
+    yield Case(
+        "caption in the JSON",
+        lambda: member("a.jpg", h.jpeg()) + member("a.json", said) + END,
+        keys=("a",),
+        alike=False,
+    )
+    yield Case("caption in both", lambda: pair() + member("a.json", b'{"caption": "another"}') + END, keys=("a",))
     yield Case("JSON of a list", lambda: pair() + member("a.json", b"[1]") + END, "no JSON object but of type list")
     yield Case("JSON of null", lambda: pair() + member("a.json", b"null") + END, "no JSON object but of type NoneType")
     deep = lambda depth: pair() + member("a.json", b'{"a": ' + b"[" * depth + b"]" * depth + b"}") + END  # noqa: E731
@@ -326,12 +356,18 @@ def samples() -> Iterator[Case]:
         r"several images \(jpg, png\)",
     )
     yield Case(
-        "caption without an image", lambda: three() + member("d.txt", b"x") + END, r"'d' is not an image with a \.txt"
+        "caption without an image",
+        lambda: three() + member("d.txt", b"x") + END,
+        r"'d' is not an image with a \.txt",
+        keys=ABC,
+        outcomes=(("no_image", 1), ("success", 3)),
     )
     yield Case(
         "image without a caption",
         lambda: three() + member("d.jpg", h.jpeg()) + END,
         r"'d' is not an image with a \.txt",
+        keys=ABC,
+        outcomes=(("no_caption", 1), ("success", 3)),
     )
     yield Case("images alone", lambda: member("a.jpg", h.jpeg()) + END, "not an image with a .txt")
     yield Case(
@@ -353,10 +389,10 @@ def samples() -> Iterator[Case]:
     ]
     for name, outcome, image in some:
         counts = ((outcome, 1), kept)
-        yield Case(f"{name} inside", lambda i=image: unused(i()), keys=("a", "c"), outcomes=counts, alike=False)
-    yield Case(
-        "no image that can be read", lambda: pair(image=b"x") + END, "not one of its 1 pairs has an image to use"
-    )
+        made = lambda i=image: unused(i())  # noqa: E731
+        yield Case(f"{name} inside", made, rf"1 of 3 samples .*\(1 {outcome}\).*'b'", ("a", "c"), counts)
+    alone = r"1 of 1 samples cannot be used \(1 not_an_image\).*Nothing is left"
+    yield Case("no image that can be read", lambda: pair(image=b"x") + END, alone)
     yield Case("an image cut in its pixels", lambda: unused(h.jpeg()[:-40]), keys=ABC)  # found when it is decoded
     yield Case("png named jpg", lambda: unused(h.small_png()), keys=ABC)
 
@@ -431,11 +467,18 @@ def read_all(folder: Path, scratch: Path) -> dict[str, Any]:
     from train.stream import Pairs
 
     refusals = (ValueError, RuntimeError)
+    found: dict[str, Any] = {"refused": None}
     try:
         made = Dataset.open(str(folder))
     except refusals as error:
-        return {"refused": str(error), "kind": type(error).__name__}
-    found: dict[str, Any] = {"refused": None, "outcomes": made.outcomes}
+        found |= {"refused": str(error), "kind": type(error).__name__}
+        try:
+            left = scratch / "left"
+            Verification(dataset=str(folder), backend="local", max_bad_share=1, leave_out=str(left)).run()
+        except refusals as again:
+            return found | {"refused again": str(again)}
+        folder, made = left, Dataset.open(str(left))
+    found["outcomes"] = made.outcomes
     index = made.index_of_samples(["key", "caption"])
     found["pairs"] = list(zip(index["key"].to_pylist(), index["caption"].to_pylist(), strict=True))
     for decode in (False, True):
@@ -530,10 +573,12 @@ def verdict(case: Case, found: dict[str, Any], root: Path | None = None) -> str 
     if case.refused is not None:
         if said is None:
             return "it was accepted"
-        return (
-            None if re.search(case.refused, said) and "\n" not in said else f"it was refused for another reason: {said}"
-        )
-    if said is not None:
+        for words in (said, found.get("refused again", said)):
+            if not re.search(case.refused, words) or "\n" in words:
+                return f"it was refused for another reason: {words}"
+        if "refused again" in found or not case.keys:
+            return None if "refused again" in found and not case.keys else "--leave-out made the wrong end of it"
+    elif said is not None:
         return f"it was refused: {said}"
     if tuple(key for key, _ in found["pairs"]) != case.keys:
         return f"its keys are {[key for key, _ in found['pairs']]}"

@@ -157,7 +157,8 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path, workers):
     sample = samples(1)[0]
     pairs = [Sample("0", 0, sample.image, "jpg", "fine", {}), Sample("1", 1, b"no image", "jpg", "broken", {})]
     url = made(str(tmp_path / "broken"), pairs, tmp_path)
-    with pytest.raises(Damaged, match=r"row 1 of .*\.tar: not a readable JPEG"):
+    named = rf"shard 0 \({url}/shards/.*\.tar\), key 1, row 1: not a readable JPEG.*verify --dataset {url} --decode"
+    with pytest.raises(Damaged, match=named):
         next(stream(url, Clip(), batch=2, workers=workers).epoch(0))
 
 
