@@ -26,6 +26,7 @@ from pipeline.picturebook.scenes import TEMPLATES, THINGS, Background, Scene, Th
 from pipeline.picturebook.server import PORT, serving, table, url
 from pipeline.picturebook.web import Book, answer
 from pipeline.picturebook.words import BACKGROUNDS, COLOURS, RELATIONS
+from tests.support.ports import free_port
 
 MANY = range(1500)
 BAD = Faults(
@@ -245,12 +246,6 @@ def test_slow_is_far_above_the_time_out_and_sluggish_far_below():
 
 
 # ---- the server --------------------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
 
 
 def answers(port: int) -> bool:
