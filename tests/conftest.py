@@ -49,10 +49,18 @@ def pytest_terminal_summary(terminalreporter) -> None:
                 terminalreporter.write_line(f"\n{text}")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache_of_what_tests_share(tmp_path_factory) -> Iterator[None]:
+    """What is made once for several tests is made before `own_cache`: it would use the cache of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANTIDOTE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("ANTIDOTE_LOG", raising=False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ANTIDOTE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("ANTIDOTE_LOG", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -290,12 +290,10 @@ FEWER_STEPS = 32
 @pytest.fixture(scope="module")
 def on_one_and_two_ranks(tmp_path_factory):
     url = str(tmp_path_factory.mktemp("objectives"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANTIDOTE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        drawn(f"{url}/pairs", FEWER_STEPS * 8, 2)
-        labelled(f"{url}/labelled", FEWER_STEPS * 8)
-        what = (url, NAMES, 8, 1, EPOCHS)
-        return gradients_of_plugins(*what), on_ranks(2, gradients_of_plugins, *what)
+    drawn(f"{url}/pairs", FEWER_STEPS * 8, 2)
+    labelled(f"{url}/labelled", FEWER_STEPS * 8)
+    what = (url, NAMES, 8, 1, EPOCHS)
+    return gradients_of_plugins(*what), on_ranks(2, gradients_of_plugins, *what)
 
 
 @each
