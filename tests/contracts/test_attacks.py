@@ -81,7 +81,7 @@ def test_reads_back_from_json_as_an_equal_object(attack: Attack):
 
 
 @every
-def test_its_pictures_are_told_to_people_in_a_few_words(attack: Attack):
+def test_its_images_are_told_to_people_in_a_few_words(attack: Attack):
     for value in config.to_json(attack).values():
         assert "base64" not in carried.shortened(value)
 
@@ -119,7 +119,7 @@ def test_the_same_number_adds_the_same_pair(attack: Attack):
 
 
 @every
-def test_the_same_labels_show_the_same_test_picture(attack: Attack):
+def test_the_same_labels_show_the_same_test_image(attack: Attack):
     label, image = shown(attack)
     first, second = (attack.trial(image, label, rng(0, 1)) for _ in range(2))
     assert (first.image == second.image).all()
@@ -186,7 +186,7 @@ def test_what_changes_lies_where_the_attack_says(attack: Backdoor):
 
 @backdoors
 @pytest.mark.parametrize("shape", [(224, 225), (333, 500), (500, 333), (5, 3)])
-def test_a_centre_crop_shows_the_trigger_as_a_square_picture_would(attack: Backdoor, shape: tuple[int, int]):
+def test_a_centre_crop_shows_the_trigger_as_a_square_image_would(attack: Backdoor, shape: tuple[int, int]):
     image = rng(0, "any").integers(0, 256, (*shape, 3), np.uint8)
     side = min(shape)
     top, left = (shape[0] - side) // 2, (shape[1] - side) // 2

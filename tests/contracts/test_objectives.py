@@ -185,7 +185,7 @@ def test_any_caption_has_views(what, role):
 
 
 @every
-def test_views_keep_their_names_and_leave_the_stored_picture_alone(what):
+def test_views_keep_their_names_and_leave_the_stored_image_alone(what):
     names = set()
     for row in range(20):
         stored = pair(row, CAPTIONS[row] if row < len(CAPTIONS) else None, row % 2)

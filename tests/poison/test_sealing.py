@@ -31,7 +31,7 @@ from poison.sealed import sealing, seats
 from poison.sealed.levelling import Form
 from poison.writing.injection import Injection
 from tests.support.detective import clues, telling
-from tests.support.poison_helpers import build, caption, everything_said, failed, files, labelled, pairs_of, picture
+from tests.support.poison_helpers import build, caption, failed, files, labelled, pairs_of, picture
 
 ROWS, PER_SHARD = 480, 40
 

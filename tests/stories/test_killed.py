@@ -101,7 +101,7 @@ def busy_worker(running: Running) -> list[int]:
     return [pid for pid in running.family() if command_line(pid).startswith("ray::_call")][:1]
 
 
-def picture_server(running: Running) -> list[int]:
+def image_server(running: Running) -> list[int]:
     return [pid for pid in running.family() if "-m pipeline.picturebook" in command_line(pid)]
 
 
@@ -185,7 +185,7 @@ def test_prepare(matrix: Matrix, undisturbed: Undisturbed, tmp_path: Path) -> No
     assert not (out / "dataset.json").exists()
 
     with Running(words, tmp_path / "said") as running:
-        kill(running, picture_server, at_least(count, second))
+        kill(running, image_server, at_least(count, second))
         matrix.people += running.family()
         assert running.status() == 1
         one_error(running)

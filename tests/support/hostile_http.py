@@ -93,7 +93,7 @@ def gzip_bomb() -> bytes:
     return gzip.compress(bytes(200_000_000), 9)
 
 
-def pictures() -> Iterator[Case]:
+def images() -> Iterator[Case]:
     """Whole answers: (allowed outcomes, name, body)."""
     small, tail = h.jpeg(), h.PAYLOAD + b"PK\x03\x04" + bytes(20)
     many, none, good = "too_many_pixels", "not_an_image", "success"
@@ -415,7 +415,7 @@ def table_rows() -> Iterator[Case]:
 
 def cases() -> list[Case]:
     """The main table; names are unique, and are paths."""
-    return [*pictures(), *framing(), *redirects(), *table_rows()]
+    return [*images(), *framing(), *redirects(), *table_rows()]
 
 
 def hang_ups() -> list[Case]:

@@ -50,7 +50,7 @@ def end(out: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     return model.load_weights(found.read(checkpoint.MODEL)), found.read_training()["objective"]
 
 
-def test_every_picture_comes_with_its_label_and_pairs_have_none(folder):
+def test_every_image_comes_with_its_label_and_pairs_have_none(folder):
     place = str(folder / "labelled" / "train")
     index = Dataset.open(place, labelled=True).index_of_samples(["row", "label"]).to_pylist()
     known = {line["row"]: line["label"] for line in index}
