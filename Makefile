@@ -30,11 +30,15 @@ services: ## install what the tests drive beside Python: Ceph's S3 gateway, Chro
 demo: setup ## the whole story on two cores: download, poison, pretrain, measure, cure, report
 	PATH="$$PWD/$(BIN):$$PATH" infra/jobs/demo.sh
 
-test: setup ## the test suite without the slow part
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+# Two and not as many as there are cores: every worker has a Ray of four CPUs, S3 servers and ranks of its own.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+
+test: setup ## the test suite without the slow part, on two cores (WORKERS=4: on four)
+	$(PYTEST) -m "not slow and not gpu"
 
 test-slow: setup ## only the slow tests
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(PYTEST) -m "slow and not gpu"
 
 check: setup ## format, lint, layers and types
 	$(BIN)/ruff format --check .

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import difflib
+import functools
 import importlib
 import importlib.util
 import pkgutil
@@ -57,12 +58,20 @@ def sources(plugin: type) -> list[Path]:
         if name in found or (path := _file(name)) is None:
             continue
         found[name] = path
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                waiting += [alias.name for alias in node.names]
+        waiting += _imported(path)
     return [found[name] for name in sorted(found)]
+
+
+@functools.cache  # every cell of an evaluation asks; what this process has loaded does not change either
+def _imported(path: Path) -> list[str]:
+    """What may be modules among the names that a file imports."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+    return found
 
 
 def _file(module: str) -> Path | None:

@@ -1,27 +1,66 @@
-"""What is started once for the whole run: a Ray cluster (12 s), Ceph's S3 gateway (2 s), moto's S3 server (2 s)."""
+"""What a test run starts once: a Ray cluster (12 s), Ceph's S3 gateway (2 s), moto's S3 server (2 s), two stories.
+
+With `-n`, a run has several workers, each a process with ports and folders of its own. Tests that need the same dear
+fixture stay on one worker, so that it is started once; other tests stay with those of their file.
+"""
 
 import contextlib
 import os
-import subprocess
-import sys
-import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import ceph
+from tests.support import ceph, moto_server
 from tests.support.ceph import Gateway
 
+DEAR = ("both", "undisturbed", "ray_cluster")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: with or without workers, the same arithmetic
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # tests come in any order, and img2dataset imports ray
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # xdist reads the marks, and -m leaves tests out, in between
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Says what stays on one worker, and lets what takes longest begin first: else one worker ends long after another.
+
+    How long is not known beforehand; what has many slow tests, and then what has many tests, is a good guess.
+    """
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    yield
+    slow = Counter(group(item) for item in items if item.get_closest_marker("slow"))
+    tests = Counter(map(group, items))
+    items.sort(key=lambda item: (-slow[group(item)], -tests[group(item)], group(item)))
+
+
+def group(item: pytest.Item) -> str:
+    needed = getattr(item, "fixturenames", ())
+    return next((name for name in DEAR if name in needed), item.nodeid.partition("::")[0])
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """What a test wants people to read (`record_property("read", text)`): a worker has no terminal."""
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == "read":
+                terminalreporter.write_line(f"\n{text}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache_of_what_tests_share(tmp_path_factory) -> Iterator[None]:
+    """What is made once for several tests is made before `own_cache`: it would use the cache of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANTIDOTE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("ANTIDOTE_LOG", raising=False)
+        yield
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ANTIDOTE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("ANTIDOTE_LOG", raising=False)
 
 
 @pytest.fixture(scope="session")
@@ -49,23 +88,8 @@ def ceph_s3() -> Iterator[Gateway]:
 
 @pytest.fixture(scope="session")
 def moto_s3() -> Iterator[Gateway]:
-    """A quick imitation of S3 in a process of its own; it takes any key for good."""
-    (port,) = ceph.free_ports(1)
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=ceph.die_with_parent,
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while not ceph.answers(f"http://127.0.0.1:{port}"):
-            assert server.poll() is None and time.monotonic() < deadline, "moto did not start"
-            time.sleep(0.1)
-        yield Gateway(f"http://127.0.0.1:{port}", "reader", "a-secret-that-no-file-may-hold")
-    finally:
-        server.kill()
-        server.wait()
+    with moto_server.gateway() as gateway:
+        yield gateway
 
 
 @pytest.fixture(scope="module", params=["moto_s3", "ceph_s3"])

@@ -106,7 +106,12 @@ def image_size(architecture: Architecture) -> int:
 def tokenizer(architecture: Architecture) -> Callable[[list[str]], Tensor]:
     """Captions -> int64 (B, context length). A caption that is cut keeps its end-of-text token."""
     text = architecture["model_cfg"]["text_cfg"]
-    return open_clip.SimpleTokenizer(context_length=text.get("context_length", 77), **text.get("tokenizer_kwargs", {}))
+    return _tokenizer(text.get("context_length", 77), json.dumps(text.get("tokenizer_kwargs", {})))
+
+
+@functools.cache  # a third of a second each, for its 49,000 merges, and an evaluation asks once for every run
+def _tokenizer(context_length: int, settings: str) -> Callable[[list[str]], Tensor]:
+    return open_clip.SimpleTokenizer(context_length=context_length, **json.loads(settings))
 
 
 def mean_and_std(architecture: Architecture) -> tuple[list[float], list[float]]:

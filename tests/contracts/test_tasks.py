@@ -5,8 +5,9 @@ import copy
 import numpy as np
 import pytest
 
-from eval.task import Attacked, Embedded, Task, normalised
+from eval.task import Attacked, Embedded, Task
 from infra import config, plugins
+from train.embedding import normalised
 
 TASKS = plugins.names(Task.FOLDERS)
 
@@ -47,11 +48,10 @@ def test_every_number_lies_in_its_interval_and_is_named_once(name: str) -> None:
             assert 0 <= measure.low <= measure.value <= measure.high <= 1
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", [name for name in TASKS if not task(name).under_attack])
 def test_a_task_that_needs_no_attack_works_without_one(name: str) -> None:
     clean = Embedded(example().images, example().labels, example().classes)
-    if not task(name).under_attack:
-        assert task(name).measure(clean) == task(name).measure(example())
+    assert task(name).measure(clean) == task(name).measure(example())
 
 
 @pytest.mark.parametrize("name", TASKS)

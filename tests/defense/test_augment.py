@@ -20,7 +20,7 @@ def view(image: Image.Image, seed: int, smallest_crop: float = 0.08) -> Image.Im
     return strong(image, smallest_crop)
 
 
-def test_a_view_follows_from_the_generator_alone_and_the_stored_picture_stays():
+def test_a_view_follows_from_the_generator_alone_and_the_stored_image_stays():
     stored = picture(90, 70)
     before, views = stored.tobytes(), []
     for seed in range(20):
@@ -34,7 +34,7 @@ def test_a_view_follows_from_the_generator_alone_and_the_stored_picture_stays():
     ("width", "height", "side"),
     [(1, 1, 1), (1, 500, 1), (3, 2, 2), (32, 32, 32), (64, 48, 48), (224, 224, 224), (500, 300, 224), (500, 500, 224)],
 )
-def test_a_view_is_square_and_neither_larger_than_224_nor_than_its_picture(width, height, side):
+def test_a_view_is_square_and_neither_larger_than_224_nor_than_its_image(width, height, side):
     for seed in range(6):
         made = view(picture(width, height), seed)
         assert made.size == (side, side) and made.mode == "RGB"

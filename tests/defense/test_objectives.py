@@ -140,7 +140,7 @@ def test_parts_add_up_to_the_total():
     assert float(loss.total) == pytest.approx(0.5 * float(loss.parts["clip"]) + 2 * float(loss.parts["inmodal"]))
 
 
-def test_cleanclip_changes_picture_and_caption_anew_each_time():
+def test_cleanclip_changes_image_and_caption_anew_each_time():
     sample = samples(1, first=3)[0]
     caption = "an old red car stands beside a small wooden house near the river"
     pair = Pair(3, open_image(sample.image), caption)

@@ -276,10 +276,8 @@ def data(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory) -> str:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANTIDOTE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        run = run_of(data, tmp_path_factory.mktemp("roclip") / "whole")
-        run.run()
+    run = run_of(data, tmp_path_factory.mktemp("roclip") / "whole")
+    run.run()
     return run.out
 
 

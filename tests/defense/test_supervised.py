@@ -61,7 +61,7 @@ def test_of_one_class_there_is_nothing_to_learn():
     assert Supervised().loss(features(raw, [0, 0, 0]), SCALE, CLOCK, state).total.item() == 0
 
 
-def test_pictures_without_labels_are_refused_before_training():
+def test_images_without_labels_are_refused_before_training():
     with pytest.raises(ValueError, match="supervised learns from labelled pictures, and these have no labels"):
         Supervised().state(Setting(6, 10))
 

@@ -6,10 +6,8 @@ must leave the same. One that lasts must end in one clear error in bounded time 
 Exit status 1 if anything else comes out. Words choose objects: `python -m tests.faults.table shard read`.
 """
 
-import contextlib
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,7 +27,7 @@ from infra.s3 import objects as s3
 from pipeline import dataset
 from pipeline.dataset import Dataset
 from pipeline.shards import Written, write_shard
-from tests.support import ceph
+from tests.support import ceph, moto_server
 from tests.support.ceph import Gateway
 from tests.support.drawn import samples
 from tests.support.proxy import FAULTS, Proxy, Rule
@@ -221,21 +219,6 @@ def faults(thing: Object, real: bool) -> list[str]:
     return [fault for fault in FAULTS if real or fault != "short" or "GET" in thing.method]
 
 
-@contextlib.contextmanager
-def moto() -> Iterator[Gateway]:
-    (port,) = ceph.free_ports(1)
-    words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while not ceph.answers(f"http://127.0.0.1:{port}"):
-            assert server.poll() is None, "moto did not start"
-            time.sleep(0.1)
-        yield Gateway(f"http://127.0.0.1:{port}", "reader", "secret")
-    finally:
-        server.kill()
-        server.wait()
-
-
 def main() -> int:
     started = time.monotonic()
     real = not ceph.missing()
@@ -244,7 +227,7 @@ def main() -> int:
     print("\n".join(f"- `{fault}`: {meaning}" for fault, meaning in FAULTS.items()), end="\n\n")
     print("| object | fault | " + " | ".join(TIMES) + " |\n|---|---|" + "---|" * len(TIMES))
     wrong = num_cells = 0
-    with (ceph.gateway if real else moto)() as gateway:
+    with (ceph if real else moto_server).gateway() as gateway:
         for thing, fault, cells in table(gateway, real, sys.argv[1:]):
             print(f"| {thing} | {fault} | " + " | ".join(cell.said for cell in cells.values()) + " |", flush=True)
             wrong += sum(not cell.right for cell in cells.values())

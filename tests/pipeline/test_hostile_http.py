@@ -63,7 +63,7 @@ def test_nothing_is_written_outside_the_dataset_and_nothing_is_started(found, tm
     assert not list(found.out.rglob("*HOSTILE*"))
 
 
-def test_only_pictures_are_kept_and_nothing_that_hid_in_them(table, found):
+def test_only_images_are_kept_and_nothing_that_hid_in_them(table, found):
     captions = b"".join((case.caption or "").encode() for case in table)
     assert PAYLOAD not in captions
     for path in found.out.rglob("*.tar"):
@@ -77,7 +77,7 @@ def test_only_pictures_are_kept_and_nothing_that_hid_in_them(table, found):
     assert Verification(dataset=str(found.out), backend="local", decode=True).run().startswith("verified")
 
 
-def test_a_picture_of_16_bits_is_not_a_white_one(found):
+def test_an_image_of_16_bits_is_not_a_white_one(found):
     """OpenCV cuts 16 bits off at 255, so that nearly every pixel of one is white."""
     made = Dataset.open(str(found.out))
     wanted = ("plain jpeg", "png of 16 bits", "grey png of 16 bits")

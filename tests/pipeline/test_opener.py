@@ -271,7 +271,7 @@ def test_a_server_can_not_choose_what_it_is_counted_as():
 @pytest.mark.parametrize(
     ("status", "outcome"), [(204, "http_204"), (206, "http_206"), (304, "http_304"), (418, "http_418")]
 )
-def test_only_200_is_a_picture(status, outcome):
+def test_only_200_is_an_image(status, outcome):
     with raw(f"HTTP/1.1 {status} Words\r\n\r\nhello".encode()) as port, pytest.raises(Failure) as failure:
         fetch(f"http://127.0.0.1:{port}/", allow_private=True)
     assert failure.value.outcome == outcome

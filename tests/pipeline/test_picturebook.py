@@ -26,6 +26,7 @@ from pipeline.picturebook.scenes import TEMPLATES, THINGS, Background, Scene, Th
 from pipeline.picturebook.server import PORT, serving, table, url
 from pipeline.picturebook.web import Book, answer
 from pipeline.picturebook.words import BACKGROUNDS, COLOURS, RELATIONS
+from tests.support.ports import free_port
 
 MANY = range(1500)
 BAD = Faults(
@@ -36,7 +37,7 @@ BAD = Faults(
 # ---- images ----------------------------------------------------------------------------------------------------
 
 
-def test_a_picture_depends_on_seed_and_index_alone():
+def test_an_image_depends_on_seed_and_index_alone():
     forwards = [picture(3, index, 32) for index in range(20)]
     backwards = [picture(3, index, 32) for index in reversed(range(20))][::-1]
     assert all(np.array_equal(a, b) for a, b in zip(forwards, backwards, strict=True))
@@ -82,7 +83,7 @@ def test_no_two_things_have_nearly_the_same_outline():
                 assert overlap < 0.85, f"{name} looks like {other}"
 
 
-def test_the_encoded_picture_is_a_jpeg_of_the_drawn_one():
+def test_the_encoded_image_is_a_jpeg_of_the_drawn_one():
     image = Image.open(io.BytesIO(encoded(0, 5, 64)))
     assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (64, 64))
     assert np.abs(np.asarray(image).astype(int) - picture(0, 5, 64)).mean() < 8
@@ -131,7 +132,7 @@ def test_what_stands_in_front_covers_what_is_behind():
         assert middle.argmax() == top, relation
 
 
-def test_things_stay_inside_the_picture():
+def test_things_stay_inside_the_image():
     for index in MANY:
         for thing in scene(2, index).things:
             assert thing.radius - 0.08 < thing.x < 1.08 - thing.radius
@@ -247,12 +248,6 @@ def test_slow_is_far_above_the_time_out_and_sluggish_far_below():
 # ---- the server --------------------------------------------------------------------------------------------------
 
 
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
-
-
 def answers(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
@@ -277,7 +272,7 @@ def fetch(port: int, kind: str) -> tuple[http.client.HTTPResponse, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["ok", "sluggish"])
-def test_a_good_row_gives_its_picture(port, kind):
+def test_a_good_row_gives_its_image(port, kind):
     answered, body = fetch(port, kind)
     assert answered.status == 200
     assert answered.headers["Content-Type"] == "image/jpeg"
@@ -305,7 +300,7 @@ def test_a_row_of_the_wrong_type_is_a_page(port):
     assert body.startswith(b"<!doctype html>")
 
 
-def test_a_tiny_row_is_a_picture_of_a_pixel_or_four(port):
+def test_a_tiny_row_is_an_image_of_a_pixel_or_four(port):
     _, body = fetch(port, "tiny")
     assert Image.open(io.BytesIO(body)).size in ((1, 1), (2, 2))
 

@@ -14,8 +14,9 @@ from pipeline.sources.cc3m import Cc3m
 from pipeline.sources.picturebook import Picturebook
 from pipeline.verification import Verification
 from tests.support.drawn import drawn
+from tests.support.ports import free_port
 
-ROWS, PORT = 300, 8931
+ROWS, PORT = 300, free_port()
 CODES = {
     "ok": "success",
     "sluggish": "success",
@@ -169,13 +170,15 @@ def test_shards_are_read_by_plain_webdataset(made):
 def test_rows_that_failed_because_the_sources_own_server_died_are_not_committed(tmp_path, monkeypatch):
     from contextlib import contextmanager
 
+    port = free_port()
+
     @contextmanager
     def gone(*_, **__):
-        yield f"127.0.0.1:{PORT + 1}"
+        yield f"127.0.0.1:{port}"
 
     monkeypatch.setattr(server, "serving", gone)
-    source = Picturebook(rows=10, port=PORT + 1)
-    with pytest.raises(Lost, match=r"the source's own server at 127\.0\.0\.1:8932 is gone"):
+    source = Picturebook(rows=10, port=port)
+    with pytest.raises(Lost, match=rf"the source's own server at 127\.0\.0\.1:{port} is gone"):
         preparation(tmp_path / "set", source=source).run()
     assert not (tmp_path / "set" / "commits").exists()
 

@@ -9,12 +9,13 @@ import pytest
 from infra import config
 from poison.attack import Attack
 from poison.writing.injection import Injection
+from tests.support.ports import free_port
 from tests.support.story import environment
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "infra/jobs/attacks.sh"
 LINES = re.findall(r"^(small|large) +(\S+) +(.+)$", SCRIPT.read_text(), re.MULTILINE)
-SMALL = {"ROWS": "420", "PICTURES": "56", "PRESET": "tiny", "EPOCHS": "1", "PORT": "8967"}
+SMALL = {"ROWS": "420", "PICTURES": "56", "PRESET": "tiny", "EPOCHS": "1"}
 
 
 @pytest.mark.parametrize(("book", "name", "flags"), LINES, ids=[f"{book}-{name}" for book, name, _ in LINES])
@@ -33,7 +34,7 @@ def test_every_attack_that_needs_nothing_from_elsewhere_is_in_the_study():
 
 @pytest.mark.slow
 def test_the_study_runs_ends_in_a_table_and_resumes(tmp_path: Path):
-    only = {"ONLY": "control badnet targeted badclip"}
+    only = {"ONLY": "control badnet targeted badclip", "PORT": str(free_port())}
 
     def study() -> str:
         done = subprocess.run(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from infra import config
+from tests.support.ports import free_port
 from tests.support.story import environment
 from train import presets
 from train.training import Finetuning, Pretraining
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "infra/jobs/defenses.sh"
 LINES = re.findall(r"^(finetune|pretrain) +(\S+) +(\S+) +(\S+) +(.+)$", SCRIPT.read_text(), re.MULTILINE)
 SMALL = {"ROWS": "420", "CLEAN_ROWS": "160", "PICTURES": "56", "LABELLED": "112", "TARGETED": "16", "EPOCHS": "1"}
-SMALL |= {"PRESET": "tiny", "FINETUNE_PRESET": "tiny", "PORT": "8972", "PLANNED": "0 1"}
+SMALL |= {"PRESET": "tiny", "FINETUNE_PRESET": "tiny", "PLANNED": "0 1"}
 STAND_IN = """#!/usr/bin/env bash
 echo "$(basename "$0") $*" >>"$TOLD"
 if [[ -n ${BROKEN:-} && $* =~ $BROKEN ]]; then echo "broken on purpose" >&2; exit 1; fi
@@ -163,10 +164,12 @@ def test_the_study_runs_ends_in_tables_and_resumes(tmp_path: Path):
         "LRS": "8e-3",
     }
 
+    port = {"PORT": str(free_port())}
+
     def told() -> str:
         done = subprocess.run(
             [SCRIPT, tmp_path / "attacks"],
-            env=environment() | SMALL | part | {"LENGTHS": "1 12 18"},
+            env=environment() | SMALL | part | port | {"LENGTHS": "1 12 18"},
             capture_output=True,
             text=True,
             timeout=900,

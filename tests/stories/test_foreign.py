@@ -10,6 +10,7 @@ import webdataset
 from eval.store import scores
 from pipeline.dataset import Dataset
 from pipeline.picturebook import server
+from tests.support.ports import free_port
 from tests.support.story import environment, last_line, run
 
 pytestmark = pytest.mark.slow
@@ -27,7 +28,7 @@ if __name__ == "__main__":
 
 def test_img2datasets_own_shards_go_all_the_way(tmp_path):
     table, shards = tmp_path / "table.tsv", tmp_path / "shards"
-    port = 8934
+    port = free_port()
     lines = [f"{caption}\t{url}" for caption, url in server.table(0, 0, 240, port)]
     table.write_text("\n".join(["caption\turl", *lines]) + "\n")
     (tmp_path / "download.py").write_text(DOWNLOAD)

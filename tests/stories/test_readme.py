@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from infra import cli, config, plugins
+from tests.support.ports import free_port
 from tests.support.story import environment
 
 ROOT = Path(__file__).parents[2]
@@ -182,9 +183,10 @@ def test_the_packages_examples_run_one_after_the_other(tmp_path):
     home.mkdir()
     for package in PACKAGES:
         (home / package).symlink_to(ROOT / package)
+    port = ["--port", str(free_port())]
     for package in ("pipeline", "poison", "train", "defense", "eval"):
         for words in commands(f"{package}/README.md"):
-            more = ["--port", "8971"] if "picturebook" in words else []
+            more = list(port) if "picturebook" in words else []
             more += ["--backend", "local"] if ours(words)[0] in ("prepare", "verify", "poison", "evaluate") else []
             done = subprocess.run([*words, *more], cwd=home, env=environment(), capture_output=True, text=True)
             assert done.returncode == 0, f"{words}\n{done.stderr[-3000:]}"

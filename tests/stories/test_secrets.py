@@ -16,7 +16,7 @@ from infra import cli
 from pipeline.dataset import Dataset
 from pipeline.picturebook import server
 from tests.support.both import files, holding, spellings, watching
-from tests.support.ceph import free_ports
+from tests.support.ports import free_port
 from tests.support.story import ROOT, command, environment, run
 
 
@@ -74,7 +74,7 @@ def test_a_failing_command_says_no_secret(both, session, tmp_path):
     nowhere, here = "s3://there-is-none/x", f"{both.bucket}/x"
     pretrain = ["torchrun", "--standalone", "--nproc-per-node", 2, "train/pretrain.py", "clip", "--preset", "tiny"]
     for words, status in (
-        (["pipeline/prepare.py", "picturebook", "--port", 8951, "--rows", 20, "--out", nowhere], (1, 2)),
+        (["pipeline/prepare.py", "picturebook", "--port", free_port(), "--rows", 20, "--out", nowhere], (1, 2)),
         (["pipeline/verify.py", "--dataset", f"{here}/runs"], (2,)),
         ([*pretrain, "--dataset", nowhere, "--out", f"{here}/none"], (1, 2)),
     ):
@@ -90,7 +90,7 @@ TOKENS = ("hunter2", "sesame3")
 @pytest.fixture
 def table(tmp_path):
     """A url table with logins and tokens in it, as a person with a presigned export may have; two are served."""
-    (port,) = free_ports(1)
+    port = free_port()
     with server.serving(server.Faults(total=0), port=port):
         plain = [address for _, address in server.table(0, 0, 2, port)]
         addresses = [

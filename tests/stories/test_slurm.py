@@ -20,6 +20,7 @@ from infra import rundir
 from pipeline.dataset import Dataset
 from tests.support import ceph
 from tests.support.drawn import drawn
+from tests.support.ports import free_port
 from tests.support.story import ROOT, command_line, environment, family, gone, run
 
 pytestmark = pytest.mark.slow
@@ -99,7 +100,7 @@ def slurm(tmp_path_factory) -> Iterator[Slurm]:
         refuse(f"NOT TESTED ON SLURM: {', '.join(missing)} not installed; as root: {ceph.INSTALL}")
     folder = tmp_path_factory.mktemp("slurm")
     (folder / "state").mkdir()
-    controller, n1, n2 = ceph.free_ports(3)
+    controller, n1, n2 = (free_port() for _ in range(3))
     conf = folder / "slurm.conf"
     conf.write_text(CONF.format(controller=controller, n1=n1, n2=n2, user=getpass.getuser(), folder=folder))
     mark = folder.name + str(os.getpid())
@@ -137,13 +138,14 @@ def log(tmp_path) -> Path:
     return tmp_path / "job.log"
 
 
-PREPARE = [sys.executable, "pipeline/prepare.py", "picturebook", "--port", 8971, "--timeout-seconds", 2]
+PREPARE = [sys.executable, "pipeline/prepare.py", "picturebook", "--timeout-seconds", 2]
 RAY = "infra/jobs/ray.sbatch"
 
 
 def test_ray_spans_the_nodes_of_a_job_that_goes_back_into_the_queue_and_leaves_nothing_behind(slurm, log, tmp_path):
     out = tmp_path / "data"
-    job = slurm.submit(RAY, *PREPARE, "--rows", 600, "--rows-per-shard", 20, "--out", out, log=log)
+    rows = ["--rows", 600, "--rows-per-shard", 20]
+    job = slurm.submit(RAY, *PREPARE, "--port", free_port(), *rows, "--out", out, log=log)
     while not list(out.glob("commits/*.json")):
         assert slurm.state(job)["JobState"] in ("PENDING", "RUNNING"), log.read_text()
         time.sleep(0.1)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from tests.support.ceph import Gateway
+from tests.support.ports import free_port
 from tests.support.story import ROOT, environment, family, gone
 
 SHORT = {
@@ -25,7 +26,6 @@ SHORT = {
     "PICTURES": "140",
     "PRESET": "tiny",
     "FINETUNE_PRESET": "tiny",
-    "PORT": "8951",
 }
 
 
@@ -108,7 +108,7 @@ def told(gateway: Gateway, folder: Path) -> Iterator[Both]:
     own = {"TMPDIR": str(temp), "RAY_TMPDIR": str(temp), "HOME": str(temp)}
     own |= {"ANTIDOTE_CACHE": str(folder / "cache"), "ANTIDOTE_LOG": str(made.events)}
     variables = {name: value for name, value in environment(mark).items() if not name.startswith("AWS_")}
-    variables |= made.variables | own | SHORT
+    variables |= made.variables | own | SHORT | {"PORT": str(free_port())}
     try:
         with watching(made.secrets) as watch:
             for name, out in (("s3", f"{made.bucket}/x"), ("again", f"{made.bucket}/x"), ("disk", str(made.disk))):

@@ -2,8 +2,9 @@
 
     with ceph.gateway() as gateway:  # Gateway(endpoint, access_key, secret_key)
 
-A keeper process (this file as a script) owns the three daemons and their temporary folder. It ends them and removes the
-folder when its standard input closes, which it also does when a test run is killed; the daemons die with the keeper.
+A keeper process (`python -m tests.support.ceph`) owns the three daemons and their temporary folder. It ends them and
+removes the folder when its standard input closes, which it also does when a test run is killed; the daemons die with
+the keeper.
 """
 
 import contextlib
@@ -12,7 +13,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +24,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.ports import free_port
+
+ROOT = Path(__file__).parents[2]
 PROGRAMS = {"ceph-mon": "ceph-mon", "ceph-osd": "ceph-osd", "radosgw": "radosgw"}  # program: Debian's package
 INSTALL = "make services"
 SECONDS = 90  # to start in; it takes one or two
@@ -117,7 +120,12 @@ def missing() -> list[str]:
 def gateway() -> Iterator[Gateway]:
     """Raises RuntimeError, with the end of the daemons' logs, where the server does not start."""
     keeper = subprocess.Popen(
-        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-m", "tests.support.ceph"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         said = keeper.stdout.readline()
@@ -151,7 +159,7 @@ def keep() -> None:
 
 def start(folder: Path, daemons: list[subprocess.Popen[bytes]]) -> Gateway:
     """Each daemon is in `daemons` as soon as it runs."""
-    mon_port, port = free_ports(2)
+    mon_port, port = free_port(), free_port()
     fsid, osd = str(uuid.uuid4()), str(uuid.uuid4())
     for name in ("mon", "osd", "rgw"):
         (folder / name).mkdir()
@@ -198,12 +206,6 @@ def start(folder: Path, daemons: list[subprocess.Popen[bytes]]) -> Gateway:
             raise RuntimeError(f"radosgw does not answer at {endpoint}")
         time.sleep(0.1)
     return Gateway(endpoint, user["access_key"], user["secret_key"])
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in sockets]
 
 
 def answers(endpoint: str) -> bool:

@@ -5,10 +5,8 @@ in their environment, because what a killed raylet leaves behind has no parent a
 """
 
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.ports import free_port
 from tests.support.story import alive, command_line, environment, family, gone
 
 OBJECT_STORE_BYTES = 100_000_000
@@ -152,14 +151,6 @@ def cluster(
         if workers:
             made.add(workers)
         yield made
-
-
-def free_port() -> int:
-    """Below the range from which the system gives ports to whoever asks: Ray itself asks for dozens meanwhile."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 def _await(node: Node, seconds: float = 90) -> None:

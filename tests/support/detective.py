@@ -37,7 +37,7 @@ def clues(dataset: Dataset) -> dict[int, Clues]:
             said["index columns"] = tuple(sorted(name for name, value in row.items() if value is None))
             said["hash of stored bytes"] = row["source_sha256"] == row["image_sha256"]
             said |= _of_json(row, next((data for name, _, data in parts if name.endswith(".json")), b"{}"))
-            said |= _of_picture(next(data for name, _, data in parts if not name.endswith((".json", ".txt"))))
+            said |= _of_image(next(data for name, _, data in parts if not name.endswith((".json", ".txt"))))
             said["caption in index"] = (
                 row["caption"] == next(data for n, _, data in parts if n.endswith(".txt")).decode()
             )
@@ -113,7 +113,7 @@ def _of_json(row: dict[str, Any], data: bytes) -> Clues:
     }
 
 
-def _of_picture(data: bytes) -> Clues:
+def _of_image(data: bytes) -> Clues:
     image = Image.open(io.BytesIO(data))
     said: Clues = {"format": image.format, "mode": image.mode, "info": tuple(sorted(image.info)), "size": image.size}
     if image.format == "JPEG":

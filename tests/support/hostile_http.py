@@ -6,7 +6,6 @@ downloads every case with `Preparation` and img2dataset and prints what became o
 """
 
 import gzip
-import io
 import itertools
 import json
 import os
@@ -14,7 +13,6 @@ import socket
 import socketserver
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 import zlib
@@ -95,29 +93,24 @@ def gzip_bomb() -> bytes:
     return gzip.compress(bytes(200_000_000), 9)
 
 
-def pictures() -> Iterator[Case]:
+def images() -> Iterator[Case]:
     """Whole answers: (allowed outcomes, name, body)."""
     small, tail = h.jpeg(), h.PAYLOAD + b"PK\x03\x04" + bytes(20)
     many, none, good = "too_many_pixels", "not_an_image", "success"
-    tarred = io.BytesIO()
-    with tarfile.open(fileobj=tarred, mode="w") as tar:
-        tar.addfile(tarfile.TarInfo("../../HOSTILE-PAYLOAD"))
+    elsewhere = b'<meta http-equiv="refresh" content="0; url=http://169.254.169.254/">'
     laughs = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
-    svg = f'<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY l0 "ha">{laughs}]><svg><text>&l9;</text></svg>'
+    entities = f'<!ENTITY l0 "ha">{laughs}<!ENTITY file SYSTEM "file:///etc/passwd">'
+    svg = f'<?xml version="1.0"?><!DOCTYPE svg [{entities}]><svg><text>&l9;&file;</text></svg>'
     table: list[tuple[str, str, Callable[[], bytes]]] = [
         # bombs
         (many, "png claims 50000", lambda: h.png(h.SIDE, h.SIDE, 8, 2, zlib.compress(bytes(100)))),
         (many, "png of 50000", lambda: h.zeros_png(h.SIDE, 1, 0)),
         (many, "jpeg claims 50000", lambda: h.resized_header(small, h.SIDE, h.SIDE)),
-        (many, "jpeg claims 65535", lambda: h.resized_header(small, 65535, 65535)),
         (many, "jpeg claims just too much", lambda: h.resized_header(small, 8001, 8000)),
         (many, "jpeg of 50000", lambda: h.grey_jpeg(h.SIDE)),
         (many, "webp claims 50000", lambda: h.wide_webp(h.SIDE)),
-        (many, "webp animation claims 50000", lambda: h.animated_webp(3, h.SIDE)),
         (many, "lossless webp claims 16384", lambda: h.lossless_webp(16384)),
         (none, "gif claims 50000", lambda: h.wide_gif(h.SIDE)),
-        (none, "bmp claims 50000", lambda: h.wide_bmp(h.SIDE)),
-        (none, "tiff claims 50000", lambda: h.wide_tiff(h.SIDE)),
         (none, "ico holds a png of 50000", lambda: h.icon(h.zeros_png(h.SIDE, 1, 0))),
         (f"{many} {none}", "png claims 2 to the 31", lambda: h.png(2**31 - 1, 2**31 - 1, 8, 2, b"")),
         (none, "png of nothing", lambda: h.png(0, 0, 8, 2, b"")),
@@ -183,21 +176,9 @@ def pictures() -> Iterator[Case]:
         # no images
         (none, "nothing", lambda: b""),
         (none, "one byte", lambda: b"\xff"),
-        (none, "svg of a billion laughs", lambda: svg.encode()),
-        (
-            none,
-            "xml that asks for a file",
-            lambda: b'<!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg>&x;</svg>',
-        ),
-        (none, "pdf", lambda: b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n"),
+        (none, "svg of a billion laughs and a file", lambda: svg.encode()),
         (none, "postscript", lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50000 50000\n(x) run\n"),
-        (none, "html called jpeg", lambda: b"<!doctype html>" + h.PAYLOAD),
-        (
-            none,
-            "html that sends elsewhere",
-            lambda: b'<meta http-equiv="refresh" content="0; url=http://169.254.169.254/">',
-        ),
-        (none, "program", lambda: b"\x7fELF\x02\x01\x01" + bytes(1000)),
+        (none, "html called jpeg", lambda: b"<!doctype html>" + elsewhere + h.PAYLOAD),
         (none, "pickle", lambda: b"\x80\x04cos\nsystem\n(S'touch HOSTILE-PAYLOAD'\ntR."),
         (none, "script in a gif", lambda: h.animated_gif(1) + h.PAYLOAD),
         (good, "zip behind a jpeg", lambda: small + tail),
@@ -205,9 +186,6 @@ def pictures() -> Iterator[Case]:
         (good, "html behind a webp", lambda: h.encoded(h.picture(), "WEBP") + h.PAYLOAD),
         (good, "script in a jpeg comment", lambda: h.with_segments(h.segment(0xFE, h.PAYLOAD))),
         (good, "script in a png text", lambda: h.small_png(h.chunk(b"tEXt", b"Comment\0" + h.PAYLOAD))),
-        (good, "tar in a jpeg comment", lambda: h.with_segments(h.segment(0xFE, tarred.getvalue()))),
-        # bodies that say they are packed; nothing here unpacks
-        (none, "gzip bomb", gzip_bomb),
     ]
     for allowed, name, make in table:
         yield Case(name, allowed, lambda make=make: body(make()))
@@ -216,9 +194,8 @@ def pictures() -> Iterator[Case]:
     for name, place in {"inside IHDR": 20, "inside IDAT": 60, "before IEND": -12}.items():
         yield Case(f"png cut {name}", none, lambda place=place: body(h.small_png()[:place]))
     yield Case("webp cut", none, lambda: body(h.encoded(h.picture(), "WEBP")[:60]))
-    packed = {"gzip": gzip_bomb, "br": lambda: b"\x5b\xff\xff" + bytes(50), "deflate": lambda: zlib.compress(small)}
-    packed |= {"gzip, gzip": lambda: gzip.compress(gzip_bomb()), "x-bomb": gzip_bomb}
-    for coding, make in packed.items():
+    # Bodies that say they are packed: nothing here unpacks.
+    for coding, make in {"gzip": gzip_bomb, "deflate": lambda: zlib.compress(small)}.items():
         yield Case(f"packed as {coding}", none, lambda c=coding, m=make: body(m(), f"Content-Encoding: {c}"))
     yield Case("not packed, though it says so", good, lambda: body(small, "Content-Encoding: gzip"))
     yield Case("jpeg called html", good, lambda: body(small, kind="text/html"))
@@ -246,7 +223,6 @@ def framing() -> Iterator[Case]:
         ("success", "length negative", body(small, length=-5)),
         ("truncated", "length huge", body(small, length="9" * 30)),
         ("success", "length no number", body(small, length="lots")),
-        ("success bad_answer", "length of 5000 digits", body(small, length="9" * 5000)),
         ("bad_answer", "two lengths that differ", body(small, f"Content-Length: {len(small) // 2}")),
         ("success", "two lengths that agree", body(small, f"Content-Length: {len(small)}")),
         ("success", "no length", head("200 OK") + small),
@@ -267,15 +243,11 @@ def framing() -> Iterator[Case]:
             head("200 OK", "Transfer-Encoding: gzip, chunked") + one + end,
         ),
         ("bad_answer", "HTTP 0.9", small),
-        ("bad_answer", "no status", b"HTTP/1.1\r\n\r\n" + small),
         ("bad_answer", "status in words", b"HTTP/1.1 fine OK\r\n\r\n" + small),
         ("bad_answer", "status 99999", b"HTTP/1.1 99999 OK\r\n\r\n" + small),
-        ("bad_answer", "status negative", b"HTTP/1.1 -200 OK\r\n\r\n" + small),
         ("bad_answer", "HTTP 9.9", b"HTTP/9.9 200 OK\r\n\r\n" + small),
-        ("bad_answer", "HTTP 2 frames", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(100)),
         ("bad_answer", "ssh", b"SSH-2.0-OpenSSH_9.9\r\n"),
         ("bad_answer", "an outcome for a status line", b"success: HTTP Error 200:\r\n\r\n"),
-        ("bad_answer", "a header line of 1 MB", OK.encode() + b"X-More: " + b"x" * 1_000_000 + b"\r\n\r\n" + small),
         ("bad_answer", "200 headers", head("200 OK", *["X-More: x"] * 200) + small),
         ("success", "a header with a NUL", head("200 OK", "X-More: a\0b") + small),
         ("success bad_answer", "a header without a colon", head("200 OK", "nonsense") + small),
@@ -286,7 +258,7 @@ def framing() -> Iterator[Case]:
         ("disallowed", "noai for us alone", body(small, "X-Robots-Tag: clip-antidote: NoAI")),
         ("success", "noai for another", body(small, "X-Robots-Tag: otherbot: noai")),
     ]
-    for status in (204, 206, 300, 304, 401, 403, 404, 407, 418, 429, 500, 503, 599):
+    for status in (204, 206, 300, 401, 404, 407, 429, 503, 599):
         extra = {429: "Retry-After: 999999999", 503: "Retry-After: Fri, 31 Dec 9999 23:59:59 GMT"}.get(status, "X-A: b")
         realm = 'WWW-Authenticate: Basic realm="give me secrets"'
         answers.append((f"http_{status}", f"status {status}", head(f"{status} timeout: words", extra, realm) + small))
@@ -323,38 +295,28 @@ def redirects() -> Iterator[Case]:
     inside = "http://127.0.0.1:{port}/latest/meta-data/"
     places: list[tuple[str, str, str]] = [
         ("refused_address", "the metadata service", "http://169.254.169.254/latest/meta-data/"),
-        ("refused_address", "the metadata service in decimal", "http://2852039166/latest/meta-data/"),
         ("refused_address", "the metadata service of IPv6", "http://[fd00:ec2::254]/"),
         ("refused_address", "another port of loopback", inside),
         ("refused_address", "loopback over https", "https://127.0.0.1:{port}/"),
         ("refused_address", "loopback in decimal", "http://2130706433:{port}/"),
         ("refused_address", "loopback in octal", "http://0177.0.0.1:{port}/"),
-        ("refused_address", "loopback in hex", "http://0x7f000001:{port}/"),
-        ("refused_address", "loopback in short", "http://127.1:{port}/"),
         ("refused_address", "another loopback", "http://127.8.8.8:{port}/"),
         ("refused_address", "localhost", "http://localhost:{port}/"),
         ("refused_address", "loopback of IPv6", "http://[::1]:{port}/"),
         ("refused_address", "any address", "http://0.0.0.0:{port}/"),
-        ("refused_address", "zero", "http://0:{port}/"),
         ("refused_address", "mapped IPv4", "http://[::ffff:127.0.0.1]:{port}/"),
-        ("refused_address", "mapped IPv4 in hex", "http://[::ffff:7f00:1]:{port}/"),
         ("refused_address", "compatible IPv4", "http://[::127.0.0.1]:{port}/"),
         ("refused_address", "NAT64", "http://[64:ff9b::7f00:1]:{port}/"),
         ("refused_address", "6to4", "http://[2002:7f00:1::]:{port}/"),
         ("refused_address", "a private network", "http://10.0.0.1/"),
         ("refused_address", "a carrier's network", "http://100.64.0.1/"),
         ("refused_address", "multicast", "http://224.0.0.1/"),
-        ("refused_address", "broadcast", "http://255.255.255.255/"),
         ("refused_address", "a name that leads inwards", "http://inwards.hostile.test:{port}/"),
         ("refused_address", "a name that changes its mind", "http://rebinding.hostile.test:{port}/"),
         ("refused_url refused_address", "wide digits", "http://\uff11\uff12\uff17.0.0.1:{port}/"),
         ("refused_scheme", "a file", "file:///etc/passwd"),
         ("refused_scheme", "ftp", "ftp://127.0.0.1:{port}/"),
-        ("refused_scheme", "gopher", "gopher://127.0.0.1:{port}/_x"),
         ("refused_scheme", "data", "data:image/png;base64,iVBORw0KGgo="),
-        ("refused_scheme", "javascript", "javascript:alert(1)"),
-        ("refused_scheme", "a jar", "jar:http://127.0.0.1:{port}/x!/y"),
-        ("refused_url", "a user at the metadata service", "http://good.example@169.254.169.254/"),
         ("refused_url", "a user at loopback", "http://169.254.169.254:80@127.0.0.1:{port}/"),
         ("refused_url", "an escaped user", "http://good%40127.0.0.1:{port}/"),
         ("refused_url refused_address", "a backslash", "http://good.example\\@127.0.0.1:{port}/"),
@@ -415,7 +377,6 @@ def table_rows() -> Iterator[Case]:
     urls: list[tuple[str, str, str]] = [
         ("refused_url", "a password", f"http://user:{SECRET}@{{site}}/plain-jpeg"),
         ("refused_url", "a token for a user", f"http://{SECRET}@{{site}}/plain-jpeg"),
-        ("refused_url", "a control character", good + "\x01"),
         ("refused_url", "a carriage return", "http://{site}/a\rX-Injected: 1\r/b"),
         ("refused_url", "a NUL", good + "\0.png"),
         ("success", "blanks", "http://{site}/plain-jpeg?a b"),
@@ -427,7 +388,6 @@ def table_rows() -> Iterator[Case]:
         ("refused_url", "a port in words", "http://127.0.0.1:http/"),
         ("refused_url", "no host", "http://"),
         ("refused_address", "another port of loopback", "http://{other}/"),
-        ("refused_address", "the metadata service", "http://169.254.169.254/latest/meta-data/"),
         ("dns refused_url", "a label of 64 letters", f"http://{'x' * 64}.hostile.test/"),
         ("tls", "https where there is none", "https://{site}/plain-jpeg"),
         ("refused_address", "wide digits", "http://\uff11\uff12\uff17.\uff10.\uff10.\uff11:{port}/"),
@@ -455,7 +415,7 @@ def table_rows() -> Iterator[Case]:
 
 def cases() -> list[Case]:
     """The main table; names are unique, and are paths."""
-    return [*pictures(), *framing(), *redirects(), *table_rows()]
+    return [*images(), *framing(), *redirects(), *table_rows()]
 
 
 def hang_ups() -> list[Case]:

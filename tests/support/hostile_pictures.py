@@ -95,10 +95,8 @@ def cut_jpeg() -> dict[str, bytes]:
         "inside SOF": data.index(b"\xff\xc0") + 6,
         "before SOS": start,
         "inside SOS": start + 6,
-        "after SOS": start + 14,
         "inside the scan": (start + len(data)) // 2,
         "before EOI": len(data) - 2,
-        "inside EOI": len(data) - 1,
     }
     return {name: data[:place] for name, place in places.items()}
 
@@ -174,10 +172,10 @@ def three(number: int) -> bytes:
     return number.to_bytes(3, "little")
 
 
-def animated_webp(frames: int, side: int = 32) -> bytes:
+def animated_webp(frames: int) -> bytes:
     still = encoded(picture(), "WEBP", quality=50)[12:]
     one = three(0) + three(0) + three(31) + three(31) + three(40) + b"\0" + still
-    canvas = b"\x02\0\0\0" + three(side - 1) + three(side - 1)
+    canvas = b"\x02\0\0\0" + three(31) + three(31)
     return riff((b"VP8X", canvas), (b"ANIM", bytes(6)), *[(b"ANMF", one)] * frames)
 
 
@@ -200,11 +198,6 @@ def animated_gif(frames: int) -> bytes:
 def wide_gif(side: int) -> bytes:
     data = encoded(picture().convert("P"), "GIF")
     return data[:6] + struct.pack("<HH", side, side) + data[10:]
-
-
-def wide_bmp(side: int) -> bytes:
-    header = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0)
-    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + header + bytes(1000)
 
 
 def wide_tiff(side: int) -> bytes:

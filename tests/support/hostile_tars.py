@@ -24,7 +24,7 @@ from tests.support import hostile_pictures as h
 ROOT = Path(__file__).parents[2]
 
 BLOCK, END = 512, bytes(1024)
-REG, HARD, SYM, CHAR, BLK, DIR, FIFO, CONT = "01234567"
+REG, HARD, SYM, CHAR, _, DIR, FIFO, CONT = "01234567"
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def names() -> Iterator[Case]:
     }.items():
         yield Case(name, lambda c=called: pair(c) + END, out)
     bad = "a control character or a backslash"
-    for name, called in {"backslashes": "..\\..\\a", "new line": "a\nb", "escape": "\x1b[2Ja", "tab": "a\tb"}.items():
+    for name, called in {"backslashes": "..\\..\\a", "new line": "a\nb", "escape": "\x1b[2Ja"}.items():
         yield Case(name, lambda c=called: pair(c) + END, bad)
     yield Case("NUL in a long name", lambda: long_name(b"a\0/../b.jpg") + pair() + END, bad)
     yield Case(
@@ -189,12 +189,9 @@ def kinds() -> Iterator[Case]:
         "symlink": SYM,
         "hardlink": HARD,
         "character device": CHAR,
-        "block device": BLK,
         "fifo": FIFO,
         "contiguous file": CONT,
         "sparse file of GNU": "S",
-        "multi-volume file": "M",
-        "volume label": "V",
         "long link": "K",
         "solaris extended header": "X",
         "kind that nobody knows": "Z",
@@ -234,10 +231,9 @@ def sizes() -> Iterator[Case]:
         lambda: member("a.jpg", h.jpeg(), digits=base256(len(h.jpeg()))) + member("a.txt", b"caption of a") + END,
         keys=("a",),
     )
-    for name, value in {"1e18": b"1000000000000000000", "negative": b"-512", "in words": b"lots", "zero": b"0"}.items():
-        yield Case(
-            f"pax size {name}", lambda v=value: pax(("size", v)) + pair() + END, "sets 'size' in an extended header"
-        )
+    yield Case(
+        "pax size of 1e18", lambda: pax(("size", b"1" + b"0" * 18)) + pair() + END, "sets 'size' in an extended header"
+    )
     yield Case(
         "pax size for all", lambda: pax(("size", b"512"), kind="g") + three() + END, "sets 'size' in an extended header"
     )
@@ -247,8 +243,6 @@ def sizes() -> Iterator[Case]:
     broken = "damaged extended header"
     for name, data in {
         "length 0": b"0 path=x\n",
-        "length 1": b"1 path=x\n",
-        "length negative": b"-9 path=x\n",
         "length huge": b"99999999999999999999 path=x\n",
         "no length": b"path=x\n",
         "no end of line": b"9 path=xy",
@@ -257,7 +251,6 @@ def sizes() -> Iterator[Case]:
     }.items():
         yield Case(f"pax record with {name}", lambda d=data: pax(data=d) + pair() + END, broken)
     yield Case("long name of a gigabyte", write_long_name, "extended header of 1,073,741,824 bytes", writes=True)
-    yield Case("pax header of a gigabyte", lambda p: write_long_name(p, "x"), "extended header of", writes=True)
     yield Case(
         "wrong checksum",
         lambda: three()[: BLOCK * 3] + header("x.jpg", 0, checksum=b"000001\0 ") + END,
@@ -274,9 +267,9 @@ def base256(number: int) -> bytes:
     return b"\x80" + number.to_bytes(11, "big")
 
 
-def write_long_name(path: Path, kind: str = "L") -> None:
+def write_long_name(path: Path) -> None:
     with open(path, "wb") as file:
-        file.write(header("././@LongLink", 1 << 30, kind))
+        file.write(header("././@LongLink", 1 << 30, "L"))
         file.seek(1 << 30, os.SEEK_CUR)  # a hole: no gigabyte is written
         file.write(pair() + END)
 
@@ -348,7 +341,6 @@ def samples() -> Iterator[Case]:
     )
     yield Case("caption empty", lambda: pair(caption=b"") + END, keys=("a",))
     yield Case("caption with NULs and new lines", lambda: pair(caption=b"a\0b\nc\r\n\x1b[2J") + END, keys=("a",))
-    yield Case("two captions", lambda: three() + member("b.txt", b"another") + END, r"'b\.txt' twice")
     yield Case("one key twice", lambda: three() + pair("a") + END, r"'a\.jpg' twice")
     yield Case(
         "two images of one key",
@@ -381,7 +373,6 @@ def samples() -> Iterator[Case]:
     kept, lost = ("success", 2), "not_an_image"
     some: list[tuple[str, str, Callable[[], bytes]]] = [
         ("an empty image", lost, lambda: b""),
-        ("html for an image", lost, lambda: h.PAYLOAD),
         ("gif named jpg", lost, lambda: h.animated_gif(3)),
         ("a bomb of 50000", "too_many_pixels", lambda: h.zeros_png(h.SIDE, 1, 0)),
         ("a jpeg that claims 65535", "too_many_pixels", lambda: h.resized_header(h.jpeg(), 65535, 65535)),
@@ -403,12 +394,9 @@ def endings() -> Iterator[Case]:
     first = BLOCK + len(padded(h.jpeg()))
     for name, place in {
         "inside the first header": 100,
-        "after the first header": BLOCK,
         "inside data": BLOCK + 300,
         "inside padding": BLOCK + len(h.jpeg()) + 3,
-        "after the first member": first,
         "inside the second header": first + 200,
-        "between samples": len(pair("a")),
         "before the end": len(three()),
         "inside the end": len(three()) + 100,
     }.items():
@@ -424,7 +412,6 @@ def endings() -> Iterator[Case]:
     yield Case("gzip", lambda: gzip.compress(whole), "is a gzip file, not a tar")
     yield Case("zip", lambda: b"PK\x03\x04" + bytes(1000), "is a zip file, not a tar")
     yield Case("nothing", lambda: b"", "is empty")
-    yield Case("one byte", lambda: b"\0", cut)
     yield Case("zeros alone", lambda: bytes(10240), "no image-caption pairs")
     yield Case("html", lambda: b"<!doctype html>" + h.PAYLOAD * 100, "damaged header at byte 0")
     yield Case("random bytes", lambda: bytes(range(256)) * 40, "damaged header at byte 0")

@@ -7,7 +7,6 @@ import atexit
 import io
 import multiprocessing
 import os
-import socket
 import time
 import traceback
 from collections.abc import Callable
@@ -15,6 +14,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
+
+from tests.support.ports import free_port
 
 _waiting: list[tuple[Any, Connection]] = []
 
@@ -26,9 +27,7 @@ def on_ranks(num_ranks: int, work: Callable[..., Any], *args: Any, seconds: floa
     """
     while len(_waiting) < num_ranks:
         _waiting.append(_start())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     for rank in range(num_ranks):
         places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_ranks, "MASTER_PORT": port}
         environment = {name: str(value) for name, value in places.items()} | {"MASTER_ADDR": "127.0.0.1"}

@@ -7,9 +7,10 @@ from eval.store import scores
 from infra import storage
 from pipeline.dataset import Dataset
 from poison.ledger import Ledger
+from tests.support.ports import free_port
 from tests.support.story import run
 
-BOOK = ["picturebook", "--port", 8961, "--rows", 240, "--rows-per-shard", 20, "--timeout-seconds", 2, "--threads", 8]
+BOOK = ["picturebook", "--rows", 240, "--rows-per-shard", 20, "--timeout-seconds", 2, "--threads", 8]
 SHARDS = 12
 TRAINING = ["--preset", "tiny", "--epochs", 1, "--workers", 0]
 
@@ -19,6 +20,7 @@ class Undisturbed:
     """The folders of the story, and the commands that tell it anew elsewhere."""
 
     root: Path
+    port: int
 
     @property
     def source(self) -> Path:
@@ -33,7 +35,7 @@ class Undisturbed:
         return self.root / "scores"
 
     def prepare(self, out: Path, *more: object) -> list[object]:
-        return ["pipeline/prepare.py", *BOOK, "--out", out, *more]
+        return ["pipeline/prepare.py", *BOOK, "--port", self.port, "--out", out, *more]
 
     def inject(self, out: Path, *more: object) -> list[object]:
         to = ["--out", out, "--ledger", f"{out}-ledger"]
@@ -67,7 +69,7 @@ class Undisturbed:
 
 def tell(root: Path) -> Undisturbed:
     """About 25 seconds."""
-    told = Undisturbed(root)
+    told = Undisturbed(root, free_port())
     local = ["--backend", "local"]
     run(*told.prepare(told.source, *local))
     run(*told.inject(told.poisoned, *local))

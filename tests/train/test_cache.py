@@ -38,7 +38,7 @@ def test_shards_on_this_disk_are_used_in_place(tmp_path):
         assert local == cache.located(data)
 
 
-def test_the_index_says_where_every_picture_and_caption_lies(tmp_path):
+def test_the_index_says_where_every_image_and_caption_lies(tmp_path):
     data = drawn(str(tmp_path / "data"), 30, 3)
     with cache.filled(data, 1.0) as local:
         columns = {name: np.load(f"{local.index}/{name}.npy") for name in cache.COLUMNS}

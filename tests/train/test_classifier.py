@@ -24,12 +24,10 @@ RECIPE = replace(PRESETS["tiny"].recipe, epochs=3, lr=3e-3)
 def folder(tmp_path_factory) -> Path:
     """Pairs, labelled images, and a run on the pairs."""
     found = tmp_path_factory.mktemp("classifier")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANTIDOTE_CACHE", str(found / "cache"))
-        drawn(str(found / "pairs"), 20, 1)
-        labelled(str(found / "labelled"), 40, first=20)
-        fields = {"dataset": str(found / "pairs"), "out": str(found / "start"), "model": "tiny-vit", "workers": 0}
-        Pretraining(objective=Clip(), recipe=replace(RECIPE, epochs=1), **fields).run()  # type: ignore[arg-type]
+    drawn(str(found / "pairs"), 20, 1)
+    labelled(str(found / "labelled"), 40, first=20)
+    fields = {"dataset": str(found / "pairs"), "out": str(found / "start"), "model": "tiny-vit", "workers": 0}
+    Pretraining(objective=Clip(), recipe=replace(RECIPE, epochs=1), **fields).run()  # type: ignore[arg-type]
     return found
 
 
@@ -52,7 +50,7 @@ def end(out: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     return model.load_weights(found.read(checkpoint.MODEL)), found.read_training()["objective"]
 
 
-def test_every_picture_comes_with_its_label_and_pairs_have_none(folder):
+def test_every_image_comes_with_its_label_and_pairs_have_none(folder):
     place = str(folder / "labelled" / "train")
     index = Dataset.open(place, labelled=True).index_of_samples(["row", "label"]).to_pylist()
     known = {line["row"]: line["label"] for line in index}

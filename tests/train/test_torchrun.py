@@ -37,6 +37,20 @@ def data(tmp_path_factory) -> Path:
     return url
 
 
+def training(data: Path, out: Path, *more: object) -> list[object]:
+    """8 epochs of 40 steps on two ranks."""
+    recipe = ["--preset", "tiny", "--epochs", 8, "--workers", 1, "--seed", 5]
+    return [*TORCHRUN, "train/pretrain.py", "clip", "--dataset", data, "--out", out, *recipe, *more]
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory) -> Path:
+    """A run that nothing disturbs."""
+    out = tmp_path_factory.mktemp("torchrun") / "whole"
+    run(*training(data, out, "--checkpoint-steps", 40))
+    return out
+
+
 def errors(said: str) -> list[str]:
     return [line for line in said.splitlines() if line.startswith("error: ")]
 
@@ -45,36 +59,25 @@ def weights(out: Path) -> bytes:
     return checkpoint.find(str(out)).read(checkpoint.MODEL)
 
 
-def test_a_run_killed_in_the_middle_ends_with_the_same_weights_bit_for_bit(data, tmp_path):
-    def words(name: str) -> list[object]:
-        training = ["--preset", "tiny", "--epochs", 8, "--checkpoint-steps", 40, "--workers", 1, "--seed", 5]
-        return [*TORCHRUN, "train/pretrain.py", "clip", "--dataset", data, "--out", tmp_path / name, *training]
-
-    def reached(name: str, step: int):
-        return lambda: any(found.step >= step for found in checkpoint.whole(str(tmp_path / name)))
-
-    run(*words("whole"))
-    kill(*words("torchrun"), when=reached("torchrun", 80))
-    assert not (tmp_path / "torchrun" / "DONE").exists()
-    for name in ("torchrun",):
-        assert f"320 steps; run at {tmp_path / name}" in last_line(run(*words(name)))
-        assert weights(tmp_path / name) == weights(tmp_path / "whole")
-        assert [(line["step"], line["loss"]) for line in rundir.metrics(str(tmp_path / name))] == [
-            (line["step"], line["loss"]) for line in rundir.metrics(str(tmp_path / "whole"))
-        ]
-        assert len(rundir.environment(str(tmp_path / name))["attempts"]) == 2
-        assert "nothing to do" in last_line(run(*words(name)))
+def test_a_run_killed_in_the_middle_ends_with_the_same_weights_bit_for_bit(data, whole, tmp_path):
+    out = tmp_path / "killed"
+    words = training(data, out, "--checkpoint-steps", 40)
+    kill(*words, when=lambda: any(found.step >= 80 for found in checkpoint.whole(str(out))))
+    assert not (out / "DONE").exists()
+    assert f"320 steps; run at {out}" in last_line(run(*words))
+    assert weights(out) == weights(whole)
+    assert [(line["step"], line["loss"]) for line in rundir.metrics(str(out))] == [
+        (line["step"], line["loss"]) for line in rundir.metrics(str(whole))
+    ]
+    assert len(rundir.environment(str(out))["attempts"]) == 2
+    assert "nothing to do" in last_line(run(*words))
 
 
-def test_a_run_that_is_told_to_end_saves_its_step_first(data, tmp_path):
-    training = ["--preset", "tiny", "--epochs", 8, "--workers", 1, "--seed", 5]  # no checkpoint is due before the end
-
-    def words(name: str) -> list[object]:
-        return [*TORCHRUN, "train/pretrain.py", "clip", "--dataset", data, "--out", tmp_path / name, *training]
-
-    run(*words("whole"))
-    process = subprocess.Popen(command(*words("told")), cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
-    while len(rundir.metrics(str(tmp_path / "told"))) < 10:
+def test_a_run_that_is_told_to_end_saves_its_step_first(data, whole, tmp_path):
+    out = tmp_path / "told"
+    words = training(data, out)  # no checkpoint is due before the end
+    process = subprocess.Popen(command(*words), cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
+    while len(rundir.metrics(str(out))) < 10:
         assert process.poll() is None
         time.sleep(0.01)
     family = list(descendants(process.pid))
@@ -83,11 +86,11 @@ def test_a_run_that_is_told_to_end_saves_its_step_first(data, tmp_path):
     assert process.returncode != 0
     assert [line.split(" after")[0] for line in errors(said)] == ["error: told to end (SIGTERM)"]
     gone(family)
-    saved = checkpoint.find(str(tmp_path / "told"))
+    saved = checkpoint.find(str(out))
     assert 10 <= saved.step < 320
     assert f"step {saved.step}, which is saved" in said
-    assert f"resuming at step {saved.step}" in run(*words("told")).stderr
-    assert weights(tmp_path / "told") == weights(tmp_path / "whole")
+    assert f"resuming at step {saved.step}" in run(*words).stderr
+    assert weights(out) == weights(whole)
 
 
 def test_bad_input_on_two_ranks_is_one_line_and_nobody_hangs(data, tmp_path):

@@ -19,7 +19,7 @@ def test_evaluation_sees_what_open_clip_shows(size):
     assert torch.allclose(preprocess(picture(*size), ours), theirs(picture(*size)), atol=1e-6)
 
 
-def test_a_picture_of_the_models_size_is_not_touched():
+def test_an_image_of_the_models_size_is_not_touched():
     image = picture(32, 32)
     assert transforms.evaluated(image, 32) is image
     assert transforms.trained(image, 32, "none") is image
@@ -37,7 +37,7 @@ def test_flip_crop_draws_from_torchs_generator_alone():
     assert drawn(0) == drawn(0)
 
 
-def test_flip_crop_keeps_most_of_the_picture():
+def test_flip_crop_keeps_most_of_the_image():
     ramp = Image.fromarray(np.tile(np.linspace(0, 255, 64).astype(np.uint8)[None, :, None], (64, 1, 3)))
     torch.default_generator.manual_seed(0)
     for _ in range(30):
