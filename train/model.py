@@ -10,6 +10,7 @@ means the same after a JSON here has changed.
 import copy
 import difflib
 import functools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
