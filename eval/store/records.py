@@ -7,7 +7,7 @@ import hashlib
 import json
 import posixpath
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from poison.attack import Attack
 
 EXAMPLES = 4
 TRIGGERED = Attack().shown  # of an attack with a trigger
+ONCE = {"triggered pictures": TRIGGERED}  # as earlier records say it
 
 
 def place(url: str, folder: str) -> str:
@@ -123,7 +124,8 @@ def has_attack(folder: str, record: AttackRecord) -> bool:
 
 
 def read_attacks(folder: str) -> list[AttackRecord]:
-    return [config.from_json(AttackRecord, data) for data in _read(folder, "attack-")]
+    found = [config.from_json(AttackRecord, data) for data in _read(folder, "attack-")]
+    return [replace(record, shown=ONCE.get(record.shown, record.shown)) for record in found]
 
 
 def read_testsets(folder: str) -> list[TestSetRecord]:

@@ -5,8 +5,9 @@ import copy
 import numpy as np
 import pytest
 
-from eval.task import Attacked, Embedded, Task, normalised
+from eval.task import Attacked, Embedded, Task
 from infra import config, plugins
+from train.embedding import normalised
 
 TASKS = plugins.names(Task.FOLDERS)
 

@@ -39,6 +39,11 @@ def test_records_are_read_back_equal_and_the_first_of_a_key_stands(tmp_path: Pat
     assert records.read_testsets(folder) == [TESTED]
 
 
+def test_an_attack_with_a_trigger_is_one_in_earlier_words_too(tmp_path: Path) -> None:
+    records.write(str(tmp_path), replace(ATTACKED, shown="triggered pictures"))
+    assert [record.shown for record in records.read_attacks(str(tmp_path))] == [records.TRIGGERED]
+
+
 def test_a_test_set_that_changed_in_its_place_is_another_one(tmp_path: Path) -> None:
     changed = replace(TESTED, digest="0ther", pictures=7)
     assert changed.key != TESTED.key
