@@ -3,8 +3,10 @@
 from eval.judging.roles import POINTS_ALLOWED
 from eval.judging.seeds import Group, Share
 from eval.judging.verdict import Verdict, above
-from eval.reporting import gloss
 from eval.store.records import TRIGGERED
+from infra import plugins
+from poison.attack import Attack
+from train.objective import Objective
 
 REENCODED = "control"  # the attack that changes no image: it measures what encoding again does
 NAMES = 4  # of one list in a sentence
@@ -99,7 +101,7 @@ def attacked(verdict: Verdict) -> str:
         pairs = f"{attack.poisons:,} of {attack.samples:,} training pairs ({percent(share, 2)})"
     if attack.plugin == REENCODED:
         return f"{pairs} were encoded again, without a trigger and with their own captions."
-    words = gloss.attack(attack.plugin)
+    words = summary(Attack, attack.plugin)
     how = f"{attack.plugin} ({words})" if words else attack.plugin
     which = "images with this trigger" if attack.shown == TRIGGERED else attack.shown
     said = f'{pairs} were poisoned with {how}, so that a CLIP trained on them would take {which} for "{attack.target}".'
@@ -117,7 +119,7 @@ def tried(verdict: Verdict) -> str:
         names.setdefault(group.objective, []).append(group.name)
     parts = []
     for objective, some in names.items():
-        what = ["" if some == [objective] else objective, gloss.objective(objective)]
+        what = ["" if some == [objective] else objective, summary(Objective, objective)]
         parts.append(f"{listed(some)}: {', '.join(words for words in what if words) or 'a defence'}.")
     said = " ".join(parts) or "No defence."
     if controls := [group.name for group in verdict.of("control")]:
@@ -183,6 +185,12 @@ def counted(number: int, what: str) -> str:
 def listed(names: list[str]) -> str:
     """a, b, c and 2 more"""
     return ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else "")
+
+
+def summary(base: type[Attack] | type[Objective], name: str) -> str:
+    """What a plugin says of itself; empty for one that is not installed here."""
+    known = plugins.names(base.FOLDERS)
+    return plugins.load(base.FOLDERS, name, base).summary if name in known else ""  # type: ignore[type-abstract]
 
 
 def _level(group: Group, other: Group | None) -> bool:
