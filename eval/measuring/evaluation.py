@@ -102,7 +102,7 @@ class Evaluation:
                 self._illustrate(test, about_test, ledger, about_attack, out)
         for ledger, about_attack in grid.attacks:
             for run in grid.runs:
-                matches.tell(out, run, ledger, about_attack)
+                matches.count(out, run, ledger, about_attack)
         if missing:
             log.say(f"measuring {plan}")
             spread(

@@ -11,11 +11,11 @@ from html import escape
 from eval.judging.roles import POINTS_ALLOWED, Comparison
 from eval.judging.verdict import Verdict, judge
 from eval.reporting import drawing, pictures, results, wording
+from eval.reporting.formatting import counted, listed
+from eval.reporting.provenance import Facts
 from eval.reporting.style import CSS
 from eval.store.records import Example
 from eval.store.runs import Run
-
-Facts = Sequence[tuple[str, str]]
 
 TERMS: Facts = (
     (
@@ -106,13 +106,13 @@ def typeset(text: str) -> str:
 
 def _title(judged: Sequence[tuple[Comparison, Verdict]]) -> str:
     attacks = {one.attack.key: one.attack for one, _ in judged if one.attack}.values()
-    names = wording.listed(sorted({attack.plugin for attack in attacks}))
+    names = listed(sorted({attack.plugin for attack in attacks}))
     if not attacks:
         return "Clean accuracy"
     if len(judged) == 1:
         return f"The {names} attack on CLIP"
     testsets = {one.testset.key for one, _ in judged}
-    return f"{wording.counted(len(attacks), 'attack')} on CLIP ({names}), {wording.counted(len(testsets), 'test set')}"
+    return f"{counted(len(attacks), 'attack')} on CLIP ({names}), {counted(len(testsets), 'test set')}"
 
 
 def _glance(judged: Sequence[tuple[Comparison, Verdict]]) -> str:

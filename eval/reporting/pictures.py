@@ -6,7 +6,7 @@ from html import escape
 
 from eval.judging.seeds import Group
 from eval.judging.verdict import Verdict
-from eval.reporting.wording import percent
+from eval.reporting.formatting import percent
 from eval.store.records import TRIGGERED, AttackRecord, Example
 from pipeline import images
 from poison.sheets.layout import GAIN, Shown, cut, difference

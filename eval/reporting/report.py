@@ -4,14 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eval.judging.roles import Comparison, compare
-from eval.measuring import matches
-from eval.reporting import page, tabular
-from eval.store import records, scores
-from eval.store import runs as run_folders
-from eval.store.records import AttackRecord, TestSetRecord
-from eval.store.runs import Run
-from eval.store.scores import Score
-from infra import config, log, storage
+from eval.reporting import page, provenance, tabular
+from eval.store import current, records
+from infra import config, storage
 
 FILES = ("report.html", "tables.md", "scores.csv")
 
@@ -32,7 +27,7 @@ class Report:
     def run(self) -> str:
         """Returns the entry's last line."""
         folder, out = storage.absolute(self.scores), storage.absolute(self.out)
-        kept, runs = current(folder)
+        kept, runs = current.read(folder)
         used = {(score.testset, score.attack) for score in kept}
         testsets = [record for record in records.read_testsets(folder) if record.key in {key for key, _ in used}]
         attacks = [record for record in records.read_attacks(folder) if record.key in {key for _, key in used}]
@@ -47,7 +42,7 @@ class Report:
             },
             triggers={attack.key: data for attack in attacks if (data := records.read_trigger(folder, attack))},
             sheet=_sheet(self.preview),
-            facts=facts(folder, kept, runs, testsets, attacks),
+            facts=provenance.facts(folder, kept, runs, testsets, attacks),
         )
         made = (page.render(material), tabular.markdown(comparisons), tabular.as_csv(kept, comparisons))
         if self.dry_run:
@@ -60,39 +55,6 @@ class Report:
                 storage.write(url, text.encode())
                 same = False
         return f"{'nothing to do: ' if same else ''}report on {len(runs)} runs at {storage.join(out, FILES[0])}"
-
-
-def current(folder: str) -> tuple[list[Score], list[Run]]:
-    """The scores of a folder, of the weights that their runs have now, and those runs.
-
-    Raises ValueError where there are none, or none of the present weights of some run.
-    """
-    found = scores.read_all(folder)
-    if not found:
-        raise ValueError(f"no scores at {folder}: run evaluate first")
-    runs = _runs(found, folder)
-    versions = {(run.place, run.version) for run in runs}
-    kept = [score for score in found if (score.run, score.checkpoint) in versions]
-    for run in runs:
-        if not any(score.run == run.place for score in kept):
-            raise ValueError(f"no scores of the weights that {run.url} has now: run evaluate again")
-    if len(kept) < len(found):
-        log.warn(f"{len(found) - len(kept)} scores are of weights that their runs no longer have; they are left out")
-    return kept, runs
-
-
-def _runs(found: Sequence[Score], folder: str) -> list[Run]:
-    """The runs that scores name, at the checkpoints that were scored; each checkpoint as it is now."""
-    runs = []
-    for place, checkpoint in sorted({(score.run, score.checkpoint.partition("@")[0]) for score in found}):
-        try:
-            runs.append(run_folders.read(records.resolve(place, folder), folder, checkpoint))
-        except ValueError as error:
-            raise ValueError(
-                f"{error}; scores at {folder} are of it: "
-                f'bring it back, or remove those files, in which "run" is {place!r}'
-            ) from error
-    return run_folders.named_apart(runs)
 
 
 def _check(comparisons: Sequence[Comparison]) -> None:
@@ -120,43 +82,3 @@ def _sheet(place: str | None) -> bytes | None:
     if not data.startswith(b"\x89PNG\r\n"):
         raise ValueError(f"{place} is not a PNG image")
     return data
-
-
-def facts(
-    folder: str,
-    found: Sequence[Score],
-    runs: Sequence[Run],
-    testsets: Sequence[TestSetRecord],
-    attacks: Sequence[AttackRecord],
-) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Provenance: for each run, attack, test set, and the scores themselves, names and values."""
-    parts = [(f"Run {run.name}", [*run_folders.facts(run), *matches.facts(folder, run, attacks)]) for run in runs]
-    for attack in attacks:
-        parts.append(
-            (
-                f"Attack {attack.key}",
-                [
-                    ("attack", storage.dump_json(attack.told).decode().replace("\n", " ").replace("  ", "")),
-                    ("ledger", attack.place),
-                    ("poisoned pairs", f"{attack.poisons:,}" + (f" of {attack.samples:,}" if attack.samples else "")),
-                    ("poisoned dataset", attack.dataset_digest),
-                    ("clean dataset", attack.parent_digest),
-                ],
-            )
-        )
-    for testset in testsets:
-        parts.append(
-            (
-                f"Test set {testset.name}",
-                [
-                    ("folder", f"{testset.place}, split {testset.split}"),
-                    ("digest", testset.digest),
-                    ("pictures", f"{testset.pictures:,} of {len(testset.classes)} classes"),
-                    ("prompts", f"{len(testset.templates)} templates, e.g. {testset.templates[0]}"),
-                ],
-            )
-        )
-    seeds = sorted({score.seed for score in found})
-    versions = sorted({score.code_version for score in found})
-    parts.append(("Scores", [("evaluation seed", ", ".join(map(str, seeds))), ("code", ", ".join(versions))]))
-    return parts

@@ -7,7 +7,7 @@ from eval.judging.seeds import Group, Share, together
 from eval.judging.verdict import Verdict
 from eval.reporting import drawing
 from eval.reporting.drawing import Mark
-from eval.reporting.wording import counted, percent
+from eval.reporting.formatting import counted, percent
 from eval.store.records import TRIGGERED
 from eval.store.runs import Run
 from eval.store.scores import Score
@@ -128,7 +128,7 @@ def numbers(comparison: Comparison, verdict: Verdict) -> str:
 def measured_on(comparison: Comparison) -> str:
     """On how many images, and of which test set."""
     testset, attack = comparison.testset, comparison.attack
-    said = f"{testset.pictures:,} images of {counted(len(testset.classes), 'class').replace('classs', 'classes')}"
+    said = f"{testset.pictures:,} images of {counted(len(testset.classes), 'class', 'classes')}"
     if attack:
         trials = comparison.rows[0].success.n
         which = f"of them, those that do not show the target {attack.target}, also under the attack"

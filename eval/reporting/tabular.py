@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from eval.judging.roles import Comparison, Standing
 from eval.judging.seeds import Group, together
 from eval.judging.verdict import judge
-from eval.reporting import wording
-from eval.reporting.wording import percent
+from eval.reporting import formatting, wording
+from eval.reporting.formatting import percent, within
 from eval.store.scores import Score
 
 METRICS = ("accuracy", "attack_success", "triggered_accuracy")
@@ -32,7 +32,7 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
             said = (wording.headline(verdict), wording.attacked(verdict), wording.tried(verdict), wording.won(verdict))
             parts += [f"{text}\n\n" for text in (*said, " ".join(wording.caveats(verdict))) if text]
             lines = [line for group in verdict.groups for line in _grouped(group)]
-        parts += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in (HEAD, RULE, *lines)]
+        parts.append(formatting.markdown((HEAD, RULE, *lines)))
     parts.append(
         "\nIn brackets: exact 95% intervals (Clopper-Pearson) over test images; of a mean over seeds, the lowest and "
         "the highest. Attack success leaves out images of the target's own class (n is what is left); the floor is "
@@ -54,7 +54,7 @@ def _mean(scores: Sequence[Score | None]) -> str:
     if len(found) < len(scores):
         return "-"
     share = together(found)
-    return f"{percent(share.value)} [{100 * share.least:.1f}, {100 * share.most:.1f}]"
+    return within(share.value, share.least, share.most)
 
 
 def as_csv(scores: Sequence[Score], comparisons: Sequence[Comparison]) -> str:
@@ -104,7 +104,7 @@ def _share(score: Score | None) -> str:
         return "-"
     if score.low is None or score.high is None:
         return percent(score.value)
-    return f"{percent(score.value)} [{100 * score.low:.1f}, {100 * score.high:.1f}]"
+    return within(score.value, score.low, score.high)
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

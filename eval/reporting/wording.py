@@ -3,23 +3,13 @@
 from eval.judging.roles import POINTS_ALLOWED
 from eval.judging.seeds import Group, Share
 from eval.judging.verdict import Verdict, above
+from eval.reporting.formatting import counted, listed, percent
 from eval.store.records import TRIGGERED
 from infra import plugins
 from poison.attack import Attack
 from train.objective import Objective
 
 REENCODED = "control"  # the attack that changes no image: it measures what encoding again does
-NAMES = 4  # of one list in a sentence
-
-
-def percent(value: float, points: int = 1) -> str:
-    """0.0543 -> 5.4%. A share that is not whole is never shown as 0 or 100."""
-    shown = round(100 * value, points)
-    if value > 0 and shown == 0:
-        return f"<{10**-points:.{points}f}%"
-    if value < 1 and shown == 100:
-        return f">{100 - 10**-points:.{points}f}%"
-    return f"{shown:.{points}f}%"
 
 
 def headline(verdict: Verdict) -> str:
@@ -176,15 +166,6 @@ def caveats(verdict: Verdict) -> list[str]:
     elif alone:
         said.append(f"Trained with one seed only: {listed([group.name for group in alone])}.")
     return said
-
-
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def listed(names: list[str]) -> str:
-    """a, b, c and 2 more"""
-    return ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else "")
 
 
 def summary(base: type[Attack] | type[Objective], name: str) -> str:

@@ -103,28 +103,6 @@ def _ancestors(place: str | None, lineage: dict[str, Any] | None) -> tuple[Ances
     return tuple(found)
 
 
-def facts(run: Run) -> list[tuple[str, str]]:
-    """What a reader needs to find and to repeat a run: names and values."""
-    last = run.attempts[-1] if run.attempts else {}
-    versions, hardware = last.get("versions", {}), last.get("hardware", {})
-    machine = [f"{hardware.get('cores')} cores of {hardware.get('processor')}", *hardware.get("gpus", [])]
-    started = (
-        [("started from", f"{run.config['pretrained']} ({run.ancestors[0].weights_sha256})")] if run.ancestors else []
-    )
-    what = "labelled images" if run.classes else "pairs"
-    packages = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "code")
-    return [
-        ("folder", run.place),
-        ("weights", f"{run.checkpoint}, sha256 {run.weights_sha256}"),
-        ("command", command(run)),
-        ("learned from", f"{run.dataset} ({run.dataset_samples:,} {what}, digest {run.dataset_digest})"),
-        *started,
-        ("code", str(versions.get("code", "not recorded"))),
-        ("ran on", f"processes: {last.get('ranks')}; {'; '.join(machine)}" if hardware else "not recorded"),
-        ("with", packages or "not recorded"),
-    ]
-
-
 def command(run: Run) -> str:
     """The training command, with everything that shapes the weights spelled out."""
     known = run.config

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from eval.judging.roles import Standing
 from eval.judging.seeds import Share
-from eval.reporting.wording import percent
+from eval.reporting import formatting
+from eval.reporting.formatting import percent, within
 from eval.studies.study import FLOOR, ROLES, UNDEFENDED, Cell, Row, Study
 from eval.studies.tabulation import shown
 
@@ -101,7 +102,7 @@ def _attack(study: Study, attack: str) -> str:
 
 
 def _share(share: Share | None) -> str:
-    return f"{percent(share.value)} [{100 * share.low:.1f}, {100 * share.high:.1f}]" if share else "-"
+    return within(share.value, share.low, share.high) if share else "-"
 
 
 def _pair(standing: Standing | None) -> str:
@@ -109,5 +110,4 @@ def _pair(standing: Standing | None) -> str:
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [head, ["---"] * len(head), *lines]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
+    return formatting.markdown([head, ["---"] * len(head), *lines])

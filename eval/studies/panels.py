@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from html import escape
 
 from eval.reporting.drawing import DASHES, SERIES, ticks
+from eval.reporting.formatting import percent
 from eval.reporting.style import PALETTE
-from eval.reporting.wording import percent
 from eval.studies.study import FLOOR, ROLES, UNDEFENDED, Cell, Study
 
 WIDTH, COLUMNS, SIDE = 680, 2, 220  # of the figure; panels in a row; height of a panel's axes

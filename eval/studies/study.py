@@ -18,8 +18,7 @@ from dataclasses import dataclass, replace
 
 from eval.judging.roles import Kind, Standing, compare
 from eval.judging.seeds import Share, together
-from eval.reporting.report import current
-from eval.store import records
+from eval.store import current, records
 from eval.store.records import AttackRecord
 from eval.studies.tabulation import ledger_name
 from infra import log, storage
@@ -153,7 +152,7 @@ def _plan(url: str) -> tuple[str, list[Cell]]:
 
 def _measured(folder: str) -> dict[tuple[str, str, str], tuple[Standing, AttackRecord]]:
     """By (folder, attack, run): the runs that have both headline numbers."""
-    kept, runs = current(folder)
+    kept, runs = current.read(folder)
     found: dict[tuple[str, str, str], tuple[Standing, AttackRecord]] = {}
     for comparison in compare(kept, runs, records.read_testsets(folder), records.read_attacks(folder)):
         if comparison.attack is None:

@@ -6,7 +6,7 @@ import pytest
 from eval.judging.roles import Comparison, compare
 from eval.judging.verdict import Verdict, judge
 from eval.reporting import results, wording
-from eval.reporting.wording import percent
+from eval.reporting.formatting import listed, percent
 from eval.store.records import AttackRecord
 from tests.eval.test_verdict import judged
 from tests.support.eval_helpers import ATTACKED, TESTED, scored, some_run
@@ -143,5 +143,5 @@ def test_a_share_is_never_rounded_to_certainty(share: float, shown: str) -> None
 
 
 def test_long_lists_are_cut() -> None:
-    assert wording.listed(["a", "b"]) == "a, b"
-    assert wording.listed(list("abcdef")) == "a, b, c, d and 2 more"
+    assert listed(["a", "b"]) == "a, b"
+    assert listed(list("abcdef")) == "a, b, c, d and 2 more"
