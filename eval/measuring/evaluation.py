@@ -72,8 +72,8 @@ class Evaluation:
             if not getattr(self, name):
                 raise ValueError(f"--{name} needs at least one value")
         for name in ("runs", "testsets", "tasks", "ledger"):
-            places = [value.rstrip("/") for value in getattr(self, name)]
-            if twice := sorted({place for place in places if places.count(place) > 1}):
+            urls = [value.rstrip("/") for value in getattr(self, name)]
+            if twice := sorted({url for url in urls if urls.count(url) > 1}):
                 raise ValueError(f"--{name} names {twice[0]} twice")
         if self.cpus < 1:
             raise ValueError(f"--cpus is at least 1, not {self.cpus}")
@@ -167,7 +167,7 @@ class Evaluation:
             )
             for attack, key in under:
                 identity = {
-                    "run": run.place,
+                    "run": run.key,
                     "weights": run.weights_sha256,
                     "testset": [about.key, about.digest],
                     "task": config.to_json(task),
@@ -185,8 +185,8 @@ class Evaluation:
             return
         examples = records.draw_examples(test, ledger.attack, lambda sha256: trials.trial_rng(self.seed, sha256))
         records.write_examples(out, attack, about, examples)
-        if (picture := ledger.attack.trigger()) is not None:
-            records.write_trigger(out, attack, picture)
+        if (trigger := ledger.attack.trigger()) is not None:
+            records.write_trigger(out, attack, trigger)
         records.write(out, attack)
 
 
@@ -195,7 +195,7 @@ def _about_attack(ledger: Ledger, runs: list[Run], out: str) -> AttackRecord:
     sizes = {step.dataset_digest: step.dataset_samples for step in lineages}
     return AttackRecord(
         key=records.attack_key(ledger.attack, ledger.dataset_digest),
-        place=records.place(ledger.url, out),
+        place=records.relative(ledger.url, out),
         attack=config.to_json(ledger.attack),
         target=ledger.attack.target,
         poisons=ledger.rows.num_rows,
@@ -209,7 +209,7 @@ def _about_attack(ledger: Ledger, runs: list[Run], out: str) -> AttackRecord:
 
 def _about_testset(test: TestSet, out: str) -> TestSetRecord:
     return TestSetRecord(
-        place=records.place(test.url, out),
+        place=records.relative(test.url, out),
         split=test.split,
         digest=test.digest,
         classes=test.classes,

@@ -36,9 +36,9 @@ TERMS: Facts = (
         "error, brings. A cure can reach it; to be below it means nothing.",
     ),
     (
-        "Control",
+        "Baseline",
         "the poisoned model finetuned without a defence. Finetuning forgets by itself, so a defence counts for what it "
-        "does beyond the control on the same pairs, epochs and learning rate.",
+        "does beyond the baseline on the same pairs, epochs and learning rate.",
     ),
     (
         "Interval",
@@ -53,7 +53,7 @@ TERMS: Facts = (
     (
         "Best",
         f"the defence of lowest attack success among those that lose at most {100 * POINTS_ALLOWED:.0f} points "
-        "of clean accuracy, if it halves attack success and does more than the control.",
+        "of clean accuracy, if it halves attack success and does more than the baseline.",
     ),
 )
 

@@ -41,7 +41,7 @@ def _run(run: Run) -> Facts:
     what = "labelled images" if run.classes else "pairs"
     packages = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "code")
     return [
-        ("folder", run.place),
+        ("folder", run.key),
         ("weights", f"{run.checkpoint}, sha256 {run.weights_sha256}"),
         ("command", runs.command(run)),
         ("learned from", f"{run.dataset} ({run.dataset_samples:,} {what}, digest {run.dataset_digest})"),

@@ -73,12 +73,12 @@ def _check(comparisons: Sequence[Comparison]) -> None:
                 )
 
 
-def _sheet(place: str | None) -> bytes | None:
-    if place is None:
+def _sheet(url: str | None) -> bytes | None:
+    if url is None:
         return None
-    if not storage.exists(place):
-        raise ValueError(f"no contact sheet at {place}: make it with preview, or leave --preview out")
-    data = storage.read(place)
+    if not storage.exists(url):
+        raise ValueError(f"no contact sheet at {url}: make it with preview, or leave --preview out")
+    data = storage.read(url)
     if not data.startswith(b"\x89PNG\r\n"):
-        raise ValueError(f"{place} is not a PNG image")
+        raise ValueError(f"{url} is not a PNG image")
     return data

@@ -23,7 +23,7 @@ COLUMNS = (
 PARTS: dict[Kind, str] = {
     "floor": "Never poisoned",
     "poisoned": "Poisoned, undefended",
-    "control": "Control, no defence",
+    "baseline": "Baseline, no defence",
     "defended": "Defended",
 }
 MOST = 7  # rows of the chart at the head of the page
@@ -86,7 +86,7 @@ def foremost(verdict: Verdict) -> list[Group]:
     """At most MOST groups, in their order: what the verdict speaks of, then the defences of lowest attack success."""
     if len(verdict.groups) <= MOST:
         return list(verdict.groups)
-    spoken_of = [verdict.floor, verdict.worst, verdict.base, verdict.control, verdict.first]
+    spoken_of = [verdict.floor, verdict.worst, verdict.start, verdict.baseline, verdict.first]
 
     def rank(number: int) -> tuple[bool, bool, float]:
         group = verdict.groups[number]

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from eval.judging.roles import Comparison, Standing
+from eval.judging.roles import Comparison, Result
 from eval.judging.seeds import Group, together
 from eval.judging.verdict import judge
 from eval.reporting import formatting, wording
@@ -36,7 +36,7 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
     parts.append(
         "\nIn brackets: exact 95% intervals (Clopper-Pearson) over test images; of a mean over seeds, the lowest and "
         "the highest. Attack success leaves out images of the target's own class (n is what is left); the floor is "
-        "the same number on a run without poison, the control is finetuned without a defence.\n"
+        "the same number on a run without poison, the baseline is finetuned without a defence.\n"
     )
     return "".join(parts)
 
@@ -59,11 +59,11 @@ def _mean(scores: Sequence[Score | None]) -> str:
 
 def as_csv(scores: Sequence[Score], comparisons: Sequence[Comparison]) -> str:
     """Every score, one a line, with the run's role, objective and seed in front."""
-    about: dict[tuple[str, str | None], Standing] = {}
+    about: dict[tuple[str, str | None], Result] = {}
     for comparison in comparisons:
         for row in comparison.rows:
-            about[row.run.place, comparison.attack.key if comparison.attack else None] = row
-            about.setdefault((row.run.place, None), row)
+            about[row.run.key, comparison.attack.key if comparison.attack else None] = row
+            about.setdefault((row.run.key, None), row)
     out = io.StringIO()
     names = list(Score.__dataclass_fields__)
     writer = csv.writer(out, lineterminator="\n")
@@ -87,7 +87,7 @@ def _heading(comparison: Comparison) -> str:
     return f"{of}{comparison.testset.name}"
 
 
-def _cells(row: Standing) -> tuple[str, ...]:
+def _cells(row: Result) -> tuple[str, ...]:
     success = row.get("attack_success")
     return (
         row.run.name,

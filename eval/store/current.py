@@ -17,10 +17,10 @@ def read(folder: str) -> tuple[list[Score], list[Run]]:
     if not found:
         raise ValueError(f"no scores at {folder}: run evaluate first")
     there = _runs(found, folder)
-    versions = {(run.place, run.version) for run in there}
+    versions = {(run.key, run.version) for run in there}
     kept = [score for score in found if (score.run, score.checkpoint) in versions]
     for run in there:
-        if not any(score.run == run.place for score in kept):
+        if not any(score.run == run.key for score in kept):
             raise ValueError(f"no scores of the weights that {run.url} has now: run evaluate again")
     if len(kept) < len(found):
         log.warn(f"{len(found) - len(kept)} scores are of weights that their runs no longer have; they are left out")
@@ -30,12 +30,12 @@ def read(folder: str) -> tuple[list[Score], list[Run]]:
 def _runs(found: Sequence[Score], folder: str) -> list[Run]:
     """The runs that scores name, at the checkpoints that were scored; each checkpoint as it is now."""
     there = []
-    for place, checkpoint in sorted({(score.run, score.checkpoint.partition("@")[0]) for score in found}):
+    for key, checkpoint in sorted({(score.run, score.checkpoint.partition("@")[0]) for score in found}):
         try:
-            there.append(runs.read(records.resolve(place, folder), folder, checkpoint))
+            there.append(runs.read(records.resolve(key, folder), folder, checkpoint))
         except ValueError as error:
             raise ValueError(
                 f"{error}; scores at {folder} are of it: "
-                f'bring it back, or remove those files, in which "run" is {place!r}'
+                f'bring it back, or remove those files, in which "run" is {key!r}'
             ) from error
     return runs.named_apart(there)

@@ -43,5 +43,5 @@ def read(folder: str, run: Run, attack: str) -> dict[str, dict[str, Partners]]:
 
 
 def _url(folder: str, run: Run, attack: str) -> str:
-    digest = hashlib.sha256(f"{run.place} {run.version}".encode()).hexdigest()[:8]
+    digest = hashlib.sha256(f"{run.key} {run.version}".encode()).hexdigest()[:8]
     return storage.join(folder, f"about/matches-{attack}-{digest}.json")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from eval.store.records import place as place_of
+from eval.store.records import relative
 from infra import rundir
 from train import checkpoint as checkpoints
 
@@ -23,14 +23,14 @@ class Ancestor:
 
 @dataclass(frozen=True)
 class Run:
-    """place: how scores name it. ancestors: the runs it was finetuned from, the nearest first.
+    """key: how scores name it, by its folder. ancestors: the runs it was finetuned from, the nearest first.
 
     dataset: as the run's command named it. losses: (steps taken, training loss), as they were logged. classes: of a
     classifier, by label: their names, or numbers where its images came without; () for a run that answers by prompts.
     """
 
     url: str
-    place: str
+    key: str
     name: str
     checkpoint: str
     weights_sha256: str
@@ -67,7 +67,7 @@ def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
     learned = environment["inputs"]["dataset"]
     return Run(
         url=url,
-        place=place_of(url, folder),
+        key=relative(url, folder),
         name=url.rstrip("/").rsplit("/", 1)[-1],
         checkpoint=name,
         weights_sha256=known[name],
@@ -85,17 +85,17 @@ def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
 
 
 def named_apart(runs: Sequence[Run]) -> list[Run]:
-    """The same runs, those of one name called by their place, and checkpoints of one run by their step as well."""
+    """The same runs, those of one name called by their folder, and checkpoints of one run by their step as well."""
     found = list(runs)
-    for longer in (lambda run: run.place.replace("../", ""), lambda run: f"{run.name} {run.checkpoint}"):
+    for longer in (lambda run: run.key.replace("../", ""), lambda run: f"{run.name} {run.checkpoint}"):
         count = Counter(run.name for run in found)
         found = [replace(run, name=longer(run)) if count[run.name] > 1 else run for run in found]
     return found
 
 
-def _ancestors(place: str | None, lineage: dict[str, Any] | None) -> tuple[Ancestor, ...]:
+def _ancestors(url: str | None, lineage: dict[str, Any] | None) -> tuple[Ancestor, ...]:
     found = []
-    name = (place or "").rstrip("/").rsplit("/", 1)[-1]
+    name = (url or "").rstrip("/").rsplit("/", 1)[-1]
     while lineage is not None and "inputs" in lineage:  # without inputs it is a file of weights, not a run
         learned = lineage["inputs"]["dataset"]
         found.append(Ancestor(name, lineage["sha256"], learned["digest"], learned["samples"]))

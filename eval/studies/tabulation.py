@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.judging.roles import ORDER, Standing, compare
+from eval.judging.roles import ORDER, Result, compare
 from eval.judging.seeds import APART, together
 from eval.reporting import formatting
 from eval.reporting.formatting import percent, within
@@ -29,7 +29,7 @@ class Line:
     """One run under one attack. floor: attack success of the unpoisoned run beside it, if one was measured."""
 
     attack: AttackRecord
-    row: Standing
+    row: Result
     floor: Score | None
 
     @property
@@ -113,7 +113,7 @@ def ledger_name(attack: AttackRecord) -> str:
 
 
 def shown(attack: dict[str, Any]) -> str:
-    """`badnet: size 42, cell 7`: an attack's JSON as people read it. Left out are seeds, and whatever names a place or
+    """`badnet: size 42, cell 7`: an attack's JSON as people read it. Left out are seeds, and whatever names a folder or
     carries content: of each seed these are others."""
     usual = config.to_json(type(config.from_json(Attack, attack))())
     knobs = [

@@ -23,7 +23,7 @@ def test_partners_of_poisoned_and_of_clean_pairs_are_counted_apart():
 
 def test_what_is_told_of_a_run_is_read_from_its_matches_its_data_and_the_ledger(tmp_path):
     here = world(tmp_path)
-    url, out = here.run("roclip", here.poisoned, objective="roclip"), here.place("scores")
+    url, out = here.run("roclip", here.poisoned, objective="roclip"), here.url("scores")
     other = here.run("clean", here.dataset)
     ledger = Ledger.open(here.ledger)
     found = [runs.read(each, out) for each in (url, other)]

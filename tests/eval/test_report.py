@@ -67,13 +67,13 @@ def small(tmp_path: Path) -> World:
         made.run("mmcl", made.clean_set, start=poisoned, objective="mmcl", seed=2),
     )
     ledger, testsets = (made.ledger,), (made.testset,)
-    Evaluation(runs=runs, testsets=testsets, ledger=ledger, out=made.place("scores"), backend="local").run()
+    Evaluation(runs=runs, testsets=testsets, ledger=ledger, out=made.url("scores"), backend="local").run()
     return made
 
 
 def reported(small: World, name: str = "report") -> dict[str, bytes]:
-    Report(scores=small.place("scores"), out=small.place(name)).run()
-    return {file: storage.read(small.place(f"{name}/{file}")) for file in FILES}
+    Report(scores=small.url("scores"), out=small.url(name)).run()
+    return {file: storage.read(small.url(f"{name}/{file}")) for file in FILES}
 
 
 def test_the_same_scores_give_the_same_bytes_also_where_all_was_moved(small: World, tmp_path: Path) -> None:
@@ -87,8 +87,8 @@ def test_the_same_scores_give_the_same_bytes_also_where_all_was_moved(small: Wor
 
 
 def test_a_second_report_says_that_there_is_nothing_to_do(small: World) -> None:
-    made = Report(scores=small.place("scores"), out=small.place("report"))
-    assert made.run() == f"report on 4 runs at {small.place('report')}/report.html"
+    made = Report(scores=small.url("scores"), out=small.url("report"))
+    assert made.run() == f"report on 4 runs at {small.url('report')}/report.html"
     assert made.run().startswith("nothing to do: report on 4 runs")
 
 
@@ -96,7 +96,7 @@ def test_the_page_fetches_nothing_runs_nothing_and_closes_every_tag(small: World
     text = reported(small)["report.html"].decode()
     found = parsed(text)
     assert found.fetched
-    assert all(place.startswith(("data:image/png;base64,", "#")) for place in found.fetched)
+    assert all(url.startswith(("data:image/png;base64,", "#")) for url in found.fetched)
     assert not {"script", "link", "iframe", "object", "form", "base"} & found.tags
     assert "url(" not in text
     assert "@import" not in text
@@ -107,7 +107,7 @@ def test_the_page_shows_runs_roles_trigger_curves_and_where_numbers_came_from(sm
     for name in ("clean", "poisoned", "cleanclip", "mmcl"):
         assert f"<b>{name}</b>" in text
     assert "finetuned from poisoned with cleanclip" in text
-    for part in ("Never poisoned", "Poisoned, undefended", "Control, no defence", "Defended: cleanclip"):
+    for part in ("Never poisoned", "Poisoned, undefended", "Baseline, no defence", "Defended: cleanclip"):
         assert part in text
     assert text.count("<polyline") == 4
     assert text.count('class="triple"') == 5  # the trigger with its settings, four test images
@@ -117,7 +117,7 @@ def test_the_page_shows_runs_roles_trigger_curves_and_where_numbers_came_from(sm
 
 
 def test_the_trigger_shown_is_the_one_that_was_measured(small: World) -> None:
-    folder = small.place("scores/about")
+    folder = small.url("scores/about")
     names = [name for name in storage.names(folder) if name.endswith("0-triggered.png")]
     shown = images.decode(storage.read(f"{folder}/{names[0]}"))
     clean = images.decode(storage.read(f"{folder}/{names[0].replace('triggered', 'clean')}"))
@@ -127,15 +127,15 @@ def test_the_trigger_shown_is_the_one_that_was_measured(small: World) -> None:
 
 
 def test_the_preview_is_shown_pair_by_pair_with_its_captions(small: World) -> None:
-    places = {"ledger": small.ledger, "dataset": small.dataset.url, "poisoned": small.poisoned.url}
-    Sheet(**places, out=small.place("preview.png")).run()
-    Report(scores=small.place("scores"), out=small.place("report"), preview=small.place("preview.png")).run()
-    text = storage.read(small.place("report/report.html")).decode()
+    urls = {"ledger": small.ledger, "dataset": small.dataset.url, "poisoned": small.poisoned.url}
+    Sheet(**urls, out=small.url("preview.png")).run()
+    Report(scores=small.url("scores"), out=small.url("report"), preview=small.url("preview.png")).run()
+    text = storage.read(small.url("report/report.html")).decode()
     assert text.count('class="triple"') == 5 + 4
     assert "4 of the pairs that a poisoned model learns from" in text
 
 
-def test_a_picture_that_is_no_sheet_of_ours_is_shown_whole() -> None:
+def test_an_image_that_is_no_sheet_of_ours_is_shown_whole() -> None:
     text = pictures.training_pairs(images.encode(np.zeros((4, 4, 3), np.uint8), "png"))
     assert text.count("<img") == 1
 
@@ -171,7 +171,7 @@ def test_every_shape_of_grid_gives_a_well_formed_page(case: str) -> None:
 def test_markdown_and_csv_hold_the_same_numbers(small: World) -> None:
     made = reported(small)
     rows = list(csv.DictReader(io.StringIO(made["scores.csv"].decode())))
-    assert {row["role"] for row in rows} == {"floor", "poisoned", "control", "defended"}
+    assert {row["role"] for row in rows} == {"floor", "poisoned", "baseline", "defended"}
     assert {(row["run"], row["objective"], row["run_seed"]) for row in rows} >= {("../runs/mmcl", "mmcl", "2")}
     accuracy = next(
         row for row in rows if row["run"] == "../runs/clean" and row["metric"] == "accuracy" and row["k"] == "1"
@@ -187,14 +187,14 @@ def test_names_that_look_like_html_are_shown_as_text() -> None:
     poisoned = some_run(f"{evil}p", "poisoned", objective="clip")
     cured = some_run(evil, "other", after(poisoned), objective=evil)
     scores = scored(poisoned, 0.9, 0.99) + scored(cured, 0.9, 0.1)
-    picture = images.encode(np.arange(48, dtype=np.uint8).reshape(4, 4, 3), "png")
+    image = images.encode(np.arange(48, dtype=np.uint8).reshape(4, 4, 3), "png")
     (comparison,) = compare(scores, [poisoned, cured], [TESTED], [ATTACKED])
     text = page.render(
         Material(
             [comparison],
-            {(ATTACKED.key, TESTED.digest): [Example(evil, picture, picture)]},
-            {ATTACKED.key: picture},
-            picture,
+            {(ATTACKED.key, TESTED.digest): [Example(evil, image, image)]},
+            {ATTACKED.key: image},
+            image,
             [(evil, [(evil, evil)])],
         )
     )
@@ -214,22 +214,22 @@ def test_a_report_of_clean_accuracy_alone_has_no_word_of_attacks() -> None:
 
 
 def test_an_incomplete_grid_is_refused_with_what_is_missing(small: World) -> None:
-    scores = small.place("scores")
+    scores = small.url("scores")
     lost = next(name for name in storage.names(scores) if name.startswith("mmcl-test-attack"))
     storage.remove(f"{scores}/{lost}")
     with pytest.raises(ValueError, match=r"mmcl has no attack_success on \.\./test@"):
         reported(small)
-    assert not storage.exists(small.place("report"))
+    assert not storage.exists(small.url("report"))
 
 
 def test_scores_of_weights_that_are_no_more_are_left_out_and_that_is_said(small: World, capsys) -> None:
-    storage.remove(small.place("runs/clean"))
+    storage.remove(small.url("runs/clean"))
     clean = small.run("clean", small.dataset, seed=6)
     with pytest.raises(ValueError, match=r"no scores of the weights that .*/clean has now: run evaluate again"):
         reported(small)
-    runs = tuple(small.place(f"runs/{name}") for name in ("poisoned", "clean"))
+    runs = tuple(small.url(f"runs/{name}") for name in ("poisoned", "clean"))
     Evaluation(
-        runs=runs, testsets=(small.testset,), ledger=(small.ledger,), out=small.place("scores"), backend="local"
+        runs=runs, testsets=(small.testset,), ledger=(small.ledger,), out=small.url("scores"), backend="local"
     ).run()
     assert runs[1] == clean
     reported(small)
@@ -237,16 +237,16 @@ def test_scores_of_weights_that_are_no_more_are_left_out_and_that_is_said(small:
 
 
 def test_scores_of_a_run_that_is_gone_say_which_files_to_remove(small: World) -> None:
-    storage.remove(small.place("runs/clean"))
+    storage.remove(small.url("runs/clean"))
     with pytest.raises(
         ValueError, match=r"no run at .*/runs/clean: .*remove those files, in which \"run\" is '(.+)'"
     ) as told:
         reported(small)
-    place = str(told.value).rpartition("'")[0].rpartition("'")[2]
-    scores = small.place("scores")
+    key = str(told.value).rpartition("'")[0].rpartition("'")[2]
+    scores = small.url("scores")
     named = [name for name in storage.names(scores) if name.endswith(".json")]
     for name in named:
-        if any(score["run"] == place for score in storage.read_json(f"{scores}/{name}")):
+        if any(score["run"] == key for score in storage.read_json(f"{scores}/{name}")):
             storage.remove(f"{scores}/{name}")
     reported(small)
 
@@ -258,15 +258,15 @@ def test_a_folder_without_scores_gets_one_line_and_exit_status_2(tmp_path: Path,
     assert capsys.readouterr().err == f"error: no scores at {tmp_path}/nothing: run evaluate first\n"
 
 
-def test_a_preview_that_is_no_picture_is_refused(small: World) -> None:
+def test_a_preview_that_is_no_image_is_refused(small: World) -> None:
     with pytest.raises(ValueError, match="no contact sheet at"):
-        Report(scores=small.place("scores"), out=small.place("report"), preview=small.place("none.png")).run()
-    storage.write(small.place("fake.png"), b"GIF89a")
+        Report(scores=small.url("scores"), out=small.url("report"), preview=small.url("none.png")).run()
+    storage.write(small.url("fake.png"), b"GIF89a")
     with pytest.raises(ValueError, match="is not a PNG image"):
-        Report(scores=small.place("scores"), out=small.place("report"), preview=small.place("fake.png")).run()
+        Report(scores=small.url("scores"), out=small.url("report"), preview=small.url("fake.png")).run()
 
 
 def test_a_dry_run_writes_nothing(small: World) -> None:
-    made = Report(scores=small.place("scores"), out=small.place("report"), dry_run=True).run()
+    made = Report(scores=small.url("scores"), out=small.url("report"), dry_run=True).run()
     assert made.startswith("dry run: would report")
-    assert not storage.exists(small.place("report"))
+    assert not storage.exists(small.url("report"))
