@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eval.judging.roles import Comparison, compare
-from eval.reporting import page, provenance, tabular
+from eval.reporting import page, preview, provenance, tabular
 from eval.store import current, records
 from infra import config, storage
 
@@ -41,7 +41,7 @@ class Report:
                 for testset in testsets
             },
             triggers={attack.key: data for attack in attacks if (data := records.read_trigger(folder, attack))},
-            sheet=_sheet(self.preview),
+            preview=preview.read(self.preview) if self.preview is not None else None,
             facts=provenance.facts(folder, kept, runs, testsets, attacks),
         )
         made = (page.render(material), tabular.markdown(comparisons), tabular.as_csv(kept, comparisons))
@@ -71,14 +71,3 @@ def _check(comparisons: Sequence[Comparison]) -> None:
                     f"{row.run.url} has no {' and no '.join(missing)} on {comparison.testset.key}{under}: "
                     "evaluate all runs with the same --testsets, --ledger and --tasks, into the same --out"
                 )
-
-
-def _sheet(url: str | None) -> bytes | None:
-    if url is None:
-        return None
-    if not storage.exists(url):
-        raise ValueError(f"no contact sheet at {url}: make it with preview, or leave --preview out")
-    data = storage.read(url)
-    if not data.startswith(b"\x89PNG\r\n"):
-        raise ValueError(f"{url} is not a PNG image")
-    return data

@@ -119,7 +119,7 @@ def tried(verdict: Verdict) -> str:
 
 
 def won(verdict: Verdict) -> str:
-    """The best defence at length, and then whatever stands beside it."""
+    """The best defence at length, then the other defences and the baselines in short."""
     first, start, parts = verdict.first, verdict.start, []
     if verdict.attack is None:
         return ""

@@ -1,8 +1,8 @@
-"""The frontiers as one SVG: a panel an attack, clean accuracy to the right, attack success up; best is the lower right.
+"""The frontiers as one SVG, a panel for each attack: clean accuracy to the right, attack success up.
 
-A line joins what one method reaches at its settings, the larger the mark the larger the setting; the chosen one is
-filled, and its other seeds stand around it as small marks. Methods differ by colour, shape and dash. Attack success has
-a square-root scale, since what matters lies near 0.
+Lower right is best. A line joins what one method reaches at its settings, the larger the mark the larger the setting;
+the chosen one is filled, and its other seeds stand around it as small marks. Methods differ by colour, shape and dash.
+Attack success has a square-root scale, since what matters lies near 0.
 """
 
 import math
@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 from html import escape
 
+from eval.reporting import rendering
 from eval.reporting.drawing import DASHES, SERIES, ticks
 from eval.reporting.formatting import percent
-from eval.reporting.style import PALETTE
 from eval.studies.study import FLOOR, ROLES, UNDEFENDED, Cell, Study
 
 WIDTH, COLUMNS, SIDE = 680, 2, 220  # of the figure; panels in a row; height of a panel's axes
@@ -62,7 +62,7 @@ def svg(study: Study) -> str:
     colours = "".join(f".c{number} {{ stroke: var(--c{number}) }}\n" for number in range(SERIES))
     ground = f'<rect class="ground" width="{WIDTH}" height="{height:g}"/>'
     body = "\n".join([ground, *legend, *drawn, below])
-    style = f"<style>{PALETTE}{STYLE}{colours}{full}</style>"
+    style = f"<style>\n{rendering.text('palette.css')}\n{STYLE}{colours}{full}</style>"
     return f'<svg xmlns="http://www.w3.org/2000/svg" {about}>\n{style}\n{body}\n</svg>\n'
 
 
@@ -128,7 +128,7 @@ class Panels:
         return drawn
 
     def _outside(self, attack: str) -> Iterator[str]:
-        """The clean accuracies that are left of the axis, each beside its mark, none upon another."""
+        """The clean accuracies that are left of the axis, each beside its mark, none on top of another."""
         cells = [cell for row in self.study.rows[attack] for cell in row.cells]
         left = [cell.result for cell in cells if cell.result and cell.result.accuracy.value < self.ticks[0]]
         above = float(SIDE)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from eval.reporting.page import render
+from eval.reporting.preview import cut
 from pipeline import images
 from tests.support.browser import Browser, chromium, find
 from tests.support.report_cases import CASES, html, material
@@ -97,7 +98,7 @@ def test_on_paper_it_takes_a_few_pages_and_no_image_is_cut(
 
 
 def test_on_paper_every_image_and_row_stays_on_one_page(browser: Browser, tmp_path: Path) -> None:
-    high = replace(material("whole"), sheet=images.encode(np.zeros((3000, 900, 3), np.uint8), "png"))
+    high = replace(material("whole"), preview=cut(images.encode(np.zeros((3000, 900, 3), np.uint8), "png")))
     (tmp_path / "high.html").write_text(html("whole") + render(high))  # a sheet of ours, and one of another hand
     page = browser.open((tmp_path / "high.html").as_uri(), 700)
     page.call("Emulation.setEmulatedMedia", media="print")

@@ -1,21 +1,26 @@
 import csv
 import io
+import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import jinja2
 import numpy as np
 import pytest
 
 from eval import report
 from eval.judging.roles import compare
 from eval.measuring.evaluation import Evaluation
-from eval.reporting import page, pictures, results, tabular
+from eval.reporting import figures, page, preview, rendering, results, tabular
 from eval.reporting.page import Material
+from eval.reporting.preview import Preview
 from eval.reporting.report import FILES, Report
 from eval.store.records import Example
 from infra import storage
 from pipeline import images
+from poison.sheets.layout import Shown
 from poison.sheets.sheet import Sheet
 from tests.support.eval_helpers import ATTACKED, TESTED, World, after, scored, some_run, world
 from tests.support.report_cases import CASES, html, material
@@ -33,14 +38,20 @@ class Parser(HTMLParser):
         self.tags: set[str] = set()
         self.headings: list[str] = []
         self.alts: list[str | None] = []
+        self.attributes: set[str] = set()
+        self.words: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
         self.headings += [tag] if tag in ("h1", "h2", "h3") else []
         self.alts += [dict(attrs).get("alt")] if tag == "img" else []
         self.fetched += [str(value) for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
         if tag not in VOID:
             self.open.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.words |= set(data.split())
 
     def handle_endtag(self, tag: str) -> None:
         if tag not in VOID:
@@ -136,7 +147,8 @@ def test_the_preview_is_shown_pair_by_pair_with_its_captions(small: World) -> No
 
 
 def test_an_image_that_is_no_sheet_of_ours_is_shown_whole() -> None:
-    text = pictures.training_pairs(images.encode(np.zeros((4, 4, 3), np.uint8), "png"))
+    sheet = preview.cut(images.encode(np.zeros((4, 4, 3), np.uint8), "png"))
+    text = rendering.macro("figures.html", "training_pairs", figures.training_section(sheet))
     assert text.count("<img") == 1
 
 
@@ -147,7 +159,7 @@ def test_seeds_are_averaged_above_their_single_rows() -> None:
     )
     text = html("several seeds")
     assert text.count('class="seed"') == 12
-    assert "<b>cleanclip</b><small>3 seeds: mean, lowest&ndash;highest</small>" in text
+    assert "<b>cleanclip</b><small>3 seeds: mean, lowest–highest</small>" in text
 
 
 def test_a_large_grid_shows_at_the_head_what_matters_and_below_it_all() -> None:
@@ -183,23 +195,40 @@ def test_markdown_and_csv_hold_the_same_numbers(small: World) -> None:
 
 
 def test_names_that_look_like_html_are_shown_as_text() -> None:
-    evil = "<script>alert(1)</script>"
-    poisoned = some_run(f"{evil}p", "poisoned", objective="clip")
+    """Of runs, objectives, attacks, settings, targets, classes, test sets and facts; in text and in attributes."""
+    evil = """<script>alert(1)</script>'>"><img src=x onerror="alert(2)">{{ 7 * 7 }}"""
+    attack = replace(ATTACKED, attack={"plugin": evil, evil: evil}, target=evil, shown=evil)
+    testset = replace(TESTED, place=f"../{evil.replace('/', '')}", split=evil)
+    poisoned = some_run(f"{evil}p", "poisoned", objective=evil)
     cured = some_run(evil, "other", after(poisoned), objective=evil)
-    scores = scored(poisoned, 0.9, 0.99) + scored(cured, 0.9, 0.1)
+    scores = [replace(score, testset=testset.key) for run in (poisoned, cured) for score in scored(run, 0.9, 0.5)]
     image = images.encode(np.arange(48, dtype=np.uint8).reshape(4, 4, 3), "png")
-    (comparison,) = compare(scores, [poisoned, cured], [TESTED], [ATTACKED])
+    other = images.encode(np.zeros((4, 4, 3), np.uint8), "png")
     text = page.render(
         Material(
-            [comparison],
-            {(ATTACKED.key, TESTED.digest): [Example(evil, image, image)]},
-            {ATTACKED.key: image},
-            image,
+            compare(scores, [poisoned, cured], [testset, replace(testset, digest="other")], [attack])[:1] * 2,
+            {(attack.key, testset.digest): [Example(evil, image, shown) for shown in (image, other)]},
+            {attack.key: image},
+            Preview([Shown(image, other, image, evil, evil)], image),
             [(evil, [(evil, evil)])],
         )
     )
-    assert "script" not in parsed(text).tags
-    assert "<script" not in text
+    found = parsed(text)
+    assert "script" not in found.tags
+    assert "<script" not in text and "<img src=x" not in text
+    assert not {name for name in found.attributes if name.startswith("on")}
+    assert all(url.startswith(("data:image/png;base64,", "#")) for url in found.fetched)
+    assert text.count("&lt;script&gt;alert(1)") > 20
+    assert "{{ 7 * 7 }}" in text and "49" not in found.words
+
+
+def test_every_value_is_escaped_and_one_that_is_missing_is_an_error() -> None:
+    assert rendering.ENVIRONMENT.autoescape is True
+    for name in rendering.ENVIRONMENT.list_templates():
+        source, *_ = rendering.ENVIRONMENT.loader.get_source(rendering.ENVIRONMENT, name)  # type: ignore[union-attr]
+        assert not re.search(r"\bsafe\b.*}}|autoescape", source), name
+    with pytest.raises(jinja2.UndefinedError, match="points_allowed"):
+        rendering.text("terms.html")
 
 
 def test_a_report_of_clean_accuracy_alone_has_no_word_of_attacks() -> None:

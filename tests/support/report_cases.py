@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 from eval.judging.roles import compare
-from eval.reporting import page
+from eval.reporting import page, preview
 from eval.reporting.page import Material
 from eval.store.records import AttackRecord, Example, TestSetRecord
 from eval.store.runs import Run
@@ -73,7 +73,7 @@ def grid(
         compare(list(scores), [run for run, _, _ in numbers], testsets, attacks),
         {(key, testset.digest): examples for key in kept for testset in testsets},
         {key: images.encode(triggered(smooth(9, 56)), "png") for key in kept},
-        to_png(pairs, "a sheet") if sheet and attacks else None,
+        preview.cut(to_png(pairs, "a sheet")) if sheet and attacks else None,
         facts,
     )
 
