@@ -89,7 +89,7 @@ def together(scores: Sequence[Score]) -> Share:
 
 
 def gather(comparison: Comparison) -> list[Group]:
-    """Every run in one group, in the comparison's order. Runs alike but for nothing, or of one seed, stand alone."""
+    """Every run in one group, in the comparison's order. Alike runs of the same seed are a group each."""
     runs = {row.run.weights_sha256: row.run for row in comparison.rows}
     found: dict[bytes, list[Result]] = {}
     for row in comparison.rows:
@@ -105,7 +105,7 @@ def gather(comparison: Comparison) -> list[Group]:
 
 
 def _identity(run: Run, runs: dict[str, Run]) -> list[object]:
-    """All that makes a run what it is but its seed. runs: those known, by weights."""
+    """All that makes a run what it is, without its seed. runs: those known, by weights."""
     kept = {name: value for name, value in run.config.items() if name not in APART}
     if not run.ancestors:
         return [kept, run.checkpoint, run.dataset_digest]

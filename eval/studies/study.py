@@ -1,6 +1,6 @@
 """A planned study: every run that it is to have, and what has been measured of it by now.
 
-The plan is a table of tabs, a line for each run under each attack:
+The plan is a table with tabs between its columns, a line for each run under each attack:
 
     attack   method      lr    seed  mark    scores                     run
     badnet   floor       -     0     tried   s0/defended-scores/badnet  s0/runs/clean
@@ -46,7 +46,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One method at one setting against one attack: a cell a seed, in their order."""
+    """One method at one setting against one attack: a cell for each seed, in their order."""
 
     cells: tuple[Cell, ...]
 
@@ -86,7 +86,7 @@ class Study:
 
     @property
     def methods(self) -> list[str]:
-        """But for the floor and the undefended model."""
+        """All methods, without the floor and the undefended model."""
         return list(dict.fromkeys(row.method for rows in self.rows.values() for row in rows if row.method not in ROLES))
 
     @property
@@ -131,11 +131,11 @@ def read(url: str) -> Study:
 
 def _plan(url: str) -> tuple[str, list[Cell]]:
     if not storage.exists(url):
-        raise ValueError(f"no plan at {url}: it is a table of tabs, a line for each run under each attack")
+        raise ValueError(f"no plan at {url}: it is a table with tabs, a line for each run under each attack")
     head, *lines = csv.reader(io.StringIO(storage.read(url).decode()), delimiter="\t")
     if len(head) != len(COLUMNS) or any(want not in (None, name) for want, name in zip(COLUMNS, head, strict=True)):
         wanted = ", ".join(name or "that of the setting" for name in COLUMNS)
-        raise ValueError(f"{url} is no plan: its columns are {wanted}, parted by tabs, not {', '.join(head)}")
+        raise ValueError(f"{url} is no plan: its columns are {wanted}, with tabs between them, not {', '.join(head)}")
     home, cells = url.rpartition("/")[0], {}
     for line in lines:
         if len(line) != len(head) or not line[3].isdecimal() or line[4] not in MARKS:
