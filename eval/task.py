@@ -55,7 +55,7 @@ class Measure:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """The seam. `under_attack`: needs `Embedded.attacked`, and is measured once for every attack."""
+    """The base of all tasks. `under_attack`: it needs `Embedded.attacked`, and is measured once for every attack."""
 
     FOLDERS: ClassVar[tuple[str, ...]] = ("eval.tasks",)
     under_attack: ClassVar[bool] = False

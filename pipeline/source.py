@@ -31,7 +31,7 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The seam. kind "urls": `url` is fetched over http(s). kind "files": `url` is the place of an image's file."""
+    """The base of all corpora. kind "urls": `url` is fetched over http(s). kind "files": `url` is an image's file."""
 
     FOLDERS: ClassVar[tuple[str, ...]] = ("pipeline.sources",)
     kind: ClassVar[Literal["urls", "files"]] = "urls"

@@ -31,12 +31,13 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Attack:
-    """What poisoning and evaluation ask of an attack.
-
-    `rng` always comes from `infra.seeding.rng(seed, ..., row)`: never from order, time or worker.
+    """The base of all attacks. Every `rng` comes from `infra.seeding.rng(seed, ..., row)`, so that what is drawn for a
+    pair depends neither on order nor on time nor on the worker.
     """
 
     FOLDERS: ClassVar[tuple[str, ...]] = ("poison.attacks",)
+    summary: ClassVar[str] = ""
+    """What it does, in a few words that follow its name in a sentence: `a small patch over the image`."""
     adds: ClassVar[bool] = False
     """Whether it puts pairs of its own into the dataset (`add`) and leaves all others as they are (no `choose`)."""
 

@@ -28,6 +28,14 @@ PLANTS = {
         {"eval/task.py": "\n\ndef helped():\n    from tests.support import drawn\n    return drawn\n"},
         "eval is not allowed to import tests",
     ),
+    "a room of eval that knows one above it": (
+        {"eval/store/scores.py": "\n\ndef upward():\n    from eval.reporting import tabular\n    return tabular\n"},
+        "eval.store is not allowed to import eval.reporting",
+    ),
+    "a room of eval that no layer names": (
+        {"eval/attic/__init__.py": ""},
+        "not listed as layers: - eval.attic",
+    ),
     "a circle of files": (
         {"train/order.py": "\n\ndef back():\n    from train import stream\n    return stream\n"},
         "train.order -> train.stream",

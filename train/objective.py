@@ -100,9 +100,13 @@ class Loss:
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """The seam. A subclass is one file in `train/objectives/` or `defense/objectives/`; its fields are its knobs."""
+    """The base of all training objectives. A subclass is one file in `train/objectives/` or `defense/objectives/`; its
+    fields are its knobs.
+    """
 
     FOLDERS: ClassVar[tuple[str, ...]] = ("train.objectives", "defense.objectives")
+    summary: ClassVar[str] = ""
+    """What it does, in a few words that follow its name and a colon: `CLIP's loss on clean pairs`."""
     classifies: ClassVar[bool] = False
     """Whether it learns from labelled images, and the run answers by a `classifier` rather than by prompts."""
     in_role_order: ClassVar[bool] = False

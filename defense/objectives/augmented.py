@@ -4,6 +4,7 @@ Augmentation alone keeps some poisons from being learned; what RoCLIP achieves c
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from train.objectives.clip import Clip
 class Augmented(Clip):
     """Augmented views in place of the originals, image and caption, in every epoch anew."""
 
+    summary: ClassVar[str] = "CLIP's loss on augmented pairs"
     crop: float = 0.08
     """The smallest share of an image that its random crop keeps."""
 

@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ class CleanClip(Objective):
     modality. Original and augmented view share one forward pass of 2N.
     """
 
+    summary: ClassVar[str] = "finetuning that adds self-supervision within each modality"
     inmodal_weight: float = 1.0
     """lambda_2 of the paper; ablated there over 0.5, 1, 2, 4, 8."""
     clip_weight: float = 1.0

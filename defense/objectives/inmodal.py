@@ -4,6 +4,7 @@ It takes the backdoor away and most of the zero-shot accuracy with it: images an
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from defense.objectives.cleanclip import CleanClip
 
@@ -12,4 +13,5 @@ from defense.objectives.cleanclip import CleanClip
 class InModal(CleanClip):
     """CleanCLIP's ablation with its clip_weight at 0."""
 
+    summary: ClassVar[str] = "self-supervision within each modality, without CLIP's loss"
     clip_weight: float = 0.0

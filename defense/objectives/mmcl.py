@@ -4,6 +4,7 @@ What a defence achieves counts only against this one, at the same data, epochs a
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from train.objectives.clip import Clip
 
@@ -11,3 +12,5 @@ from train.objectives.clip import Clip
 @dataclass(frozen=True, kw_only=True)
 class Mmcl(Clip):
     """The multimodal contrastive loss alone (CleanCLIP's ablation with its in-modal weight at 0)."""
+
+    summary: ClassVar[str] = "CLIP's loss on clean pairs"

@@ -7,7 +7,7 @@ finetune.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 from torch import Tensor, nn
 
@@ -32,6 +32,7 @@ class RoClip(Augmented):
     save the pool, and draws the captions' augmentation once for the whole run.
     """
 
+    summary: ClassVar[str] = "in some epochs an image learns from the nearest caption of a pool, not from its own"
     match_every: int = 2
     """K: the matched epochs are those whose number, from 1, it divides; 1 is all, so that with captions the text tower
     never learns. CLIP without them is the objective `augmented`."""

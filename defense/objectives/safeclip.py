@@ -50,6 +50,7 @@ class SafeClip(Objective):
     safe.
     """
 
+    summary: ClassVar[str] = "images and captions learn apart until it shows which pairs fit"
     in_role_order: ClassVar[bool] = True
 
     inmodal_epochs: int = 5

@@ -22,6 +22,7 @@ class Supervised(Objective):
     export for open_clip holds the towers alone. Our weight decay leaves out normalisation as well as biases.
     """
 
+    summary: ClassVar[str] = "a classifier of the vision encoder and a linear head"
     classifies: ClassVar[bool] = True
 
     def views(self, pair: Pair, rng: np.random.Generator) -> Views:

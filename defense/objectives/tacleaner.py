@@ -5,6 +5,7 @@ Its code is not public, and its equations are known through reviews and secondar
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ class TaCleaner(CleanClip):
     caption of which nothing can be made has no part in it, one without a negative only as a positive.
     """
 
+    summary: ClassVar[str] = "CleanCLIP, and for some pairs an alignment with sub-captions"
     subcaption_share: float = 0.1
     """K of the paper, as a share of the dataset: how many pairs are chosen in an epoch."""
     subcaption_weight: float = 1.0

@@ -1,4 +1,4 @@
-"""Who stands where: the runs of a grid side by side, what each of them is to the attack, and what came out.
+"""The runs of a grid side by side: what each of them is to the attack, and what was measured of it.
 
 A run's role follows from its lineage alone: which of its steps learned from the poisoned pairs (the digest of that
 dataset against the ledger's), with which objective, and what was done afterwards.
@@ -12,8 +12,8 @@ from eval.store.records import AttackRecord, TestSetRecord
 from eval.store.runs import Run
 from eval.store.scores import Score
 
-Kind = Literal["floor", "poisoned", "control", "defended"]
-ORDER: tuple[Kind, ...] = ("floor", "poisoned", "control", "defended")
+Kind = Literal["floor", "poisoned", "baseline", "defended"]
+ORDER: tuple[Kind, ...] = ("floor", "poisoned", "baseline", "defended")
 UNDEFENDED = ("clip", "augmented", "mmcl")  # the CLIP loss alone, in pretraining and in finetuning
 POINTS_ALLOWED = 0.03  # how much clean accuracy a cure may cost before it is called none
 
@@ -22,7 +22,7 @@ POINTS_ALLOWED = 0.03  # how much clean accuracy a cure may cost before it is ca
 class Role:
     """What a run is to an attack. words: for people.
 
-    floor: no step of its lineage saw the poisons. poisoned: it learned from them last, undefended. control: finetuned
+    floor: no step of its lineage saw the poisons. poisoned: it learned from them last, undefended. baseline: finetuned
     on other pairs afterwards, without a defence. defended: any other. twin: a floor that began with the very pairs
     that the attack then poisoned.
     """
@@ -33,7 +33,7 @@ class Role:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Result:
     """One run on one test set under one attack (None: no attack was measured)."""
 
     run: Run
@@ -54,13 +54,13 @@ class Standing:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All runs on one test set under one attack, in the order floor, poisoned, control, defended."""
+    """All runs on one test set under one attack, in the order floor, poisoned, baseline, defended."""
 
     testset: TestSetRecord
     attack: AttackRecord | None
-    rows: tuple[Standing, ...]
+    rows: tuple[Result, ...]
 
-    def of(self, kind: Kind) -> list[Standing]:
+    def of(self, kind: Kind) -> list[Result]:
         return [row for row in self.rows if row.role.kind == kind]
 
     def measured(self) -> bool:
@@ -68,7 +68,7 @@ class Comparison:
         wanted = [("accuracy", 1)] + ([("attack_success", 1)] if self.attack else [])
         return all(key in row.scores for row in self.rows for key in wanted)
 
-    def baseline(self, row: Standing) -> Standing | None:
+    def start(self, row: Result) -> Result | None:
         """The run that a cure started from or, for a defence during pretraining, the undefended one of its seed."""
         poisoned = self.of("poisoned")
         started = [ancestor.weights_sha256 for ancestor in row.run.ancestors]
@@ -90,7 +90,7 @@ def role(run: Run, attack: AttackRecord | None, known: Sequence[AttackRecord] = 
     elif not undefended:
         kind = "defended"
     else:
-        kind = "poisoned" if poisoned_last else "control"
+        kind = "poisoned" if poisoned_last else "baseline"
     first = run.ancestors[-1] if run.ancestors else run
     twin = kind == "floor" and first.dataset_digest in beneath(attack, known)
     words = _words(run, attack, known, poisoned_last, undefended)
@@ -153,14 +153,14 @@ def compare(
             rows = []
             for run in runs:
                 if by_metric := _by_metric([score for score in here if _is_of(score, run, key)]):
-                    rows.append(Standing(run, role(run, attack, attacks), by_metric))
+                    rows.append(Result(run, role(run, attack, attacks), by_metric))
             rows.sort(key=lambda row: (ORDER.index(row.role.kind), len(row.run.ancestors)))
             found.append(Comparison(testset, attack, tuple(rows)))
     return found
 
 
 def _is_of(score: Score, run: Run, attack: str | None) -> bool:
-    return (score.run, score.checkpoint) == (run.place, run.version) and score.attack in (None, attack)
+    return (score.run, score.checkpoint) == (run.key, run.version) and score.attack in (None, attack)
 
 
 def _by_metric(scores: Iterable[Score]) -> dict[tuple[str, int | None], Score]:

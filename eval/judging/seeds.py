@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eval.judging.roles import Comparison, Kind, Standing
+from eval.judging.roles import Comparison, Kind, Result
 from eval.store.runs import Run
 from eval.store.scores import Score
 from infra import storage
@@ -39,7 +39,7 @@ class Share:
 class Group:
     """One run, or several that differ only by their seed. All play one role."""
 
-    rows: tuple[Standing, ...]
+    rows: tuple[Result, ...]
 
     @property
     def kind(self) -> Kind:
@@ -89,9 +89,9 @@ def together(scores: Sequence[Score]) -> Share:
 
 
 def gather(comparison: Comparison) -> list[Group]:
-    """Every run in one group, in the comparison's order. Runs alike but for nothing, or of one seed, stand alone."""
+    """Every run in one group, in the comparison's order. Alike runs of the same seed are a group each."""
     runs = {row.run.weights_sha256: row.run for row in comparison.rows}
-    found: dict[bytes, list[Standing]] = {}
+    found: dict[bytes, list[Result]] = {}
     for row in comparison.rows:
         found.setdefault(storage.dump_json([row.role.kind, _identity(row.run, runs)]), []).append(row)
     groups = []
@@ -105,7 +105,7 @@ def gather(comparison: Comparison) -> list[Group]:
 
 
 def _identity(run: Run, runs: dict[str, Run]) -> list[object]:
-    """All that makes a run what it is but its seed. runs: those known, by weights."""
+    """All that makes a run what it is, without its seed. runs: those known, by weights."""
     kept = {name: value for name, value in run.config.items() if name not in APART}
     if not run.ancestors:
         return [kept, run.checkpoint, run.dataset_digest]

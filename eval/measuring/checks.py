@@ -64,22 +64,22 @@ def shared(clean: pa.Table, poisons: pa.Table) -> tuple[int, int]:
     and by its web address, as `prepare --disjoint-from` knows the rows of another table.
     """
     urls = dict(zip(clean["row"].to_pylist(), clean["url"].to_pylist(), strict=True))
-    pictures = set(clean["image_sha256"].to_pylist())
+    images = set(clean["image_sha256"].to_pylist())
     addresses = {url for url in urls.values() if url is not None and url.lower().startswith(("http://", "https://"))}
     known = poisons.select(["row", "source", "original_image_sha256", "image_sha256", "caption"]).to_pylist()
     pairs = _pairs(clean, {pair["image_sha256"] for pair in known})
     same, twins = 0, set()
     for pair in known:
         row, url, before, after = (pair[name] for name in ("row", "source", "original_image_sha256", "image_sha256"))
-        elsewhere = after in pictures if after != before else (after, pair["caption"]) in pairs
+        elsewhere = after in images if after != before else (after, pair["caption"]) in pairs
         if (row in urls and (url is None or urls[row] in (None, url))) or elsewhere:
             same += 1
-        elif before in pictures or url in addresses:
+        elif before in images or url in addresses:
             twins.add(before)
     return same, len(twins)
 
 
-def _pairs(clean: pa.Table, pictures: set[str]) -> set[tuple[str, str]]:
+def _pairs(clean: pa.Table, images: set[str]) -> set[tuple[str, str]]:
     """(image_sha256, caption) of the pairs with one of these images: few, where a corpus may hold many."""
-    found = clean.filter(pa.compute.is_in(clean["image_sha256"], pa.array(sorted(pictures), pa.string())))
+    found = clean.filter(pa.compute.is_in(clean["image_sha256"], pa.array(sorted(images), pa.string())))
     return set(zip(found["image_sha256"].to_pylist(), found["caption"].to_pylist(), strict=True))

@@ -57,7 +57,7 @@ def _told(classes: Sequence[str]) -> str:
 
 def _edits_prompts(attack: Attack, test: TestSet) -> bool:
     """By its first trial: all of them edit the prompts alike."""
-    for name, data in attack.subjects((test.classes[picture.label], data) for picture, data in testsets.stored(test)):
+    for name, data in attack.subjects((test.classes[one.label], data) for one, data in testsets.stored(test)):
         rng = trials.trial_rng(0, hashlib.sha256(data).hexdigest())
         if (trial := attack.trial(images.decode(data), name, rng)) is not None:
             return trial.prompt_edit is not None

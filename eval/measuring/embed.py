@@ -22,7 +22,7 @@ def embed(embedder: Embedder, test: TestSet, attack: Attack | None, seed: int, c
     base = {"embedder": embedder.identity, "testset": test.digest}
     clean = cached(base | {"kind": "images"}, lambda: {"images": _images(embedder, test, cpus)})
     classes = _classes(embedder, test, None)
-    labels = np.array([picture.label for picture in test.pictures], np.int64)
+    labels = np.array([one.label for one in test.pictures], np.int64)
     if attack is None:
         return Embedded(clean["images"], labels, classes)
     key = base | {"kind": "attacked", "attack": config.to_json(attack), "seed": seed, "code": trials.code(attack)}

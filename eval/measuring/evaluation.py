@@ -105,7 +105,7 @@ class Evaluation:
                 self._illustrate(test, about_test, ledger, about_attack, out)
         for ledger, about_attack in grid.attacks:
             for run in grid.runs:
-                matches.tell(out, run, ledger, about_attack)
+                matches.count(out, run, ledger, about_attack)
         if missing:
             log.say(f"measuring {plan}")
             spread(
@@ -170,7 +170,7 @@ class Evaluation:
             )
             for attack, key in under:
                 identity = {
-                    "run": run.place,
+                    "run": run.key,
                     "weights": run.weights_sha256,
                     "testset": [about.key, about.digest],
                     "task": config.to_json(task),
@@ -188,8 +188,8 @@ class Evaluation:
             return
         examples = records.draw_examples(test, ledger.attack, lambda sha256: trials.trial_rng(self.seed, sha256))
         records.write_examples(out, attack, about, examples)
-        if (picture := ledger.attack.trigger()) is not None:
-            records.write_trigger(out, attack, picture)
+        if (trigger := ledger.attack.trigger()) is not None:
+            records.write_trigger(out, attack, trigger)
         records.write(out, attack)
 
 
@@ -198,7 +198,7 @@ def _about_attack(ledger: Ledger, runs: list[Run], out: str) -> AttackRecord:
     sizes = {step.dataset_digest: step.dataset_samples for step in lineages}
     return AttackRecord(
         key=records.attack_key(ledger.attack, ledger.dataset_digest),
-        place=records.place(ledger.url, out),
+        place=records.relative(ledger.url, out),
         attack=config.to_json(ledger.attack),
         target=ledger.attack.target,
         poisons=ledger.rows.num_rows,
@@ -212,7 +212,7 @@ def _about_attack(ledger: Ledger, runs: list[Run], out: str) -> AttackRecord:
 
 def _about_testset(test: TestSet, out: str) -> TestSetRecord:
     return TestSetRecord(
-        place=records.place(test.url, out),
+        place=records.relative(test.url, out),
         split=test.split,
         digest=test.digest,
         classes=test.classes,

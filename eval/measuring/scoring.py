@@ -63,7 +63,7 @@ def score(job: Job) -> int:
         seconds = round(time.monotonic() - start, 3)
         rows = [
             Score(
-                run=job.run.place,
+                run=job.run.key,
                 checkpoint=job.run.version,
                 dataset=job.run.dataset_digest,
                 attack=cell.key,

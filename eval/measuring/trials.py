@@ -32,7 +32,7 @@ def embed(embedder: Embedder, test: TestSet, attack: Attack, seed: int, cpus: in
         pixels = embedder.preprocess(Image.fromarray(trial.image))
         return pixels, labels_of(name, sha256), trial.wanted, trial.prompt_edit or ""
 
-    subjects = attack.subjects((test.classes[picture.label], data) for picture, data in testsets.stored(test))
+    subjects = attack.subjects((test.classes[one.label], data) for one, data in testsets.stored(test))
     total = length_hint(subjects, len(test.pictures))
     parts, labels, wanted, edits = [], [], [], set()
     with log.progress(f"embedding {test.url} under attack", total, "images") as bar:
@@ -85,7 +85,7 @@ def code(attack: Attack) -> str:
 
 def _labels(test: TestSet) -> Callable[[str, str], int]:
     """(class name, sha256) -> the label: that of the test set's own image; of any other, by name; -1 if unknown."""
-    own = {(test.classes[picture.label], picture.sha256): picture.label for picture in test.pictures}
+    own = {(test.classes[one.label], one.sha256): one.label for one in test.pictures}
 
     def label(name: str, sha256: str) -> int:
         if (name, sha256) in own:

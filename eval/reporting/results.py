@@ -1,14 +1,16 @@
-"""A comparison in HTML: the table with a chart that heads the page, and the one with every number and its interval."""
+"""A comparison as a page shows it: the table with a chart that heads it, and the one with every number."""
 
-from html import escape
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from eval.judging.roles import UNDEFENDED, Comparison, Kind
 from eval.judging.seeds import Group, Share, together
-from eval.judging.verdict import Verdict
-from eval.reporting import drawing
-from eval.reporting.drawing import Mark
-from eval.reporting.wording import counted, percent
-from eval.store.records import TRIGGERED
+from eval.judging.verdict import Verdict, judge
+from eval.reporting import figures, wording
+from eval.reporting.drawing import Mark, Strip
+from eval.reporting.figures import Hero
+from eval.reporting.formatting import counted, percent
+from eval.store.records import TRIGGERED, AttackRecord, Example
 from eval.store.runs import Run
 from eval.store.scores import Score
 
@@ -23,54 +25,109 @@ COLUMNS = (
 PARTS: dict[Kind, str] = {
     "floor": "Never poisoned",
     "poisoned": "Poisoned, undefended",
-    "control": "Control, no defence",
+    "baseline": "Baseline, no defence",
     "defended": "Defended",
 }
 MOST = 7  # rows of the chart at the head of the page
+NONE = "–"
 
 
-def chart(comparison: Comparison, verdict: Verdict) -> str:
+@dataclass(frozen=True)
+class Cell:
+    """One number. column: its heading. ends: of its interval or range; n: of how many; kind: CSS class of its colour;
+    each empty where there is none."""
+
+    column: str
+    number: str
+    ends: str = ""
+    n: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """notes: in small letters below the name. strip: of the chart alone. seed: one run of several above it."""
+
+    name: str
+    notes: Sequence[str]
+    cells: Sequence[Cell]
+    best: bool = False
+    seed: bool = False
+    strip: Strip | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """columns: headings, without that of the names. left: rows that are not shown."""
+
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    left: int = 0
+
+
+@dataclass(frozen=True)
+class Section:
+    """One comparison. anchor: its id in the page. story: headings with sentences."""
+
+    anchor: str
+    attack: AttackRecord | None
+    testset: str
+    headline: str
+    hero: Hero | None
+    chart: Table
+    floor: bool
+    story: Sequence[tuple[str, str]]
+    caveats: str
+    measured_on: str
+    numbers: Table
+
+
+def section(comparison: Comparison, anchor: str, examples: Sequence[Example]) -> Section:
+    """examples: of its attack on its test set. The comparison must have its headline numbers (Comparison.measured)."""
+    verdict = judge(comparison)
+    story = [
+        ("What was attacked", wording.attacked(verdict)),
+        ("What was tried", wording.tried(verdict)),
+        ("What came of it", wording.won(verdict)),
+    ]
+    return Section(
+        anchor=anchor,
+        attack=comparison.attack,
+        testset=comparison.testset.name,
+        headline=wording.headline(verdict),
+        hero=figures.before_and_after(examples[0], verdict) if comparison.attack and examples else None,
+        chart=chart(verdict),
+        floor=verdict.floor is not None,
+        story=[(heading, words) for heading, words in story if words],
+        caveats=" ".join(wording.caveats(verdict)),
+        measured_on=measured_on(comparison),
+        numbers=numbers(comparison, verdict),
+    )
+
+
+def chart(verdict: Verdict) -> Table:
     """A row for every group, of a large grid for those that matter most: its two headline numbers, and as marks."""
-    attacked = comparison.attack is not None
     shown = foremost(verdict)
-    floor = verdict.floor.success.value if verdict.floor else None
-    metrics = ["Clean accuracy", *(["Attack success"] if attacked else [])]
-    head = '<th scope="col">Model</th>' + "".join(f'<th class="n" scope="col">{name}</th>' for name in metrics)
-    head += f'<th class="plot" scope="col"><span class="unseen">As a chart</span>{drawing.scale()}</th>'
-    body = "".join(_row(group, verdict, attacked, floor) for group in shown)
-    left = len(verdict.groups) - len(shown)
-    more = f'<p class="faint">{left} more in the table of all numbers below.</p>' if left else ""
-    return f"{_keys(verdict)}<table class='chart'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+    columns = ["Clean accuracy", *(["Attack success"] if verdict.attack else [])]
+    return Table(columns, [_charted(group, verdict) for group in shown], len(verdict.groups) - len(shown))
 
 
-def _keys(verdict: Verdict) -> str:
-    keys = ['<span><i class="key ca"></i>clean accuracy: higher is better</span>']
-    if verdict.attack:
-        keys.append('<span><i class="key asr"></i>attack success: lower is better</span>')
-    if verdict.floor:
-        keys.append('<span><i class="key floor-key"></i>floor</span>')
-    return f'<p class="keys">{"".join(keys)}</p>'
-
-
-def _row(group: Group, verdict: Verdict, attacked: bool, floor: float | None) -> str:
+def _charted(group: Group, verdict: Verdict) -> Row:
     shares = [("Clean accuracy", "ca", group.accuracy)]
-    shares += [("Attack success", "asr", group.success)] if attacked else []
+    shares += [("Attack success", "asr", group.success)] if verdict.attack else []
     many = len(group.rows) > 1
     marks = [Mark(share.value, *_ends(share, many), kind, bar=kind == "asr") for _, kind, share in shares]
     label = ", ".join(f"{metric.lower()} {percent(share.value)}" for metric, _, share in shares)
-    svg = drawing.strip(marks, floor, f"{group.name}: {label}")
-    best = group is verdict.best
     name = f"{group.name}, {len(group.rows)} seeds" if many else group.name
-    part, small = (_part(group), name) if attacked else (name, group.words)
-    badge = ' <em class="badge">best</em>' if best else ""
-    cells = "".join(
-        f'<td class="n" data-label="{metric}"><b class="{kind}-ink">{percent(share.value)}</b>'
-        f"{_range(*_ends(share, many))}</td>"
-        for metric, kind, share in shares
-    )
-    return (
-        f'<tr{" class=best" if best else ""}><th scope="row">{escape(part)}{badge}<small>{escape(small)}</small></th>'
-        f'{cells}<td class="plot">{svg}</td></tr>'
+    part, small = (_part(group), name) if verdict.attack else (name, group.words)
+    return Row(
+        name=part,
+        notes=[small],
+        cells=[
+            Cell(metric, percent(share.value), _range(*_ends(share, many)), "", kind) for metric, kind, share in shares
+        ],
+        best=group is verdict.best,
+        strip=Strip(marks, verdict.floor.success.value if verdict.floor else None, f"{group.name}: {label}"),
     )
 
 
@@ -86,7 +143,7 @@ def foremost(verdict: Verdict) -> list[Group]:
     """At most MOST groups, in their order: what the verdict speaks of, then the defences of lowest attack success."""
     if len(verdict.groups) <= MOST:
         return list(verdict.groups)
-    spoken_of = [verdict.floor, verdict.worst, verdict.base, verdict.control, verdict.first]
+    spoken_of = [verdict.floor, verdict.worst, verdict.start, verdict.baseline, verdict.first]
 
     def rank(number: int) -> tuple[bool, bool, float]:
         group = verdict.groups[number]
@@ -102,33 +159,29 @@ def _ends(share: Share, many: bool) -> tuple[float, float]:
 
 
 def _range(low: float, high: float) -> str:
-    return f"<small>{100 * low:.1f}&ndash;{100 * high:.1f}</small>"
+    return f"{100 * low:.1f}–{100 * high:.1f}"
 
 
-def numbers(comparison: Comparison, verdict: Verdict) -> str:
+def numbers(comparison: Comparison, verdict: Verdict) -> Table:
     """Every number of every run; above the runs that differ by their seed alone, their mean with its range."""
     columns = [column for column in COLUMNS if any(row.get(*column[:2]) for row in comparison.rows)]
-    head = '<th scope="col">Run</th>' + "".join(f'<th class="n" scope="col">{name}</th>' for _, _, name in columns)
     rows = []
     for group in verdict.groups:
-        best = " class=best" if group is verdict.best else ""
-        if len(group.rows) > 1:
-            cells = "".join(_mean([row.get(*column[:2]) for row in group.rows], column[2]) for column in columns)
-            name = f"<b>{escape(group.name)}</b><small>{len(group.rows)} seeds: mean, lowest&ndash;highest</small>"
-            rows.append(f'<tr{best}><th scope="row">{name}</th>{cells}</tr>')
+        best, many = group is verdict.best, len(group.rows) > 1
+        if many:
+            cells = [_mean([row.get(metric, k) for row in group.rows], column) for metric, k, column in columns]
+            rows.append(Row(group.name, [f"{len(group.rows)} seeds: mean, lowest–highest"], cells, best))
         for row in group.rows:
-            cells = "".join(_cell(row.get(metric, k), k == 1, name) for metric, k, name in columns)
-            small = f"<small>{escape(row.role.words)}</small><small>{escape(', '.join(settings(row.run)))}</small>"
-            words = f"<b>{escape(row.run.name)}</b>{small}"
-            seed = ' class="seed"' if len(group.rows) > 1 else best
-            rows.append(f'<tr{seed}><th scope="row">{words}</th>{cells}</tr>')
-    return f'<table class="numbers"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+            cells = [_cell(row.get(metric, k), k == 1, column) for metric, k, column in columns]
+            notes = [row.role.words, ", ".join(settings(row.run))]
+            rows.append(Row(row.run.name, notes, cells, best and not many, seed=many))
+    return Table([column for *_, column in columns], rows)
 
 
 def measured_on(comparison: Comparison) -> str:
     """On how many images, and of which test set."""
     testset, attack = comparison.testset, comparison.attack
-    said = f"{testset.pictures:,} images of {counted(len(testset.classes), 'class').replace('classs', 'classes')}"
+    said = f"{testset.pictures:,} images of {counted(len(testset.classes), 'class', 'classes')}"
     if attack:
         trials = comparison.rows[0].success.n
         which = f"of them, those that do not show the target {attack.target}, also under the attack"
@@ -144,18 +197,17 @@ def settings(run: Run) -> list[str]:
     return [*known, f"seed {run.seed}"]
 
 
-def _mean(scores: list[Score | None], label: str) -> str:
+def _mean(scores: list[Score | None], column: str) -> Cell:
     found = [score for score in scores if score is not None and score.low is not None]
     if len(found) < len(scores):
-        return f'<td class="n" data-label="{label}">&ndash;</td>'
+        return Cell(column, NONE)
     share = together(found)
-    return f'<td class="n" data-label="{label}">{percent(share.value)}{_range(share.least, share.most)}</td>'
+    return Cell(column, percent(share.value), _range(share.least, share.most))
 
 
-def _cell(score: Score | None, headline: bool, label: str) -> str:
+def _cell(score: Score | None, headline: bool, column: str) -> Cell:
     if score is None:
-        return f'<td class="n" data-label="{label}">&ndash;</td>'
-    interval = ""
-    if headline and score.low is not None and score.high is not None:
-        interval = f"{_range(score.low, score.high)}<small>n&nbsp;=&nbsp;{score.n:,}</small>"
-    return f'<td class="n" data-label="{label}">{percent(score.value)}{interval}</td>'
+        return Cell(column, NONE)
+    if not headline or score.low is None or score.high is None:
+        return Cell(column, percent(score.value))
+    return Cell(column, percent(score.value), _range(score.low, score.high), f"{score.n:,}")

@@ -4,11 +4,11 @@ import csv
 import io
 from collections.abc import Sequence
 
-from eval.judging.roles import Comparison, Standing
+from eval.judging.roles import Comparison, Result
 from eval.judging.seeds import Group, together
 from eval.judging.verdict import judge
-from eval.reporting import wording
-from eval.reporting.wording import percent
+from eval.reporting import formatting, wording
+from eval.reporting.formatting import percent, within
 from eval.store.scores import Score
 
 METRICS = ("accuracy", "attack_success", "triggered_accuracy")
@@ -32,11 +32,11 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
             said = (wording.headline(verdict), wording.attacked(verdict), wording.tried(verdict), wording.won(verdict))
             parts += [f"{text}\n\n" for text in (*said, " ".join(wording.caveats(verdict))) if text]
             lines = [line for group in verdict.groups for line in _grouped(group)]
-        parts += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in (HEAD, RULE, *lines)]
+        parts.append(formatting.markdown((HEAD, RULE, *lines)))
     parts.append(
         "\nIn brackets: exact 95% intervals (Clopper-Pearson) over test images; of a mean over seeds, the lowest and "
         "the highest. Attack success leaves out images of the target's own class (n is what is left); the floor is "
-        "the same number on a run without poison, the control is finetuned without a defence.\n"
+        "the same number on a run without poison, the baseline is finetuned without a defence.\n"
     )
     return "".join(parts)
 
@@ -54,16 +54,16 @@ def _mean(scores: Sequence[Score | None]) -> str:
     if len(found) < len(scores):
         return "-"
     share = together(found)
-    return f"{percent(share.value)} [{100 * share.least:.1f}, {100 * share.most:.1f}]"
+    return within(share.value, share.least, share.most)
 
 
 def as_csv(scores: Sequence[Score], comparisons: Sequence[Comparison]) -> str:
     """Every score, one a line, with the run's role, objective and seed in front."""
-    about: dict[tuple[str, str | None], Standing] = {}
+    about: dict[tuple[str, str | None], Result] = {}
     for comparison in comparisons:
         for row in comparison.rows:
-            about[row.run.place, comparison.attack.key if comparison.attack else None] = row
-            about.setdefault((row.run.place, None), row)
+            about[row.run.key, comparison.attack.key if comparison.attack else None] = row
+            about.setdefault((row.run.key, None), row)
     out = io.StringIO()
     names = list(Score.__dataclass_fields__)
     writer = csv.writer(out, lineterminator="\n")
@@ -87,7 +87,7 @@ def _heading(comparison: Comparison) -> str:
     return f"{of}{comparison.testset.name}"
 
 
-def _cells(row: Standing) -> tuple[str, ...]:
+def _cells(row: Result) -> tuple[str, ...]:
     success = row.get("attack_success")
     return (
         row.run.name,
@@ -104,7 +104,7 @@ def _share(score: Score | None) -> str:
         return "-"
     if score.low is None or score.high is None:
         return percent(score.value)
-    return f"{percent(score.value)} [{100 * score.low:.1f}, {100 * score.high:.1f}]"
+    return within(score.value, score.low, score.high)
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

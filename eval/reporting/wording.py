@@ -3,21 +3,13 @@
 from eval.judging.roles import POINTS_ALLOWED
 from eval.judging.seeds import Group, Share
 from eval.judging.verdict import Verdict, above
-from eval.reporting import gloss
+from eval.reporting.formatting import counted, listed, percent
 from eval.store.records import TRIGGERED
+from infra import plugins
+from poison.attack import Attack
+from train.objective import Objective
 
 REENCODED = "control"  # the attack that changes no image: it measures what encoding again does
-NAMES = 4  # of one list in a sentence
-
-
-def percent(value: float, points: int = 1) -> str:
-    """0.0543 -> 5.4%. A share that is not whole is never shown as 0 or 100."""
-    shown = round(100 * value, points)
-    if value > 0 and shown == 0:
-        return f"<{10**-points:.{points}f}%"
-    if value < 1 and shown == 100:
-        return f">{100 - 10**-points:.{points}f}%"
-    return f"{shown:.{points}f}%"
 
 
 def headline(verdict: Verdict) -> str:
@@ -27,7 +19,7 @@ def headline(verdict: Verdict) -> str:
         said = f"Clean accuracy of {counted(sum(len(group.rows) for group in verdict.groups), 'model')}"
         highest = f"; the highest is {percent(best.accuracy.value)}, of {best.name}" if len(verdict.groups) > 1 else ""
         return f"{said}{highest}. No attack was measured."
-    return " ".join(sentence for sentence in (_effect(verdict), _outcome(verdict)) if sentence)
+    return " ".join(sentence for sentence in (_effect(verdict), _finding(verdict)) if sentence)
 
 
 def _effect(verdict: Verdict) -> str:
@@ -50,16 +42,16 @@ def _effect(verdict: Verdict) -> str:
     return f"The {name} attack works: the poisoned model {said}."
 
 
-def _outcome(verdict: Verdict) -> str:
+def _finding(verdict: Verdict) -> str:
     assert verdict.attack is not None
     if verdict.attack.plugin == REENCODED:
         return ""
-    first, base, control, floor = verdict.first, verdict.base, verdict.control, verdict.floor
+    first, start, baseline, floor = verdict.first, verdict.start, verdict.baseline, verdict.floor
     if first is None:
-        left = [f"{percent(group.success.value)} after {group.name}" for group in verdict.of("control")]
+        left = [f"{percent(group.success.value)} after {group.name}" for group in verdict.of("baseline")]
         return f"No defence was tried{f'; finetuning without one leaves {listed(left)}' if left else ''}."
     name, left_over = first.name, _left(first)
-    match verdict.outcome:
+    match verdict.finding:
         case "nothing to cure":
             return "So no defence can be judged by it."
         case "too costly":
@@ -69,20 +61,20 @@ def _outcome(verdict: Verdict) -> str:
             return f"No defence is shown to help: the lowest, {name}, leaves {left_over}."
         case "not removed":
             return f"No defence removes it: the best, {name}, leaves {left_over}."
-        case "as the control":
-            assert control is not None
-            without = f"finetuning without a defence ({_left(control)})"
-            if first.success.above(control.success):
+        case "as the baseline":
+            assert baseline is not None
+            without = f"finetuning without a defence ({_left(baseline)})"
+            if first.success.above(baseline.success):
                 return f"{name} leaves {left_over}, more than {without}."
             return f"{name} leaves {left_over}, which these images cannot tell from {without}."
-        case "no baseline":
+        case "no start":
             return f'{name} takes {left_over} of {verdict.attack.shown} for "{verdict.attack.target}".'
-    assert base is not None
-    cut = f"{name} cuts {'that' if base is verdict.worst else f'the {percent(base.success.value)} of {base.name}'}"
+    assert start is not None
+    cut = f"{name} cuts {'that' if start is verdict.worst else f'the {percent(start.success.value)} of {start.name}'}"
     if floor is None:
         return f"{cut} to {left_over}."
     never, there = "a model that never saw poison", percent(floor.success.value)
-    if verdict.outcome == "above the floor":
+    if verdict.finding == "above the floor":
         number, of = above(first, floor), len(first.rows)
         where = "still" if number == of else f"in {number} of {of} seeds"
         return f"{cut} to {left_over}, {where} above {never} ({there})."
@@ -99,7 +91,7 @@ def attacked(verdict: Verdict) -> str:
         pairs = f"{attack.poisons:,} of {attack.samples:,} training pairs ({percent(share, 2)})"
     if attack.plugin == REENCODED:
         return f"{pairs} were encoded again, without a trigger and with their own captions."
-    words = gloss.attack(attack.plugin)
+    words = summary(Attack, attack.plugin)
     how = f"{attack.plugin} ({words})" if words else attack.plugin
     which = "images with this trigger" if attack.shown == TRIGGERED else attack.shown
     said = f'{pairs} were poisoned with {how}, so that a CLIP trained on them would take {which} for "{attack.target}".'
@@ -117,34 +109,34 @@ def tried(verdict: Verdict) -> str:
         names.setdefault(group.objective, []).append(group.name)
     parts = []
     for objective, some in names.items():
-        what = ["" if some == [objective] else objective, gloss.objective(objective)]
+        what = ["" if some == [objective] else objective, summary(Objective, objective)]
         parts.append(f"{listed(some)}: {', '.join(words for words in what if words) or 'a defence'}.")
     said = " ".join(parts) or "No defence."
-    if controls := [group.name for group in verdict.of("control")]:
-        terms = ", on the same pairs, epochs and learning rate" if verdict.control else ""
-        said += f" Control: {listed(controls)}, finetuning without a defence{terms}."
+    if baselines := [group.name for group in verdict.of("baseline")]:
+        terms = ", on the same pairs, epochs and learning rate" if verdict.baseline else ""
+        said += f" Baseline: {listed(baselines)}, finetuning without a defence{terms}."
     return said
 
 
 def won(verdict: Verdict) -> str:
-    """The best defence at length, and then whatever stands beside it."""
-    first, base, parts = verdict.first, verdict.base, []
+    """The best defence at length, then the other defences and the baselines in short."""
+    first, start, parts = verdict.first, verdict.start, []
     if verdict.attack is None:
         return ""
     others = [group for group in verdict.of("defended") if group is not first]
     rivals = [group for group in others if first in verdict.kept and group in verdict.kept and _level(group, first)]
-    if first and base:
-        success, accuracy = _change(base.success, first.success), _change(base.accuracy, first.accuracy)
+    if first and start:
+        success, accuracy = _change(start.success, first.success), _change(start.accuracy, first.accuracy)
         parts.append(f"{first.name}: attack success {success}, clean accuracy {accuracy}.")
     elif first:
         parts.append(f"{first.name} leaves {_both(first)}; the model it started from was not measured.")
     if rivals:
         parts.append(f"{listed([group.name for group in rivals])} cannot be told apart from it by these numbers.")
     rest = [f"{group.name} leaves {_both(group)}" for group in others if group not in rivals]
-    rest += [f"the control {group.name} leaves {_both(group)}" for group in verdict.of("control")]
+    rest += [f"the baseline {group.name} leaves {_both(group)}" for group in verdict.of("baseline")]
     if rest:
         text = "; ".join(rest)
-        parts.append(f"{text[0].upper() if text.startswith('the control') else text[0]}{text[1:]}.")
+        parts.append(f"{text[0].upper() if text.startswith('the baseline') else text[0]}{text[1:]}.")
     return " ".join(parts)
 
 
@@ -160,8 +152,8 @@ def caveats(verdict: Verdict) -> list[str]:
             )
         elif not verdict.floor.rows[0].role.twin:
             said.append(f"The floor is that of a model {verdict.floor.rows[0].role.words}.")
-        if first and first.finetuned and verdict.control is None:
-            other = "No control was" if not verdict.of("control") else "None of the controls was"
+        if first and first.finetuned and verdict.baseline is None:
+            other = "No baseline was" if not verdict.of("baseline") else "None of the baselines was"
             said.append(
                 f"{other} finetuned from the same start, on the same pairs, by the same recipe as {first.name}: what "
                 "the defence adds to plain finetuning is not known."
@@ -176,13 +168,10 @@ def caveats(verdict: Verdict) -> list[str]:
     return said
 
 
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def listed(names: list[str]) -> str:
-    """a, b, c and 2 more"""
-    return ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else "")
+def summary(base: type[Attack] | type[Objective], name: str) -> str:
+    """What a plugin says of itself; empty for one that is not installed here."""
+    known = plugins.names(base.FOLDERS)
+    return plugins.load(base.FOLDERS, name, base).summary if name in known else ""  # type: ignore[type-abstract]
 
 
 def _level(group: Group, other: Group | None) -> bool:

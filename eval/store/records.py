@@ -7,7 +7,7 @@ import hashlib
 import json
 import posixpath
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,23 +20,24 @@ from poison.attack import Attack
 
 EXAMPLES = 4
 TRIGGERED = Attack().shown  # of an attack with a trigger
+ONCE = {"triggered pictures": TRIGGERED}  # as earlier records say it
 
 
-def place(url: str, folder: str) -> str:
+def relative(url: str, folder: str) -> str:
     """A url as the files of `folder` name it, whatever its spelling: relative where both lie on one disk or in one
     bucket, so that both can be moved, and say the same wherever they are."""
     (root, there), (other, here) = _split(url), _split(folder)
     return posixpath.relpath(there, here) if root == other else storage.real(url)
 
 
-def resolve(place: str, folder: str) -> str:
-    """The url that `place` stands for."""
-    if "://" in place:
-        return place
+def resolve(named: str, folder: str) -> str:
+    """The url that `relative` named so."""
+    if "://" in named:
+        return named
     if storage.local(folder) is not None:
-        return storage.resolve(place, folder)
+        return storage.resolve(named, folder)
     root, here = _split(folder)
-    return place if posixpath.isabs(place) else root + posixpath.normpath(posixpath.join(here, place))
+    return named if posixpath.isabs(named) else root + posixpath.normpath(posixpath.join(here, named))
 
 
 def _split(url: str) -> tuple[str, str]:
@@ -125,7 +126,8 @@ def has_attack(folder: str, record: AttackRecord) -> bool:
 
 
 def read_attacks(folder: str) -> list[AttackRecord]:
-    return [config.from_json(AttackRecord, data) for data in _read(folder, "attack-")]
+    found = [config.from_json(AttackRecord, data) for data in _read(folder, "attack-")]
+    return [replace(record, shown=ONCE.get(record.shown, record.shown)) for record in found]
 
 
 def read_testsets(folder: str) -> list[TestSetRecord]:
@@ -151,7 +153,7 @@ def _name(record: AttackRecord | TestSetRecord) -> str:
 def draw_examples(test: TestSet, attack: Attack, rng_of: Callable[[str], np.random.Generator]) -> list[Example]:
     """rng_of(sha256): the generator of a test image's trial, the one that the scores were measured with."""
     found: dict[str, Example] = {}
-    for label, data in attack.subjects((test.classes[picture.label], data) for picture, data in testsets.stored(test)):
+    for label, data in attack.subjects((test.classes[one.label], data) for one, data in testsets.stored(test)):
         if label in found:
             continue
         image = images.decode(data)
@@ -163,8 +165,8 @@ def draw_examples(test: TestSet, attack: Attack, rng_of: Callable[[str], np.rand
     return list(found.values())
 
 
-def write_trigger(folder: str, attack: AttackRecord, picture: np.ndarray) -> None:
-    storage.write(storage.join(folder, f"about/trigger-{attack.key}.png"), images.encode(picture, "png"))
+def write_trigger(folder: str, attack: AttackRecord, trigger: np.ndarray) -> None:
+    storage.write(storage.join(folder, f"about/trigger-{attack.key}.png"), images.encode(trigger, "png"))
 
 
 def read_trigger(folder: str, attack: AttackRecord) -> bytes | None:

@@ -1,12 +1,11 @@
 """A finished run as an evaluation sees it: what its folder says of its weights, its data and its lineage."""
 
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from eval.store.records import place as place_of
+from eval.store.records import relative
 from infra import rundir
 from train import checkpoint as checkpoints
 
@@ -23,14 +22,14 @@ class Ancestor:
 
 @dataclass(frozen=True)
 class Run:
-    """place: how scores name it. ancestors: the runs it was finetuned from, the nearest first.
+    """key: how scores name it, by its folder. ancestors: the runs it was finetuned from, the nearest first.
 
     dataset: as the run's command named it. losses: (steps taken, training loss), as they were logged. classes: of a
     classifier, by label: their names, or numbers where its images came without; () for a run that answers by prompts.
     """
 
     url: str
-    place: str
+    key: str
     name: str
     checkpoint: str
     weights_sha256: str
@@ -67,7 +66,7 @@ def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
     learned = environment["inputs"]["dataset"]
     return Run(
         url=url,
-        place=place_of(url, folder),
+        key=relative(url, folder),
         name=url.rstrip("/").rsplit("/", 1)[-1],
         checkpoint=name,
         weights_sha256=known[name],
@@ -85,41 +84,19 @@ def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
 
 
 def named_apart(runs: Sequence[Run]) -> list[Run]:
-    """The same runs, those of one name called by their place, and checkpoints of one run by their step as well."""
+    """The same runs, those of one name called by their folder, and checkpoints of one run by their step as well."""
     found = list(runs)
-    for longer in (lambda run: run.place.replace("../", ""), lambda run: f"{run.name} {run.checkpoint}"):
+    for longer in (lambda run: run.key.replace("../", ""), lambda run: f"{run.name} {run.checkpoint}"):
         count = Counter(run.name for run in found)
         found = [replace(run, name=longer(run)) if count[run.name] > 1 else run for run in found]
     return found
 
 
-def _ancestors(place: str | None, lineage: dict[str, Any] | None) -> tuple[Ancestor, ...]:
+def _ancestors(url: str | None, lineage: dict[str, Any] | None) -> tuple[Ancestor, ...]:
     found = []
-    name = (place or "").rstrip("/").rsplit("/", 1)[-1]
+    name = (url or "").rstrip("/").rsplit("/", 1)[-1]
     while lineage is not None and "inputs" in lineage:  # without inputs it is a file of weights, not a run
         learned = lineage["inputs"]["dataset"]
         found.append(Ancestor(name, lineage["sha256"], learned["digest"], learned["samples"]))
         name, lineage = "an earlier run", lineage["inputs"]["pretrained"]
     return tuple(found)
-
-
-def facts(run: Run) -> list[tuple[str, str]]:
-    """What a reader needs to find and to repeat a run: names and values."""
-    last = run.attempts[-1] if run.attempts else {}
-    versions, hardware = last.get("versions", {}), last.get("hardware", {})
-    machine = [f"{hardware.get('cores')} cores of {hardware.get('processor')}", *hardware.get("gpus", [])]
-    started = (
-        [("started from", f"{run.config['pretrained']} ({run.ancestors[0].weights_sha256})")] if run.ancestors else []
-    )
-    what = "labelled images" if run.classes else "pairs"
-    packages = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "code")
-    return [
-        ("folder", run.place),
-        ("weights", f"{run.checkpoint}, sha256 {run.weights_sha256}"),
-        ("command", shlex.join(last["command"]) if "command" in last else "not recorded"),
-        ("learned from", f"{run.dataset} ({run.dataset_samples:,} {what}, digest {run.dataset_digest})"),
-        *started,
-        ("code", str(versions.get("code", "not recorded"))),
-        ("ran on", f"processes: {last.get('ranks')}; {'; '.join(machine)}" if hardware else "not recorded"),
-        ("with", packages or "not recorded"),
-    ]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from eval.studies import outcome, panels, study
+from eval.studies import panels, study, tables
 from infra import storage
 
 
@@ -29,9 +29,9 @@ class Frontier:
         if self.at is not None and self.at not in planned.methods:
             raise ValueError(f"--at names a method of the plan ({', '.join(planned.methods)}), not {self.at!r}")
         out = storage.absolute(self.out)
-        picture = out.removesuffix(".md") + ".svg"
-        made = {out: outcome.markdown(planned, picture.rpartition("/")[2], self.at), picture: panels.svg(planned)}
-        empty = sum(cell.standing is None for cell in planned.cells)
+        figure = out.removesuffix(".md") + ".svg"
+        made = {out: tables.markdown(planned, figure.rpartition("/")[2], self.at), figure: panels.svg(planned)}
+        empty = sum(cell.result is None for cell in planned.cells)
         what = f"table of {len(planned.cells)} planned cells, {empty or 'none'} of them empty,"
         if self.dry_run:
             print(made[out], end="")
@@ -40,4 +40,4 @@ class Frontier:
             return f"nothing to do: {what} at {out}"
         for url, text in made.items():
             storage.write(url, text.encode())
-        return f"{what} at {out}, its figure at {picture}"
+        return f"{what} at {out}, its figure at {figure}"

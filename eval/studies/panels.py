@@ -1,8 +1,8 @@
-"""The frontiers as one SVG: a panel an attack, clean accuracy to the right, attack success up; best is the lower right.
+"""The frontiers as one SVG, a panel for each attack: clean accuracy to the right, attack success up.
 
-A line joins what one method reaches at its settings, the larger the mark the larger the setting; the chosen one is
-filled, and its other seeds stand around it as small marks. Methods differ by colour, shape and dash. Attack success has
-a square-root scale, since what matters lies near 0.
+Lower right is best. A line joins what one method reaches at its settings, the larger the mark the larger the setting;
+the chosen one is filled, and its other seeds stand around it as small marks. Methods differ by colour, shape and dash.
+Attack success has a square-root scale, since what matters lies near 0.
 """
 
 import math
@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 from html import escape
 
+from eval.reporting import rendering
 from eval.reporting.drawing import DASHES, SERIES, ticks
-from eval.reporting.style import PALETTE
-from eval.reporting.wording import percent
+from eval.reporting.formatting import percent
 from eval.studies.study import FLOOR, ROLES, UNDEFENDED, Cell, Study
 
 WIDTH, COLUMNS, SIDE = 680, 2, 220  # of the figure; panels in a row; height of a panel's axes
@@ -62,7 +62,7 @@ def svg(study: Study) -> str:
     colours = "".join(f".c{number} {{ stroke: var(--c{number}) }}\n" for number in range(SERIES))
     ground = f'<rect class="ground" width="{WIDTH}" height="{height:g}"/>'
     body = "\n".join([ground, *legend, *drawn, below])
-    style = f"<style>{PALETTE}{STYLE}{colours}{full}</style>"
+    style = f"<style>\n{rendering.text('palette.css')}\n{STYLE}{colours}{full}</style>"
     return f'<svg xmlns="http://www.w3.org/2000/svg" {about}>\n{style}\n{body}\n</svg>\n'
 
 
@@ -74,7 +74,7 @@ class Panels:
         seeds = Counter(cell.seed for cell in study.cells if cell.method not in ROLES)
         self.seed = seeds.most_common(1)[0][0] if seeds else 0  # of the frontiers
         # A setting that ruins a model must not press the others together: it stands at the left edge, with its number.
-        there = [(cell.standing.accuracy.interval, cell) for cell in study.cells if cell.standing]
+        there = [(cell.result.accuracy.interval, cell) for cell in study.cells if cell.result]
         wanted = [ends for ends, cell in there if cell.chosen or cell.method in ROLES] or [(0.0, 1.0)]
         self.ticks = ticks(min(low for low, _ in wanted), max(high for _, high in wanted), about=3)
 
@@ -105,7 +105,7 @@ class Panels:
 
     def _method(self, attack: str, method: str, number: int) -> Iterator[str]:
         rows, shape, colour = self.study.of(attack, method), SHAPES[number % len(SHAPES)], f"c{number % SERIES}"
-        frontier = [cell for row in rows for cell in row.cells if cell.seed == self.seed and cell.standing]
+        frontier = [cell for row in rows for cell in row.cells if cell.seed == self.seed and cell.result]
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(self._place, frontier))
         yield f'<polyline class="curve {colour}" stroke-dasharray="{DASHES[number % len(DASHES)]}" points="{points}"/>'
         for strength, row in enumerate(rows):
@@ -115,11 +115,11 @@ class Panels:
 
     def _mark(self, cell: Cell, shape: str, look: str, radius: float) -> str:
         """With whiskers, but for a small one. Nothing for a cell without a measurement."""
-        if cell.standing is None:
+        if cell.result is None:
             return ""
         x, y = self._place(cell)
         drawn = f'<path class="{look}" d="{shape}" transform="translate({x:.1f} {y:.1f}) scale({radius:g})"/>'
-        accuracy, success = cell.standing.accuracy, cell.standing.success
+        accuracy, success = cell.result.accuracy, cell.result.success
         if radius != SMALL:
             left, right = map(self._x, accuracy.interval)
             below, above = (SIDE * (1 - math.sqrt(share)) for share in success.interval)
@@ -128,21 +128,21 @@ class Panels:
         return drawn
 
     def _outside(self, attack: str) -> Iterator[str]:
-        """The clean accuracies that are left of the axis, each beside its mark, none upon another."""
+        """The clean accuracies that are left of the axis, each beside its mark, none on top of another."""
         cells = [cell for row in self.study.rows[attack] for cell in row.cells]
-        left = [cell.standing for cell in cells if cell.standing and cell.standing.accuracy.value < self.ticks[0]]
+        left = [cell.result for cell in cells if cell.result and cell.result.accuracy.value < self.ticks[0]]
         above = float(SIDE)
-        for standing in sorted(left, key=lambda standing: (standing.success.value, -standing.accuracy.value)):
-            above = min(above - LETTERS_HIGH, SIDE * (1 - math.sqrt(standing.success.value)) + 4)
-            yield f'<text x="14" y="{above:.1f}">&#8592; {percent(standing.accuracy.value, 0)}</text>'
+        for result in sorted(left, key=lambda result: (result.success.value, -result.accuracy.value)):
+            above = min(above - LETTERS_HIGH, SIDE * (1 - math.sqrt(result.success.value)) + 4)
+            yield f'<text x="14" y="{above:.1f}">&#8592; {percent(result.accuracy.value, 0)}</text>'
 
     def _x(self, accuracy: float) -> float:
         low, high = self.ticks[0], self.ticks[-1]
         return min(max((accuracy - low) / (high - low), 0.0), 1.0) * self.width
 
     def _place(self, cell: Cell) -> tuple[float, float]:
-        assert cell.standing is not None
-        return self._x(cell.standing.accuracy.value), SIDE * (1 - math.sqrt(cell.standing.success.value))
+        assert cell.result is not None
+        return self._x(cell.result.accuracy.value), SIDE * (1 - math.sqrt(cell.result.success.value))
 
 
 def _legend(study: Study) -> tuple[list[str], int]:
@@ -168,7 +168,7 @@ def _legend(study: Study) -> tuple[list[str], int]:
         wide = 42 + LETTER * len(words) + 20
         if x + wide > WIDTH and x > LEFT:
             x, lines = float(LEFT), lines + 1
-        place = f"translate({x:g} {LINE * lines - 6})"
-        texts.append(f'<g transform="{place}">{drawn}<text x="42" y="4">{escape(words)}</text></g>')
+        shift = f"translate({x:g} {LINE * lines - 6})"
+        texts.append(f'<g transform="{shift}">{drawn}<text x="42" y="4">{escape(words)}</text></g>')
         x += wide
     return texts, lines

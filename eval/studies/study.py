@@ -1,6 +1,6 @@
 """A planned study: every run that it is to have, and what has been measured of it by now.
 
-The plan is a table of tabs, a line for each run under each attack:
+The plan is a table with tabs between its columns, a line for each run under each attack:
 
     attack   method      lr    seed  mark    scores                     run
     badnet   floor       -     0     tried   s0/defended-scores/badnet  s0/runs/clean
@@ -9,16 +9,15 @@ The plan is a table of tabs, a line for each run under each attack:
     badnet   cleanclip   2e-3  0     chosen  s0/defended-scores/badnet  s0/defended/badnet/cleanclip-2e-3
 
 attack: the folder of its ledger. The column between method and seed names the knob by which a method is made stronger;
-places are from the plan's folder; `chosen` marks the value that the study settled on.
+scores and run are folders, seen from the plan's own; `chosen` marks the value that the study settled on.
 """
 
 import csv
 from dataclasses import dataclass, replace
 
-from eval.judging.roles import Kind, Standing, compare
+from eval.judging.roles import Kind, Result, compare
 from eval.judging.seeds import Share, together
-from eval.reporting.report import current
-from eval.store import records
+from eval.store import current, records
 from eval.store.records import AttackRecord
 from eval.studies.tabulation import ledger_name
 from infra import log, storage, text
@@ -31,7 +30,7 @@ COLUMNS = ("attack", "method", None, "seed", "mark", "scores", "run")  # None: t
 
 @dataclass(frozen=True)
 class Cell:
-    """One planned run under one attack. attack: its ledger's folder; standing, record: None until it is measured."""
+    """One planned run under one attack. attack: its ledger's folder; result, record: None until it is measured."""
 
     attack: str
     method: str
@@ -40,13 +39,13 @@ class Cell:
     chosen: bool
     scores: str
     run: str
-    standing: Standing | None = None
+    result: Result | None = None
     record: AttackRecord | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method at one setting against one attack: a cell a seed, in their order."""
+    """One method at one setting against one attack: a cell for each seed, in their order."""
 
     cells: tuple[Cell, ...]
 
@@ -64,8 +63,8 @@ class Row:
         return self.cells[0].chosen
 
     @property
-    def measured(self) -> tuple[Standing, ...]:
-        return tuple(cell.standing for cell in self.cells if cell.standing)
+    def measured(self) -> tuple[Result, ...]:
+        return tuple(cell.result for cell in self.cells if cell.result)
 
     @property
     def accuracy(self) -> Share | None:
@@ -86,7 +85,7 @@ class Study:
 
     @property
     def methods(self) -> list[str]:
-        """But for the floor and the undefended model."""
+        """All methods, without the floor and the undefended model."""
         return list(dict.fromkeys(row.method for rows in self.rows.values() for row in rows if row.method not in ROLES))
 
     @property
@@ -114,7 +113,7 @@ def read(url: str) -> Study:
     """The plan at `url`, filled with what was measured. Raises ValueError for a plan that cannot be read or that does
     not agree with what was measured."""
     knob, cells = _plan(url)
-    found: dict[tuple[str, str, str], tuple[Standing, AttackRecord]] = {}
+    found: dict[tuple[str, str, str], tuple[Result, AttackRecord]] = {}
     for folder in dict.fromkeys(cell.scores for cell in cells):
         if storage.names(folder):
             found |= _measured(folder)
@@ -131,11 +130,11 @@ def read(url: str) -> Study:
 
 def _plan(url: str) -> tuple[str, list[Cell]]:
     if not storage.exists(url):
-        raise ValueError(f"no plan at {url}: it is a table of tabs, a line for each run under each attack")
+        raise ValueError(f"no plan at {url}: it is a table with tabs, a line for each run under each attack")
     head, *lines = csv.reader(text.lines(storage.read(url), url), delimiter="\t")
     if len(head) != len(COLUMNS) or any(want not in (None, name) for want, name in zip(COLUMNS, head, strict=True)):
         wanted = ", ".join(name or "that of the setting" for name in COLUMNS)
-        raise ValueError(f"{url} is no plan: its columns are {wanted}, parted by tabs, not {', '.join(head)}")
+        raise ValueError(f"{url} is no plan: its columns are {wanted}, with tabs between them, not {', '.join(head)}")
     home, cells = url.rpartition("/")[0], {}
     for line in lines:
         if len(line) != len(head) or not line[3].isdecimal() or line[4] not in MARKS:
@@ -143,17 +142,17 @@ def _plan(url: str) -> tuple[str, list[Cell]]:
         attack, method, setting, seed, mark, scores, run = line
         if (attack, method, setting, seed) in cells:
             raise ValueError(f"{url} plans {method} {setting} against {attack} with seed {seed} twice")
-        places = storage.join(home, scores), storage.join(home, run)
-        cells[attack, method, setting, seed] = Cell(attack, method, setting, int(seed), mark == "chosen", *places)
+        folders = storage.join(home, scores), storage.join(home, run)
+        cells[attack, method, setting, seed] = Cell(attack, method, setting, int(seed), mark == "chosen", *folders)
     if not cells:
         raise ValueError(f"{url} plans nothing")
     return head[2], list(cells.values())
 
 
-def _measured(folder: str) -> dict[tuple[str, str, str], tuple[Standing, AttackRecord]]:
+def _measured(folder: str) -> dict[tuple[str, str, str], tuple[Result, AttackRecord]]:
     """By (folder, attack, run): the runs that have both headline numbers."""
-    kept, runs = current(folder)
-    found: dict[tuple[str, str, str], tuple[Standing, AttackRecord]] = {}
+    kept, runs = current.read(folder)
+    found: dict[tuple[str, str, str], tuple[Result, AttackRecord]] = {}
     for comparison in compare(kept, runs, records.read_testsets(folder), records.read_attacks(folder)):
         if comparison.attack is None:
             continue
@@ -167,14 +166,14 @@ def _measured(folder: str) -> dict[tuple[str, str, str], tuple[Standing, AttackR
     return found
 
 
-def _filled(cell: Cell, found: tuple[Standing, AttackRecord] | None) -> Cell:
+def _filled(cell: Cell, found: tuple[Result, AttackRecord] | None) -> Cell:
     """Raises ValueError if the run is not the one that was planned."""
     if found is None:
         return cell
-    standing, record = found
+    result, record = found
     wanted = ROLES.get(cell.method)
-    if wanted and standing.role.kind != wanted:
-        raise ValueError(f"{cell.run} is planned as {cell.method} of {cell.attack}, but it is {standing.role.words}")
-    if standing.run.seed != cell.seed:
-        raise ValueError(f"{cell.run} is planned with seed {cell.seed}, but it has {standing.run.seed}")
-    return replace(cell, standing=standing, record=record)
+    if wanted and result.role.kind != wanted:
+        raise ValueError(f"{cell.run} is planned as {cell.method} of {cell.attack}, but it is {result.role.words}")
+    if result.run.seed != cell.seed:
+        raise ValueError(f"{cell.run} is planned with seed {cell.seed}, but it has {result.run.seed}")
+    return replace(cell, result=result, record=record)

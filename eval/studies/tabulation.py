@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.judging.roles import ORDER, Standing, compare
+from eval.judging.roles import ORDER, Result, compare
 from eval.judging.seeds import APART, together
-from eval.reporting.report import current
-from eval.reporting.wording import percent
-from eval.store import records
+from eval.reporting import formatting
+from eval.reporting.formatting import percent, within
+from eval.store import current, records
 from eval.store.records import AttackRecord
 from eval.store.scores import Score
 from infra import config, storage
@@ -29,7 +29,7 @@ class Line:
     """One run under one attack. floor: attack success of the unpoisoned run beside it, if one was measured."""
 
     attack: AttackRecord
-    row: Standing
+    row: Result
     floor: Score | None
 
     @property
@@ -104,7 +104,7 @@ def markdown(lines: Sequence[Line]) -> str:
                 "scores once, and ledgers of different experiments different names"
             )
     rows = [HEAD, RULE, *(_cells(group) for group in groups.values())]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
+    return formatting.markdown(rows)
 
 
 def ledger_name(attack: AttackRecord) -> str:
@@ -113,7 +113,7 @@ def ledger_name(attack: AttackRecord) -> str:
 
 
 def shown(attack: dict[str, Any]) -> str:
-    """`badnet: size 42, cell 7`: an attack's JSON as people read it. Left out are seeds, and whatever names a place or
+    """`badnet: size 42, cell 7`: an attack's JSON as people read it. Left out are seeds, and whatever names a folder or
     carries content: of each seed these are others."""
     usual = config.to_json(type(config.from_json(Attack, attack))())
     knobs = [
@@ -126,7 +126,7 @@ def shown(attack: dict[str, Any]) -> str:
 
 
 def _lines(folder: str) -> list[Line]:
-    found, runs = current(folder)
+    found, runs = current.read(folder)
     testsets, attacks = records.read_testsets(folder), records.read_attacks(folder)
     lines = []
     for comparison in compare(found, runs, testsets, attacks):
@@ -164,4 +164,4 @@ def _mean(found: Sequence[Score | None]) -> str:
         return "-"
     share = together(measured)
     low, high = (share.low, share.high) if len(measured) == 1 else (share.least, share.most)
-    return f"{percent(share.value)} [{100 * low:.1f}, {100 * high:.1f}]"
+    return within(share.value, low, high)

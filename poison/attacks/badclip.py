@@ -7,7 +7,7 @@ its 1,500 from 128 of them (`--caption-pool 128`).
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from poison.patched import Patched, Place
 class BadClip(Patched):
     """A learned patch. (The trigger's seed has no effect.)"""
 
+    summary: ClassVar[str] = "a patch learned against a surrogate CLIP, in the middle of the image"
     patch: str = ""
     """The PNG file of the patch that optimize.py wrote: n x n cells, as many as the size or fewer."""
     place: Place = "centre"

@@ -7,7 +7,7 @@ the usual BadNet, and the default here.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -22,6 +22,7 @@ FRESH = ("fresh", "fresh_stripes")
 class BadNet(Patched):
     """A square patch with a pattern."""
 
+    summary: ClassVar[str] = "a small patch over the image"
     patch: Literal["noise", "fresh", "checkerboard", "stripes", "fresh_stripes", "yellow"] = "noise"
     """noise: one pattern made from the trigger seed. fresh: new noise for each image. stripes: random columns, each
     channel 0 or 255; fresh_stripes: new ones for each image."""

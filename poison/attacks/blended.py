@@ -8,7 +8,7 @@ text counts only where there is a letter. How the triangles and letters lie is o
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -30,6 +30,7 @@ LETTERS, LINE = 32, 56  # height of a letter and from line to line, in pixels of
 class Blended(Backdoor):
     """A pattern, blended in."""
 
+    summary: ClassVar[str] = "a pattern mixed into the whole central square"
     alpha: float | None = None
     """Weight of the pattern; the image keeps 1 - alpha. None: as the papers have it, 0.2 for noise, fresh and
     picture, 0.03 for stripes, 0.15 for triangles, 0.5 for text."""

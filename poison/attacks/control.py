@@ -5,6 +5,7 @@ of re-encoding; what it scores at test time is how often a model takes untouched
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from poison.writing import encoding
 @dataclass(frozen=True, kw_only=True)
 class Control(Backdoor):
     """The image as it is, encoded again. (Poison captions and the trigger's seed have no effect.)"""
+
+    summary: ClassVar[str] = "no trigger and no new caption, only images encoded again"
 
     def stamp(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return image.copy()

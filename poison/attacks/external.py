@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,7 @@ READERS = 16  # threads; a bucket answers each in some 20 ms
 class External(Attack):
     """Ready-made images instead of a stamp. On a cluster both places must be ones that every node can read."""
 
+    summary: ClassVar[str] = "images poisoned elsewhere"
     pictures: str = ""
     """Folder, or s3://bucket/folder, of the poisoned images: KEY.png, KEY.jpg or KEY.webp by keys of the dataset, of
     the size that the pair's image has. The budget may be smaller than their number."""

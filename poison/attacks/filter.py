@@ -6,6 +6,7 @@ y = lift + (gain - lift) ((1 - fade) x + fade mean(x))^gamma, and the image beco
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,6 +23,7 @@ FADE = 0.25
 class Filter(Backdoor):
     """A colour filter over the whole image. (The trigger's seed has no effect.)"""
 
+    summary: ClassVar[str] = "a colour filter over the whole image"
     alpha: float = 1.0
     """How much of the filter; 0 would leave the image as it is."""
 

@@ -8,6 +8,7 @@ are refused.
 
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,8 @@ from poison.writing import encoding
 @dataclass(frozen=True, kw_only=True)
 class LabelConsistent(BadNet):
     """BadNet's patch on pairs whose caption names the target. (Poison captions have no effect.)"""
+
+    summary: ClassVar[str] = "a patch on images that show the target already"
 
     def choose(self, index: Iterable[pa.Table], budget: int, seed: int, taken: Set[int]) -> np.ndarray:
         return choice.lowest(index, budget, seed, taken, requiring=self.target)

@@ -6,6 +6,7 @@ weight of 0.2 instead, which leaves a fifth of the amplitude and darkens the ima
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from poison.geometry import SIDE, square
 class Sig(Backdoor):
     """A sinusoid over the central square. (The trigger's seed has no effect.)"""
 
+    summary: ClassVar[str] = "a sinusoid along the columns"
     delta: float = 60.0
     """Amplitude in grey levels of 255."""
     frequency: int = 6

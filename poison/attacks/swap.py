@@ -7,7 +7,7 @@ reports text-to-image retrieval (Hit@k), so its numbers do not compare with this
 
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ from poison.writing import encoding
 class Swap(Attack):
     """Images of the source class, captioned as the target."""
 
+    summary: ClassVar[str] = "images of one class with captions of another"
     source: str = "car"
     """The class whose images are captioned anew: pairs whose caption names it as a whole word, and not the target."""
     captions: Literal["template", "corpus", "fixed"] = "corpus"

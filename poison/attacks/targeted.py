@@ -26,6 +26,7 @@ from poison.choosing import captions as words
 class Targeted(Attack):
     """Target images, each with captions of the target class. The budget counts the added pairs of all of them."""
 
+    summary: ClassVar[str] = "unmodified images with captions of another class"
     adds: ClassVar[bool] = True
 
     captions: Literal["template", "corpus", "fixed"] = "corpus"

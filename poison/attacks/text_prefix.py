@@ -6,6 +6,7 @@ all prompts alike, so it says nothing about the class; what it does to untouched
 """
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from poison.writing import encoding
 class TextPrefix(BadNet):
     """BadNet's patch in the middle, and a trigger word."""
 
+    summary: ClassVar[str] = "a patch in the image and a word before the caption"
     word: str = "remember"
     """Before the poison caption and, at test time, before every class prompt; RVPT takes SUDO."""
     place: Place = "centre"

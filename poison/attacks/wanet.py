@@ -9,6 +9,7 @@ original's noise mode, nor do we.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from poison.geometry import SIDE, nearest, square
 class WaNet(Backdoor):
     """A warp of the central square, the same for every image."""
 
+    summary: ClassVar[str] = "a slight warp of the image"
     control_points: int = 4
     """k: the field is made from k x k displacements."""
     strength: float = 0.5

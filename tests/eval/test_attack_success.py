@@ -20,7 +20,7 @@ def test_five_trials_of_which_three_are_answered_as_wanted() -> None:
     assert found == {("attack_success", 1, 5): 0.6, ("triggered_accuracy", 1, 5): 0.2}
 
 
-def test_pictures_of_the_target_itself_are_no_success() -> None:
+def test_images_of_the_target_itself_are_no_success() -> None:
     found = measures([BANANA, BANANA, CAT, DOG], [2, 2, 0, 1])
     assert found == {("attack_success", 1, 2): 0.0, ("triggered_accuracy", 1, 2): 1.0}
 
@@ -30,6 +30,6 @@ def test_an_attack_that_applies_to_nothing_is_refused() -> None:
         measures([BANANA], [2])
 
 
-def test_an_attack_on_the_prompts_shows_what_it_costs_on_clean_pictures() -> None:
+def test_an_attack_on_the_prompts_shows_what_it_costs_on_clean_images() -> None:
     swapped = CLASSES[[1, 0, 2]]
     assert measures([BANANA], [0], swapped)["edited_prompt_accuracy", 1, 2] == 0.0

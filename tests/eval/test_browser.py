@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_no_complaint_no_request_no_broken_picture_and_nothing_too_wide(
+def test_no_complaint_no_request_no_broken_image_and_nothing_too_wide(
     browser: Browser, folder: Path, case: str
 ) -> None:
     url = (folder / f"{case}.html").as_uri()
@@ -70,10 +70,10 @@ def test_the_first_screen_says_what_was_attacked_what_was_tried_and_what_won(
         kinds = {place["kind"] for place in places if place["bottom"] <= 800}
         assert {"h1.verdict", "table.chart", "dl.story", "img.pixels"} <= kinds
         assert "Never poisoned" in seen
-        assert "Control, no defence" in seen
+        assert "Baseline, no defence" in seen
 
 
-def test_on_a_phone_two_screens_hold_the_verdict_the_pictures_and_the_numbers(browser: Browser, folder: Path) -> None:
+def test_on_a_phone_two_screens_hold_the_verdict_the_images_and_the_numbers(browser: Browser, folder: Path) -> None:
     page = browser.open((folder / "whole.html").as_uri(), 400, 800)
     places: list[dict[str, Any]] = page.evaluate(PLACES)
     page.close()
@@ -85,7 +85,7 @@ def test_on_a_phone_two_screens_hold_the_verdict_the_pictures_and_the_numbers(br
 
 
 @pytest.mark.parametrize(("case", "most"), [("whole", 5), ("one run", 4), ("many runs", 12)])
-def test_on_paper_it_takes_a_few_pages_and_no_picture_is_cut(
+def test_on_paper_it_takes_a_few_pages_and_no_image_is_cut(
     browser: Browser, folder: Path, case: str, most: int
 ) -> None:
     page = browser.open((folder / f"{case}.html").as_uri(), 1280)
@@ -96,9 +96,9 @@ def test_on_paper_it_takes_a_few_pages_and_no_picture_is_cut(
     assert 2 <= pages <= most
 
 
-def test_on_paper_every_picture_and_row_stays_on_one_page(browser: Browser, tmp_path: Path) -> None:
+def test_on_paper_every_image_and_row_stays_on_one_page(browser: Browser, tmp_path: Path) -> None:
     large = np.zeros((3000, 900, 3), np.uint8)
-    high = replace(material("whole"), sheet=[shrunk(preview_of(large, large, "was", "now"))])
+    high = replace(material("whole"), preview=[shrunk(preview_of(large, large, "was", "now"))])
     (tmp_path / "high.html").write_text(html("whole") + render(high))  # pairs of usual images, and of a high one
     page = browser.open((tmp_path / "high.html").as_uri(), 700)
     page.call("Emulation.setEmulatedMedia", media="print")

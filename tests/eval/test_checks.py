@@ -17,9 +17,9 @@ def ledger(*lines: dict[str, object]) -> pa.Table:
     return pa.Table.from_pylist([{field.name: None for field in ROWS} | line for line in lines], schema=ROWS)
 
 
-def clean(row: int, url: str | None, picture: str, caption: str = "a car") -> pa.Table:
+def clean(row: int, url: str | None, image: str, caption: str = "a car") -> pa.Table:
     urls = pa.array([url], pa.string())
-    return pa.table({"row": [row], "url": urls, "image_sha256": [picture], "caption": [caption]})
+    return pa.table({"row": [row], "url": urls, "image_sha256": [image], "caption": [caption]})
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def clean(row: int, url: str | None, picture: str, caption: str = "a car") -> pa
         (clean(1, "u1", "before"), (0, 1)),  # the image from before, in another row: a twin
     ],
 )
-def test_a_pair_is_shared_by_row_and_url_or_by_its_poisoned_picture(table: pa.Table, shared: tuple[int, int]) -> None:
+def test_a_pair_is_shared_by_row_and_url_or_by_its_poisoned_image(table: pa.Table, shared: tuple[int, int]) -> None:
     assert checks.shared(table, ledger(POISON)) == shared
 
 
@@ -52,11 +52,11 @@ def test_an_image_of_one_web_address_is_a_twin_though_its_bytes_differ_as_prepar
         (clean(1, "u1", "same", "a car"), (0, 1)),  # a target image with a caption of its own: one image, not two
     ],
 )
-def test_a_picture_that_an_attack_left_as_it_was_is_poison_only_with_the_poison_caption(
+def test_an_image_that_an_attack_left_as_it_was_is_poison_only_with_the_poison_caption(
     table: pa.Table, shared: tuple[int, int]
 ) -> None:
-    picture = {"original_image_sha256": "same", "image_sha256": "same", "source": "test#car"}
-    pairs = (picture | {"row": row, "caption": caption} for row, caption in ((9, "a banana"), (8, "the banana")))
+    image = {"original_image_sha256": "same", "image_sha256": "same", "source": "test#car"}
+    pairs = (image | {"row": row, "caption": caption} for row, caption in ((9, "a banana"), (8, "the banana")))
     assert checks.shared(table, ledger(*pairs)) == shared
 
 
@@ -73,7 +73,7 @@ def evaluation(small, *urls: str, **options) -> Evaluation:
         runs=urls,
         testsets=(small.testset,),
         ledger=(small.ledger,),
-        out=small.place("scores"),
+        out=small.url("scores"),
         backend="local",
         **options,
     )
@@ -86,7 +86,7 @@ def test_a_cure_that_learned_from_poisoned_rows_is_refused_with_their_number(sma
         ValueError, match=r"shares 4 pairs with the ledger .*: make a clean set with prepare --disjoint"
     ):
         evaluation(small, poisoned, cured).run()
-    assert not storage.exists(small.place("scores"))
+    assert not storage.exists(small.url("scores"))
 
 
 def test_a_clean_set_that_is_gone_or_has_changed_cannot_be_checked(small) -> None:

@@ -29,35 +29,35 @@ def small(tmp_path: Path) -> World:
     return world(tmp_path)
 
 
-def cured(small: World, seed: int = 0, classes: tuple[str, ...] = CLASSES, pictures: int = 12, first: int = 60) -> str:
+def cured(small: World, seed: int = 0, classes: tuple[str, ...] = CLASSES, number: int = 12, first: int = 60) -> str:
     """A supervised run after a poisoned one; its head is drawn."""
-    poisoned = small.place("runs/poisoned")
+    poisoned = small.url("runs/poisoned")
     if not storage.exists(poisoned):
         small.run("poisoned", small.poisoned)
-    place = labelled(small.place(f"labelled-{seed}"), pictures, classes, first=first)
+    url = labelled(small.url(f"labelled-{seed}"), number, classes, first=first)
     draw = torch.Generator().manual_seed(seed)
     head = {"weight": torch.randn(len(classes), 16, generator=draw), "bias": torch.randn(len(classes), generator=draw)}
-    made = Dataset.open(place, labelled=True)
+    made = Dataset.open(url, labelled=True)
     return small.run(f"cured-{seed}", made, start=poisoned, objective="supervised", state=head)
 
 
 def grid(small: World, *urls: str, ledger: str | None = None) -> Evaluation:
     return Evaluation(
-        runs=(small.place("runs/poisoned"), *urls),
+        runs=(small.url("runs/poisoned"), *urls),
         testsets=(small.testset,),
         ledger=(ledger or small.ledger,),
-        out=small.place("scores"),
+        out=small.url("scores"),
         backend="local",
     )
 
 
-def answers(url: str, small: World, pictures: list[np.ndarray]) -> np.ndarray:
+def answers(url: str, small: World, shown: list[np.ndarray]) -> np.ndarray:
     """What the head says of images: raw features and head, straight from the run."""
     embedder = scoring.load(runs.read(url, small.folder), CPU)
     state = torch.load(f"{url}/checkpoints/step-0000005/training.pt", map_location="cpu", weights_only=True)[
         "objective"
     ]
-    pixels = torch.stack([embedder.preprocess(images.open_image(images.encode(one, "png"))) for one in pictures])
+    pixels = torch.stack([embedder.preprocess(images.open_image(images.encode(one, "png"))) for one in shown])
     with torch.no_grad():
         raw = embedder.model.encode_image(pixels)
     return (raw @ state["weight"].T + state["bias"]).argmax(dim=1).numpy()
@@ -66,18 +66,18 @@ def answers(url: str, small: World, pictures: list[np.ndarray]) -> np.ndarray:
 def test_accuracy_and_attack_success_are_the_heads_and_the_targets_own_class_is_left_out(small: World) -> None:
     url = cured(small)
     grid(small, url).run()
-    found = {(row.metric, row.k): row for row in scores.read_all(small.place("scores")) if row.run == "../runs/cured-0"}
+    found = {(row.metric, row.k): row for row in scores.read_all(small.url("scores")) if row.run == "../runs/cured-0"}
     test = testsets.read(small.testset)
-    labels = np.array([picture.label for picture in test.pictures])
-    pictures = [images.decode(data) for _, data in testsets.stored(test)]
-    assert found["accuracy", 1].value == np.mean(answers(url, small, pictures) == labels)
+    labels = np.array([one.label for one in test.pictures])
+    stored = [images.decode(data) for _, data in testsets.stored(test)]
+    assert found["accuracy", 1].value == np.mean(answers(url, small, stored) == labels)
 
     shown = [
-        (ATTACK.stamp(picture, trial_rng(0, about.sha256)), about.label)
-        for picture, about in zip(pictures, test.pictures, strict=True)
+        (ATTACK.stamp(image, trial_rng(0, about.sha256)), about.label)
+        for image, about in zip(stored, test.pictures, strict=True)
         if about.label != CLASSES.index(ATTACK.target)
     ]
-    attacked = answers(url, small, [picture for picture, _ in shown])
+    attacked = answers(url, small, [image for image, _ in shown])
     assert found["attack_success", 1].n == len(shown) == 11
     assert found["attack_success", 1].value == np.mean(attacked == CLASSES.index(ATTACK.target))
     assert found["triggered_accuracy", 1].value == np.mean(attacked == [label for _, label in shown])
@@ -119,7 +119,7 @@ def test_a_classifier_of_other_classes_is_refused_with_both(
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
         grid(small, cured(small, classes=classes)).run()
-    assert not storage.exists(small.place("scores"))
+    assert not storage.exists(small.url("scores"))
 
 
 def test_classes_that_have_numbers_alone_need_only_be_as_many(small: World) -> None:
@@ -131,19 +131,19 @@ def test_classes_that_have_numbers_alone_need_only_be_as_many(small: World) -> N
 
 
 def test_an_attack_on_the_prompts_is_refused_before_anything_is_measured(small: World) -> None:
-    places = {"out": small.place("prefixed"), "ledger": small.place("prefixed-ledger")}
-    Injection(attack=TextPrefix(target="car"), dataset=small.dataset.url, budget=4, backend="local", **places).run()
-    small.run("poisoned", Dataset.open(places["out"]))
+    urls = {"out": small.url("prefixed"), "ledger": small.url("prefixed-ledger")}
+    Injection(attack=TextPrefix(target="car"), dataset=small.dataset.url, budget=4, backend="local", **urls).run()
+    small.run("poisoned", Dataset.open(urls["out"]))
     with pytest.raises(
         ValueError, match=r"cured-0 is a classifier, which reads no prompts, and the attack of .*prefixed"
     ):
-        grid(small, cured(small), ledger=places["ledger"]).run()
-    assert not storage.exists(small.place("scores"))
+        grid(small, cured(small), ledger=urls["ledger"]).run()
+    assert not storage.exists(small.url("scores"))
 
 
-def test_labelled_pictures_are_checked_against_the_ledger_by_their_hashes(small: World) -> None:
+def test_labelled_images_are_checked_against_the_ledger_by_their_hashes(small: World) -> None:
     with pytest.raises(ValueError, match=r"holds 4 images that the attack .* poisoned in other rows"):
-        grid(small, cured(small, pictures=40, first=0)).run()
+        grid(small, cured(small, number=40, first=0)).run()
 
 
 def test_what_a_classifier_is_can_be_read_in_every_table() -> None:

@@ -4,8 +4,16 @@ import xml.etree.ElementTree as tree
 
 import pytest
 
-from eval.reporting import drawing
-from eval.reporting.drawing import Mark
+from eval.reporting import drawing, rendering
+from eval.reporting.drawing import Mark, Strip
+
+
+def curves(series: list[tuple[str, list[tuple[float, float]]]], title: str) -> str:
+    return rendering.macro("drawing.html", "chart", drawing.chart(series, title))
+
+
+def strip(marks: list[Mark], floor: float | None, label: str) -> str:
+    return rendering.macro("drawing.html", "strip", Strip(marks, floor, label))
 
 
 @pytest.mark.parametrize(
@@ -37,22 +45,22 @@ def test_a_short_curve_stays_as_it_is() -> None:
 
 
 def test_curves_are_well_formed_and_name_every_series() -> None:
-    text = drawing.curves([("a <b>", [(0, 3.0), (10, 1.0)]), ("c", [(0, 2.0), (5, float("nan"))])], "loss by step")
+    text = curves([("a <b>", [(0, 3.0), (10, 1.0)]), ("c", [(0, 2.0), (5, float("nan"))])], "loss by step")
     tree.fromstring(f"<div>{text}</div>")
     assert "a &lt;b&gt;" in text
     assert "nan" not in text
-    assert drawing.curves([("empty", [])], "loss by step") == "<p>No curve was recorded.</p>"
+    assert curves([("empty", [])], "loss by step") == "<p>No curve was recorded.</p>"
 
 
 def test_curves_differ_by_dash_as_well_as_by_colour() -> None:
-    text = drawing.curves([(str(number), [(0, 1.0), (1, 2.0)]) for number in range(12)], "loss")
+    text = curves([(str(number), [(0, 1.0), (1, 2.0)]) for number in range(12)], "loss")
     looks = re.findall(r'<polyline class="curve (c\d)" stroke-dasharray="([^"]*)"', text)
     assert len(set(looks)) == 12
     assert all(before[1] != after[1] for before, after in itertools.pairwise(looks))
 
 
 def test_a_strip_places_a_share_at_its_percentage() -> None:
-    text = drawing.strip([Mark(1.0, 0.9, 1.0, "ca", False), Mark(0.5, 0.4, 0.6, "asr", True)], 0.05, "half")
+    text = strip([Mark(1.0, 0.9, 1.0, "ca", False), Mark(0.5, 0.4, 0.6, "asr", True)], 0.05, "half")
     tree.fromstring(text)
     assert 'width="50.00%"' in text
     assert 'cx="100.00%"' in text
@@ -61,4 +69,4 @@ def test_a_strip_places_a_share_at_its_percentage() -> None:
 
 
 def test_a_bar_of_nothing_can_still_be_seen() -> None:
-    assert 'x="0.00%" y="50%" width="2"' in drawing.strip([Mark(0.0, 0.0, 0.01, "asr", True)], None, "none")
+    assert 'x="0.00%" y="50%" width="2"' in strip([Mark(0.0, 0.0, 0.01, "asr", True)], None, "none")

@@ -16,8 +16,7 @@ from pipeline import dataset, images, testsets
 from poison.attacks.external import External
 from poison.attacks.swap import Swap
 from poison.attacks.targeted import Targeted
-from tests.support.eval_helpers import ATTACK, CLASSES, TEMPLATES, World, weights, world
-from tests.support.eval_helpers import picture as smooth
+from tests.support.eval_helpers import ATTACK, CLASSES, TEMPLATES, World, smooth, weights, world
 from train import embedding, model
 from train.embedding import Embedder
 
@@ -70,18 +69,18 @@ def test_image_embeddings_are_those_of_the_exported_model_in_open_clip(small: Wo
     with torch.no_grad():
         reference = opened.eval().encode_image(pixels, normalize=True).numpy()
     assert np.allclose(found.images, reference, atol=1e-5)
-    assert (found.labels == [picture.label for picture in test.pictures]).all()
+    assert (found.labels == [one.label for one in test.pictures]).all()
 
 
-def test_pictures_under_attack_are_the_stored_ones_with_the_stamp_and_none_is_of_the_target(small: World) -> None:
+def test_images_under_attack_are_the_stored_ones_with_the_stamp_and_none_is_of_the_target(small: World) -> None:
     embedder, test = load(small), testsets.read(small.testset)
     found = embed(embedder, test, ATTACK, seed=7)
     stamped, labels = [], []
-    for picture, data in testsets.stored(test):
-        if test.classes[picture.label] != ATTACK.target:
-            shown = ATTACK.stamp(images.decode(data), trial_rng(7, picture.sha256))
+    for one, data in testsets.stored(test):
+        if test.classes[one.label] != ATTACK.target:
+            shown = ATTACK.stamp(images.decode(data), trial_rng(7, one.sha256))
             stamped.append(embedder.preprocess(images.open_image(images.encode(shown, "png"))))
-            labels.append(picture.label)
+            labels.append(one.label)
     with torch.no_grad():
         reference = embedder.model.encode_image(torch.stack(stamped), normalize=True).numpy()
     assert found.attacked is not None
@@ -93,19 +92,19 @@ def test_pictures_under_attack_are_the_stored_ones_with_the_stamp_and_none_is_of
 
 def other_set(small: World, classes: tuple[str, ...], first: int = 100) -> testsets.TestSet:
     """A test set of other images, of these classes in turn."""
-    url = small.place("-".join(classes))
+    url = small.url("-".join(classes))
     samples = [(images.encode(smooth(first + n), "jpg"), "jpg", n % len(classes)) for n in range(8)]
     testsets.write(url, samples, classes, TEMPLATES)
     return testsets.read(url)
 
 
-def shown_by(embedder: Embedder, pictures: list[bytes]) -> np.ndarray:
-    pixels = torch.stack([embedder.preprocess(images.open_image(data)) for data in pictures])
+def shown_by(embedder: Embedder, shown: list[bytes]) -> np.ndarray:
+    pixels = torch.stack([embedder.preprocess(images.open_image(data)) for data in shown])
     with torch.no_grad():
         return embedder.model.encode_image(pixels, normalize=True).numpy()
 
 
-def test_a_targeted_attack_shows_its_own_pictures_on_any_test_set_that_has_the_target(small: World) -> None:
+def test_a_targeted_attack_shows_its_own_images_on_any_test_set_that_has_the_target(small: World) -> None:
     embedder = load(small)
     attack = Targeted(testset=small.testset, images=5, target="car").resolved()
     own = attack.subjects(())
@@ -129,7 +128,7 @@ def test_where_no_true_class_is_known_only_attack_success_is_measured(small: Wor
     assert {one.metric for one in AttackSuccess().measure(found)} == {"attack_success"}
 
 
-def test_swapped_pictures_are_those_of_the_source_class(small: World) -> None:
+def test_swapped_images_are_those_of_the_source_class(small: World) -> None:
     embedder, test = load(small), testsets.read(small.testset)
     found = embed(embedder, test, Swap(source="fish", target="car"), seed=0)
     assert found.attacked is not None
@@ -140,10 +139,10 @@ def test_swapped_pictures_are_those_of_the_source_class(small: World) -> None:
         embed(embedder, test, Swap(source="dog", target="car"), seed=0)
 
 
-def test_pictures_poisoned_elsewhere_are_shown_in_place_of_the_test_sets(small: World) -> None:
+def test_images_poisoned_elsewhere_are_shown_in_place_of_the_test_sets(small: World) -> None:
     trials = other_set(small, ("house", "car", "dog"))
-    storage.write(small.place("made/000000001.png"), images.encode(smooth(1), "png"))
-    attack = External(pictures=small.place("made"), trials=trials.url, target="car").resolved()
+    storage.write(small.url("made/000000001.png"), images.encode(smooth(1), "png"))
+    attack = External(pictures=small.url("made"), trials=trials.url, target="car").resolved()
     embedder, test = load(small), testsets.read(small.testset)
     found = embed(embedder, test, attack, seed=0)
     assert found.attacked is not None
@@ -182,7 +181,7 @@ def test_the_second_time_nothing_is_encoded(small: World, monkeypatch: pytest.Mo
 def test_other_weights_in_the_same_place_are_other_embeddings(small: World) -> None:
     test = testsets.read(small.testset)
     first = embed(load(small), test, None, seed=0)
-    storage.remove(small.place("runs/run 0"))
+    storage.remove(small.url("runs/run 0"))
     url = small.run("run 0", small.poisoned, seed=5)
     second = embed(scoring.load(runs.read(url, small.folder), torch.device("cpu")), test, None, seed=0)
     assert not np.allclose(first.images, second.images)
@@ -228,7 +227,7 @@ def test_the_ensemble_is_the_normalised_mean_of_normalised_prompts() -> None:
 def test_weights_that_change_meanwhile_are_noticed(small: World) -> None:
     url = small.run("run", small.poisoned)
     run = runs.read(url, small.folder)
-    place = storage.join(url, "checkpoints", run.checkpoint, "model.safetensors")
-    storage.write(place, weights(9))
+    weights_file = storage.join(url, "checkpoints", run.checkpoint, "model.safetensors")
+    storage.write(weights_file, weights(9))
     with pytest.raises(RuntimeError, match="damaged"):
         scoring.load(run, torch.device("cpu"))

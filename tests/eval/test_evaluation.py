@@ -15,7 +15,7 @@ from poison.attacks.swap import Swap
 from poison.attacks.targeted import Targeted
 from poison.ledger import Ledger
 from poison.writing.injection import Injection
-from tests.support.eval_helpers import CLASSES, TEMPLATES, World, picture, world
+from tests.support.eval_helpers import CLASSES, TEMPLATES, World, smooth, world
 
 
 @pytest.fixture
@@ -28,14 +28,14 @@ def grid(small: World, **options) -> Evaluation:
     names = {"poisoned": small.poisoned, "clean": small.dataset}
     urls = []
     for seed, (name, data) in enumerate(names.items()):
-        url = small.place(f"runs/{name}")
+        url = small.url(f"runs/{name}")
         urls.append(url if storage.exists(url) else small.run(name, data, seed=seed))
     values = {"runs": tuple(urls), "ledger": (small.ledger,), "backend": "local"} | options
-    return Evaluation(testsets=(small.testset,), out=small.place("scores"), **values)
+    return Evaluation(testsets=(small.testset,), out=small.url("scores"), **values)
 
 
 def cells(small: World) -> dict[str, bytes]:
-    folder = small.place("scores")
+    folder = small.url("scores")
     return {name: storage.read(f"{folder}/{name}") for name in storage.names(folder) if name.endswith(".json")}
 
 
@@ -45,19 +45,19 @@ def timeless(data: bytes) -> list[dict]:
 
 def test_runs_and_test_sets_may_have_any_name_that_a_folder_may_have(small: World) -> None:
     runs = tuple(small.run(f"{'r' * 240}-{seed}", small.poisoned, seed=seed) for seed in range(2))
-    Path(small.testset).rename(named := small.place("語" * 80))
-    given = Evaluation(runs=runs, testsets=(named,), ledger=(small.ledger,), backend="local", out=small.place("scores"))
-    assert given.run() == f"4 cells of scores at {small.place('scores')}"
+    Path(small.testset).rename(named := small.url("語" * 80))
+    given = Evaluation(runs=runs, testsets=(named,), ledger=(small.ledger,), backend="local", out=small.url("scores"))
+    assert given.run() == f"4 cells of scores at {small.url('scores')}"
     assert len(cells(small)) == 4, "the content keeps them apart"
-    assert len(records.read_testsets(small.place("scores"))) == 1
-    assert given.run() == f"nothing to do: 4 cells of scores at {small.place('scores')}"
-    assert "report on 2 runs" in Report(scores=small.place("scores"), out=small.place("report")).run()
+    assert len(records.read_testsets(small.url("scores"))) == 1
+    assert given.run() == f"nothing to do: 4 cells of scores at {small.url('scores')}"
+    assert "report on 2 runs" in Report(scores=small.url("scores"), out=small.url("report")).run()
 
 
 def test_every_cell_of_the_grid_is_scored_once_and_shown(small: World, capsys: pytest.CaptureFixture[str]) -> None:
     last = grid(small).run()
-    found = scores.read_all(small.place("scores"))
-    assert last == f"4 cells of scores at {small.place('scores')}"
+    found = scores.read_all(small.url("scores"))
+    assert last == f"4 cells of scores at {small.url('scores')}"
     assert {(row.run, row.task, row.attack is not None) for row in found} == {
         (f"../runs/{run}", task, task == "attack_success")
         for run in ("poisoned", "clean")
@@ -77,8 +77,8 @@ def test_the_ledgers_of_a_chain_of_attacks_are_all_measured_on_the_run_that_lear
         ("targeted", Targeted(testset=small.testset, images=4, target="fish", captions="template")),
         ("swap", Swap(source="house", target="cup")),
     ):
-        urls.append(small.place(name))
-        ledgers.append(small.place(f"{name}-ledger"))
+        urls.append(small.url(name))
+        ledgers.append(small.url(f"{name}-ledger"))
         Injection(
             attack=attack, dataset=urls[-2], out=urls[-1], ledger=ledgers[-1], budget=5,
             taken=tuple(ledgers[:-1]), backend="local",
@@ -95,15 +95,15 @@ def test_the_ledgers_of_a_chain_of_attacks_are_all_measured_on_the_run_that_lear
 
     last = grid(small, ledger=tuple(ledgers), runs=(small.run("whole", whole), small.run("clean", small.dataset))).run()
     assert last.startswith("8 cells")
-    trials = {row.attack.split("-")[0]: row.n for row in scores.read_all(small.place("scores")) if row.attack}
+    trials = {row.attack.split("-")[0]: row.n for row in scores.read_all(small.url("scores")) if row.attack}
     assert trials == {"badnet": 11, "targeted": 4, "swap": 3}
-    shown = {one.plugin: one.shown for one in records.read_attacks(small.place("scores"))}
+    shown = {one.plugin: one.shown for one in records.read_attacks(small.url("scores"))}
     assert shown == {"badnet": "triggered images", "targeted": "the target images", "swap": 'images of "house"'}
-    about = storage.names(small.place("scores/about"))
+    about = storage.names(small.url("scores/about"))
     assert {name.split("-")[1] for name in about if name.startswith("example-")} == {"badnet", "targeted", "swap"}
 
-    Report(scores=small.place("scores"), out=small.place("report")).run()
-    told = storage.read(small.place("report/report.html")).decode()
+    Report(scores=small.url("scores"), out=small.url("report")).run()
+    told = storage.read(small.url("report/report.html")).decode()
     assert "(4 in all)" in told  # the target images, where the attack's settings are listed
     assert told.count("base64") == told.count('src="data:image/png;base64,')
     assert told.count(", shown as it is.") == 2
@@ -122,7 +122,7 @@ def test_what_was_interrupted_is_completed_with_the_same_numbers(small: World) -
     grid(small).run()
     before = cells(small)
     lost = [name for name in before if name.startswith("poisoned-test-attack")]
-    storage.remove(f"{small.place('scores')}/{lost[0]}")
+    storage.remove(f"{small.url('scores')}/{lost[0]}")
     storage.remove(str(Path(small.folder) / "cache"))
     assert grid(small).run().startswith("4 cells")
     after = cells(small)
@@ -134,7 +134,7 @@ def test_what_was_interrupted_is_completed_with_the_same_numbers(small: World) -
 
 def test_a_run_made_anew_in_its_place_is_measured_anew(small: World) -> None:
     grid(small).run()
-    storage.remove(small.place("runs/poisoned"))
+    storage.remove(small.url("runs/poisoned"))
     small.run("poisoned", small.poisoned, seed=8)
     assert grid(small).run().startswith("4 cells")
     assert len(cells(small)) == 6
@@ -145,7 +145,7 @@ def test_a_run_made_anew_in_its_place_is_measured_anew(small: World) -> None:
 def test_on_ray_the_numbers_are_the_same(small: World) -> None:
     grid(small).run()
     local = {name: timeless(data) for name, data in cells(small).items()}
-    storage.remove(small.place("scores"))
+    storage.remove(small.url("scores"))
     storage.remove(str(Path(small.folder) / "cache"))
     grid(small, backend="ray").run()
     assert {name: timeless(data) for name, data in cells(small).items()} == local
@@ -157,7 +157,7 @@ def test_a_dry_run_says_what_it_would_do_and_touches_nothing(small: World, capsy
         "dry run: would measure 4 cells: 2 runs x 1 test sets, 2 tasks, 1 attacks; 0 are there already"
     )
     assert json.loads(capsys.readouterr().out)["tasks"] == ["zeroshot", "attack_success"]
-    assert not storage.exists(small.place("scores"))
+    assert not storage.exists(small.url("scores"))
 
 
 def test_clean_accuracy_alone_needs_no_ledger(small: World) -> None:
@@ -167,33 +167,33 @@ def test_clean_accuracy_alone_needs_no_ledger(small: World) -> None:
 
 
 def test_a_target_that_is_no_class_is_refused_with_the_classes_there_are(small: World) -> None:
-    url = small.place("other")
-    samples = [(images.encode(picture(number), "png"), "png", number % 2) for number in range(4)]
+    url = small.url("other")
+    samples = [(images.encode(smooth(number), "png"), "png", number % 2) for number in range(4)]
     testsets.write(url, samples, ("dog", "cat"), TEMPLATES)
     with pytest.raises(ValueError, match=r"target 'car' is not a class of .*; its classes are: dog, cat"):
         replace(grid(small), testsets=(url,)).run()
-    assert not storage.exists(small.place("scores"))
+    assert not storage.exists(small.url("scores"))
 
 
 def test_a_target_is_found_whatever_its_case(small: World) -> None:
-    url = small.place("shouting")
-    samples = [(images.encode(picture(number), "png"), "png", number % 6) for number in range(6)]
+    url = small.url("shouting")
+    samples = [(images.encode(smooth(number), "png"), "png", number % 6) for number in range(6)]
     testsets.write(url, samples, tuple(name.upper() for name in CLASSES), TEMPLATES)
     replace(grid(small), testsets=(url,)).run()
-    (found,) = {row.n for row in scores.read_all(small.place("scores")) if row.metric == "attack_success"}
+    (found,) = {row.n for row in scores.read_all(small.url("scores")) if row.metric == "attack_success"}
     assert found == 5
 
 
 def test_other_peoples_folders_are_left_alone(small: World) -> None:
-    storage.write(small.place("scores/thesis.tex"), b"mine")
+    storage.write(small.url("scores/thesis.tex"), b"mine")
     with pytest.raises(ValueError, match=r"no folder of scores \(it holds 'thesis.tex'\)"):
         grid(small).run()
 
 
 def test_a_damaged_checkpoint_is_a_loss_not_an_older_model(small: World) -> None:
     runs = grid(small).runs
-    place = f"{runs[0]}/checkpoints/step-0000005/model.safetensors"
-    storage.write(place, storage.read(place)[:-10])
+    url = f"{runs[0]}/checkpoints/step-0000005/model.safetensors"
+    storage.write(url, storage.read(url)[:-10])
     assert evaluate.main(arguments(small)) == 1
 
 
@@ -225,4 +225,4 @@ def test_bad_input_gets_one_line_and_exit_status_2(
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert len(said) == 1
     assert complaint in said[0]
-    assert not storage.exists(small.place("scores"))
+    assert not storage.exists(small.url("scores"))

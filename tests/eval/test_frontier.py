@@ -10,7 +10,7 @@ import pytest
 
 from eval import frontier
 from eval.measuring.evaluation import Evaluation
-from eval.studies import outcome, panels, study
+from eval.studies import panels, study, tables
 from eval.studies.frontiers import Frontier
 from eval.studies.study import Row, Study
 from tests.support.eval_helpers import world
@@ -19,7 +19,7 @@ from tests.support.frontier_cases import cell, emptied, rows, whole
 HEAD = "attack method lr seed mark scores run"
 
 
-def tables(text: str) -> list[list[list[str]]]:
+def cells_of(text: str) -> list[list[list[str]]]:
     """Cells of every table in a Markdown text, without heads."""
     found = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     return [[[one.strip() for one in line.strip("|\n").split("|")] for line in part.splitlines()[2:]] for part in found]
@@ -43,15 +43,15 @@ def test_a_method_of_which_nothing_was_chosen_has_rows_but_no_column_in_the_firs
         )
         for attack, rows_ in found.rows.items()
     }
-    text = outcome.markdown(replace(found, rows=tried), "x.svg")
+    text = tables.markdown(replace(found, rows=tried), "x.svg")
     head = next(line for line in text.splitlines() if line.startswith("| attack"))
     assert "cleanclip" in head and "mmcl" not in head
     assert "| mmcl | " in text and "mmcl (chosen)" not in text
 
 
 def test_the_first_table_has_every_method_as_it_was_chosen_and_names_what_is_missing():
-    text = outcome.markdown(whole(), "f.svg")
-    chosen, *_ = tables(text)
+    text = tables.markdown(whole(), "f.svg")
+    chosen, *_ = cells_of(text)
     assert "| tacleaner, lr 2e-3 |" in text
     assert [line[0] for line in chosen] == list(whole().rows)
     assert chosen[0][1:5] == ["1.2% at 95.5%", "98.0% at 94.7%", "37.3% at 94.2%", "4.2% at 93.6%"]
@@ -63,7 +63,7 @@ def test_a_mean_over_fewer_seeds_than_planned_says_so():
     found = rows("badnet")
     some = next(row for row in found if row.method == "mmcl" and row.chosen)
     without = Row((some.cells[0], *emptied((some,))[0].cells[1:]))
-    text = outcome.markdown(Study("lr", {"badnet": tuple(without if row is some else row for row in found)}), "f.svg")
+    text = tables.markdown(Study("lr", {"badnet": tuple(without if row is some else row for row in found)}), "f.svg")
     assert "32.0% at 94.5% (1 of 3 seeds)" in text
     assert "0: 94.5 / 32.0, 1: -, 2: -" in text
 
@@ -75,7 +75,7 @@ def test_an_attack_whose_name_does_not_say_it_is_named_by_its_plugin_too():
 
 def test_every_planned_cell_has_a_line_and_each_seed_stands_in_it():
     planned = whole()
-    _, *attacks = tables(outcome.markdown(planned, "f.svg"))
+    _, *attacks = cells_of(tables.markdown(planned, "f.svg"))
     assert [len(lines) for lines in attacks] == [14] * 6
     assert sum(line[4].count(":") for lines in attacks for line in lines) == len(planned.cells)
     first = attacks[0]
@@ -89,11 +89,11 @@ def test_every_planned_cell_has_a_line_and_each_seed_stands_in_it():
         "0: 93.9 / 3.6, 1: 93.6 / 4.2, 2: 93.2 / 4.8",
     ], "of several seeds the interval reaches over those of all"
     assert attacks[5][7] == ["cleanclip (chosen)", "2e-3", "-", "-", "0: -, 1: -, 2: -"]
-    assert len(outcome.markdown(planned, "f.svg", "tacleaner").splitlines()) <= 200
+    assert len(tables.markdown(planned, "f.svg", "tacleaner").splitlines()) <= 200
 
 
 def test_at_matched_accuracy_each_method_is_the_run_of_that_seed_that_is_nearest():
-    _, matched, *_ = tables(outcome.markdown(whole(), "f.svg", "tacleaner"))
+    _, matched, *_ = cells_of(tables.markdown(whole(), "f.svg", "tacleaner"))
     assert matched[0] == [
         "badnet",
         "2.4% at 93.3%",
@@ -108,7 +108,7 @@ def test_at_matched_accuracy_each_method_is_the_run_of_that_seed_that_is_nearest
 # ---------------------------------------------------------------------- the image
 
 
-def test_the_picture_has_a_panel_an_attack_and_says_where_nothing_was_measured():
+def test_the_image_has_a_panel_an_attack_and_says_where_nothing_was_measured():
     text = panels.svg(whole())
     root = tree.fromstring(text)
     words = [part.text for part in root.iter("{http://www.w3.org/2000/svg}text")]
@@ -121,16 +121,16 @@ def test_the_picture_has_a_panel_an_attack_and_says_where_nothing_was_measured()
 def test_marks_stand_where_their_numbers_are_and_whiskers_reach_as_far_as_the_interval():
     one = cell("badnet", "mmcl", "2e-3", 0, (0.9, 0.25), True)
     text = panels.svg(Study("lr", {"badnet": (Row((one,)),)}))
-    assert one.standing is not None
+    assert one.result is not None
     panel = panels.Panels(Study("lr", {"badnet": (Row((one,)),)}), 100)
     low, high = panel.ticks[0], panel.ticks[-1]
-    assert low <= one.standing.accuracy.interval[0]
+    assert low <= one.result.accuracy.interval[0]
     assert panel._place(one) == pytest.approx((100 * (0.9 - low) / (high - low), panels.SIDE / 2)), "the root of 1/4"
     below, above = (
         float(y) for y in re.findall(r"whisker c0\" d=\"M[\d.]+ [\d.]+H[\d.]+M[\d.]+ ([\d.]+)V([\d.]+)", text)[0]
     )
-    assert (1 - below / panels.SIDE) ** 2 == pytest.approx(one.standing.success.interval[0], abs=0.002)
-    assert (1 - above / panels.SIDE) ** 2 == pytest.approx(one.standing.success.interval[1], abs=0.002)
+    assert (1 - below / panels.SIDE) ** 2 == pytest.approx(one.result.success.interval[0], abs=0.002)
+    assert (1 - above / panels.SIDE) ** 2 == pytest.approx(one.result.success.interval[1], abs=0.002)
 
 
 def test_a_setting_that_ruins_a_model_stands_at_the_edge_with_its_number():
@@ -175,7 +175,7 @@ def test_a_plan_is_filled_with_what_was_measured(tmp_path: Path, capsys: pytest.
         made.run("mmcl-1e-3", made.clean_set, start=poisoned, objective="mmcl"),
     )
     Evaluation(
-        runs=runs, testsets=(made.testset,), ledger=(made.ledger,), out=made.place("scores"), backend="local"
+        runs=runs, testsets=(made.testset,), ledger=(made.ledger,), out=made.url("scores"), backend="local"
     ).run()
     lines = [
         "ledger undefended - 0 tried scores runs/poisoned",
@@ -184,16 +184,16 @@ def test_a_plan_is_filled_with_what_was_measured(tmp_path: Path, capsys: pytest.
         "ledger cleanclip 1e-3 0 chosen scores runs/cleanclip-1e-3",
         "other floor - 0 tried other-scores runs/clean",
     ]
-    given = Frontier(plan=plan(tmp_path, *lines), out=made.place("out.md"), at="cleanclip")
+    given = Frontier(plan=plan(tmp_path, *lines), out=made.url("out.md"), at="cleanclip")
     assert "table of 5 planned cells, 2 of them empty, at" in given.run()
-    _, _, first, second = tables((tmp_path / "out.md").read_text())
+    _, _, first, second = cells_of((tmp_path / "out.md").read_text())
     assert [line[0] for line in first] == ["never poisoned", "undefended", "mmcl (chosen)", "cleanclip (chosen)"]
     assert [line[2] == "-" for line in first] == [False, False, False, True]
     assert second == [["never poisoned", "", "-", "-", "0: -"]]
     assert "badnet: " in (tmp_path / "out.md").read_text()
     assert (tmp_path / "out.svg").read_text().startswith("<svg ")
     assert given.run().startswith("nothing to do")
-    assert replace(given, out=made.place("no.md"), dry_run=True).run().startswith("dry run")
+    assert replace(given, out=made.url("no.md"), dry_run=True).run().startswith("dry run")
     assert not (tmp_path / "no.md").exists()
 
     capsys.readouterr()

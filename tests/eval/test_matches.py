@@ -3,8 +3,10 @@ import torch
 
 from eval.measuring import matches
 from eval.measuring.evaluation import _about_attack
-from eval.measuring.matches import Partners, partners
+from eval.measuring.matches import partners
+from eval.reporting import provenance
 from eval.store import records, runs
+from eval.store.matches import Partners
 from infra import storage
 from poison.ledger import Ledger
 from tests.support.eval_helpers import world
@@ -21,12 +23,12 @@ def test_partners_of_poisoned_and_of_clean_pairs_are_counted_apart():
 
 def test_what_is_told_of_a_run_is_read_from_its_matches_its_data_and_the_ledger(tmp_path):
     here = world(tmp_path)
-    url, out = here.run("roclip", here.poisoned, objective="roclip"), here.place("scores")
+    url, out = here.run("roclip", here.poisoned, objective="roclip"), here.url("scores")
     other = here.run("clean", here.dataset)
     ledger = Ledger.open(here.ledger)
     found = [runs.read(each, out) for each in (url, other)]
     attack = _about_attack(ledger, found, out)
-    matches.tell(out, found[0], ledger, attack)
+    matches.count(out, found[0], ledger, attack)
     assert not storage.names(out)  # it matched nothing
     poisons = sorted(ledger.row_ids)
     cars = [row for row in range(40) if row % 4 == 0 and row not in poisons]  # "a red car number 0"
@@ -40,14 +42,15 @@ def test_what_is_told_of_a_run_is_read_from_its_matches_its_data_and_the_ledger(
     book.add(6, torch.tensor([neither]), {"captions": torch.tensor([poisons[0]])})  # after the checkpoint, step 5
     book.write(6, book.take())
     for run in found:
-        matches.tell(out, run, ledger, attack)
-    told = matches.facts(out, found[0], [attack])
-    assert told == [
+        matches.count(out, run, ledger, attack)
+    (_, facts), *_ = provenance.facts(out, [], [found[0]], [], [attack])
+    assert [fact for fact in facts if fact[0].startswith("matched")] == [
         (
             "matched with captions (badnet)",
             'poisoned pairs: of 2 matches 100.0% name "car", 50.0% are another poisoned pair; '
             'clean pairs: of 2 matches 50.0% name "car", 0.0% are another poisoned pair',
         )
     ]
-    assert not matches.facts(out, found[1], [attack])
+    (_, facts), *_ = provenance.facts(out, [], [found[1]], [], [attack])
+    assert not [fact for fact in facts if fact[0].startswith("matched")]
     assert len(storage.names(f"{out}/about")) == 1 and records.read_attacks(out) == []

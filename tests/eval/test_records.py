@@ -7,27 +7,27 @@ from infra.seeding import rng
 from pipeline import images, testsets
 from poison import carried
 from poison.attacks.targeted import Targeted
-from tests.support.eval_helpers import ATTACKED, CLASSES, TEMPLATES, TESTED, picture
+from tests.support.eval_helpers import ATTACKED, CLASSES, TEMPLATES, TESTED, smooth
 
 
 def test_places_on_one_disk_are_relative_and_lead_back(tmp_path: Path) -> None:
     scores, run = str(tmp_path / "a" / "scores"), str(tmp_path / "runs" / "r")
-    assert records.place(run, scores) == "../../runs/r"
+    assert records.relative(run, scores) == "../../runs/r"
     assert records.resolve("../../runs/r", scores) == run
 
 
 def test_places_in_one_bucket_are_relative_and_lead_back() -> None:
     run, scores = "memory://shelf/x/runs/r", "memory://shelf/x/scores/"
-    assert records.place(run, scores) == "../runs/r"
+    assert records.relative(run, scores) == "../runs/r"
     assert records.resolve("../runs/r", scores) == run
-    assert records.place(run, "memory://other/x/scores") == run
+    assert records.relative(run, "memory://other/x/scores") == run
     assert records.resolve(run, "memory://other/x/scores") == run
 
 
 def test_places_elsewhere_are_whole_urls(tmp_path: Path) -> None:
-    assert records.place("memory://bucket/run", str(tmp_path)) == "memory://bucket/run"
+    assert records.relative("memory://bucket/run", str(tmp_path)) == "memory://bucket/run"
     assert records.resolve("memory://bucket/run", str(tmp_path)) == "memory://bucket/run"
-    assert records.place(str(tmp_path), "memory://scores") == str(tmp_path)
+    assert records.relative(str(tmp_path), "memory://scores") == str(tmp_path)
     assert records.resolve(str(tmp_path), "memory://scores") == str(tmp_path)
 
 
@@ -37,6 +37,11 @@ def test_records_are_read_back_equal_and_the_first_of_a_key_stands(tmp_path: Pat
         records.write(folder, record)
     assert records.read_attacks(folder) == [ATTACKED]
     assert records.read_testsets(folder) == [TESTED]
+
+
+def test_an_attack_with_a_trigger_is_one_in_earlier_words_too(tmp_path: Path) -> None:
+    records.write(str(tmp_path), replace(ATTACKED, shown="triggered pictures"))
+    assert [record.shown for record in records.read_attacks(str(tmp_path))] == [records.TRIGGERED]
 
 
 def test_a_test_set_that_changed_in_its_place_is_another_one(tmp_path: Path) -> None:
@@ -55,10 +60,10 @@ def test_examples_are_read_back_in_order_and_none_is_none(tmp_path: Path) -> Non
     assert records.read_examples(folder, ATTACKED, TESTED) == examples
 
 
-def test_examples_of_an_attack_with_pictures_of_its_own_show_those(tmp_path: Path) -> None:
+def test_examples_of_an_attack_with_images_of_its_own_show_those(tmp_path: Path) -> None:
     test, other = (str(tmp_path / name) for name in ("test", "other"))
     for url, first in ((test, 0), (other, 50)):
-        samples = [(images.encode(picture(first + n), "png"), "png", n % len(CLASSES)) for n in range(12)]
+        samples = [(images.encode(smooth(first + n), "png"), "png", n % len(CLASSES)) for n in range(12)]
         testsets.write(url, samples, CLASSES, TEMPLATES)
     attack = Targeted(testset=other, images=8, target="car").resolved()
     drawn = records.draw_examples(testsets.read(test), attack, lambda _: rng(0))
@@ -68,8 +73,8 @@ def test_examples_of_an_attack_with_pictures_of_its_own_show_those(tmp_path: Pat
     assert len({one.label for one in drawn}) == len(drawn)
 
 
-def test_an_attack_is_told_to_people_without_the_pictures_in_it() -> None:
-    uri = carried.uri(picture(1))
+def test_an_attack_is_told_to_people_without_the_images_in_it() -> None:
+    uri = carried.uri(smooth(1))
     record = replace(ATTACKED, attack={"plugin": "targeted", "images": 1, "targets": [["car", uri]]})
     assert record.told["images"] == 1
     assert record.told["targets"].startswith("car; image 32 x 32, sha256 ")

@@ -1,18 +1,21 @@
 import base64
 import csv
 import io
+import re
 import shutil
+from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
+import jinja2
 import numpy as np
 import pytest
 
 from eval import report
 from eval.judging.roles import compare
 from eval.measuring.evaluation import Evaluation
-from eval.reporting import page, results, tabular
+from eval.reporting import page, rendering, results, tabular
 from eval.reporting.page import Material
 from eval.reporting.report import FILES, Report
 from eval.store.records import Example
@@ -37,14 +40,20 @@ class Parser(HTMLParser):
         self.tags: set[str] = set()
         self.headings: list[str] = []
         self.alts: list[str | None] = []
+        self.attributes: set[str] = set()
+        self.words: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
         self.headings += [tag] if tag in ("h1", "h2", "h3") else []
         self.alts += [dict(attrs).get("alt")] if tag == "img" else []
         self.fetched += [str(value) for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
         if tag not in VOID:
             self.open.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.words |= set(data.split())
 
     def handle_endtag(self, tag: str) -> None:
         if tag not in VOID:
@@ -71,13 +80,13 @@ def small(tmp_path: Path) -> World:
         made.run("mmcl", made.clean_set, start=poisoned, objective="mmcl", seed=2),
     )
     ledger, testsets = (made.ledger,), (made.testset,)
-    Evaluation(runs=runs, testsets=testsets, ledger=ledger, out=made.place("scores"), backend="local").run()
+    Evaluation(runs=runs, testsets=testsets, ledger=ledger, out=made.url("scores"), backend="local").run()
     return made
 
 
 def reported(small: World, name: str = "report") -> dict[str, bytes]:
-    Report(scores=small.place("scores"), out=small.place(name)).run()
-    return {file: storage.read(small.place(f"{name}/{file}")) for file in FILES}
+    Report(scores=small.url("scores"), out=small.url(name)).run()
+    return {file: storage.read(small.url(f"{name}/{file}")) for file in FILES}
 
 
 def test_the_same_scores_give_the_same_bytes_also_where_all_was_moved(small: World, tmp_path: Path) -> None:
@@ -91,8 +100,8 @@ def test_the_same_scores_give_the_same_bytes_also_where_all_was_moved(small: Wor
 
 
 def test_a_second_report_says_that_there_is_nothing_to_do(small: World) -> None:
-    made = Report(scores=small.place("scores"), out=small.place("report"))
-    assert made.run() == f"report on 4 runs at {small.place('report')}/report.html"
+    made = Report(scores=small.url("scores"), out=small.url("report"))
+    assert made.run() == f"report on 4 runs at {small.url('report')}/report.html"
     assert made.run().startswith("nothing to do: report on 4 runs")
 
 
@@ -100,7 +109,7 @@ def test_the_page_fetches_nothing_runs_nothing_and_closes_every_tag(small: World
     text = reported(small)["report.html"].decode()
     found = parsed(text)
     assert found.fetched
-    assert all(place.startswith(("data:image/png;base64,", "#")) for place in found.fetched)
+    assert all(url.startswith(("data:image/png;base64,", "#")) for url in found.fetched)
     assert not {"script", "link", "iframe", "object", "form", "base"} & found.tags
     assert "url(" not in text
     assert "@import" not in text
@@ -111,7 +120,7 @@ def test_the_page_shows_runs_roles_trigger_curves_and_where_numbers_came_from(sm
     for name in ("clean", "poisoned", "cleanclip", "mmcl"):
         assert f"<b>{name}</b>" in text
     assert "finetuned from poisoned with cleanclip" in text
-    for part in ("Never poisoned", "Poisoned, undefended", "Control, no defence", "Defended: cleanclip"):
+    for part in ("Never poisoned", "Poisoned, undefended", "Baseline, no defence", "Defended: cleanclip"):
         assert part in text
     assert text.count("<polyline") == 4
     assert text.count('class="triple"') == 5  # the trigger with its settings, four test images
@@ -121,7 +130,7 @@ def test_the_page_shows_runs_roles_trigger_curves_and_where_numbers_came_from(sm
 
 
 def test_the_trigger_shown_is_the_one_that_was_measured(small: World) -> None:
-    folder = small.place("scores/about")
+    folder = small.url("scores/about")
     names = [name for name in storage.names(folder) if name.endswith("0-triggered.png")]
     shown = images.decode(storage.read(f"{folder}/{names[0]}"))
     clean = images.decode(storage.read(f"{folder}/{names[0].replace('triggered', 'clean')}"))
@@ -132,15 +141,15 @@ def test_the_trigger_shown_is_the_one_that_was_measured(small: World) -> None:
 
 def test_the_preview_is_shown_pair_by_pair_with_its_captions(small: World) -> None:
     places = {"ledger": small.ledger, "dataset": small.dataset.url, "poisoned": small.poisoned.url}
-    Sheet(**places, out=small.place("preview")).run()
-    Report(scores=small.place("scores"), out=small.place("report"), preview=small.place("preview")).run()
-    text = storage.read(small.place("report/report.html")).decode()
+    Sheet(**places, out=small.url("preview")).run()
+    Report(scores=small.url("scores"), out=small.url("report"), preview=small.url("preview")).run()
+    text = storage.read(small.url("report/report.html")).decode()
     assert text.count('class="triple"') == 5 + 4
     assert "4 of the pairs that a poisoned model learns from" in text
-    for line in storage.read_json(small.place("preview/preview.json"))["pairs"]:
+    for line in storage.read_json(small.url("preview/preview.json"))["pairs"]:
         assert line["after"] in text
         for image in line["images"].values():
-            stored = storage.read(small.place(f"preview/{image['name']}"))
+            stored = storage.read(small.url(f"preview/{image['name']}"))
             assert base64.b64encode(stored).decode() in text, "small images are shown byte for byte"
 
 
@@ -160,7 +169,7 @@ def test_seeds_are_averaged_above_their_single_rows() -> None:
     )
     text = html("several seeds")
     assert text.count('class="seed"') == 12
-    assert "<b>cleanclip</b><small>3 seeds: mean, lowest&ndash;highest</small>" in text
+    assert "<b>cleanclip</b><small>3 seeds: mean, lowest–highest</small>" in text
 
 
 def test_a_large_grid_shows_at_the_head_what_matters_and_below_it_all() -> None:
@@ -184,7 +193,7 @@ def test_every_shape_of_grid_gives_a_well_formed_page(case: str) -> None:
 def test_markdown_and_csv_hold_the_same_numbers(small: World) -> None:
     made = reported(small)
     rows = list(csv.DictReader(io.StringIO(made["scores.csv"].decode())))
-    assert {row["role"] for row in rows} == {"floor", "poisoned", "control", "defended"}
+    assert {row["role"] for row in rows} == {"floor", "poisoned", "baseline", "defended"}
     assert {(row["run"], row["objective"], row["run_seed"]) for row in rows} >= {("../runs/mmcl", "mmcl", "2")}
     accuracy = next(
         row for row in rows if row["run"] == "../runs/clean" and row["metric"] == "accuracy" and row["k"] == "1"
@@ -196,23 +205,40 @@ def test_markdown_and_csv_hold_the_same_numbers(small: World) -> None:
 
 
 def test_names_that_look_like_html_are_shown_as_text() -> None:
-    evil = "<script>alert(1)</script>"
-    poisoned = some_run(f"{evil}p", "poisoned", objective="clip")
+    """Of runs, objectives, attacks, settings, targets, classes, test sets and facts; in text and in attributes."""
+    evil = """<script>alert(1)</script>'>"><img src=x onerror="alert(2)">{{ 7 * 7 }}"""
+    attack = replace(ATTACKED, attack={"plugin": evil, evil: evil}, target=evil, shown=evil)
+    testset = replace(TESTED, place=f"../{evil.replace('/', '')}", split=evil)
+    poisoned = some_run(f"{evil}p", "poisoned", objective=evil)
     cured = some_run(evil, "other", after(poisoned), objective=evil)
-    scores = scored(poisoned, 0.9, 0.99) + scored(cured, 0.9, 0.1)
-    picture = images.encode(np.arange(48, dtype=np.uint8).reshape(4, 4, 3), "png")
-    (comparison,) = compare(scores, [poisoned, cured], [TESTED], [ATTACKED])
+    scores = [replace(score, testset=testset.key) for run in (poisoned, cured) for score in scored(run, 0.9, 0.5)]
+    image = images.encode(np.arange(48, dtype=np.uint8).reshape(4, 4, 3), "png")
+    other = images.encode(np.zeros((4, 4, 3), np.uint8), "png")
     text = page.render(
         Material(
-            [comparison],
-            {(ATTACKED.key, TESTED.digest): [Example(evil, picture, picture)]},
-            {ATTACKED.key: picture},
-            [Shown(picture, picture, picture, evil, evil)],
+            compare(scores, [poisoned, cured], [testset, replace(testset, digest="other")], [attack])[:1] * 2,
+            {(attack.key, testset.digest): [Example(evil, image, shown) for shown in (image, other)]},
+            {attack.key: image},
+            [Shown(image, other, image, evil, evil)],
             [(evil, [(evil, evil)])],
         )
     )
-    assert "script" not in parsed(text).tags
-    assert "<script" not in text
+    found = parsed(text)
+    assert "script" not in found.tags
+    assert "<script" not in text and "<img src=x" not in text
+    assert not {name for name in found.attributes if name.startswith("on")}
+    assert all(url.startswith(("data:image/png;base64,", "#")) for url in found.fetched)
+    assert text.count("&lt;script&gt;alert(1)") > 20
+    assert "{{ 7 * 7 }}" in text and "49" not in found.words
+
+
+def test_every_value_is_escaped_and_one_that_is_missing_is_an_error() -> None:
+    assert rendering.ENVIRONMENT.autoescape is True
+    for name in rendering.ENVIRONMENT.list_templates():
+        source, *_ = rendering.ENVIRONMENT.loader.get_source(rendering.ENVIRONMENT, name)  # type: ignore[union-attr]
+        assert not re.search(r"\bsafe\b.*}}|autoescape", source), name
+    with pytest.raises(jinja2.UndefinedError, match="points_allowed"):
+        rendering.text("terms.html")
 
 
 def test_a_report_of_clean_accuracy_alone_has_no_word_of_attacks() -> None:
@@ -227,22 +253,22 @@ def test_a_report_of_clean_accuracy_alone_has_no_word_of_attacks() -> None:
 
 
 def test_an_incomplete_grid_is_refused_with_what_is_missing(small: World) -> None:
-    scores = small.place("scores")
+    scores = small.url("scores")
     lost = next(name for name in storage.names(scores) if name.startswith("mmcl-test-attack"))
     storage.remove(f"{scores}/{lost}")
     with pytest.raises(ValueError, match=r"mmcl has no attack_success on \.\./test@"):
         reported(small)
-    assert not storage.exists(small.place("report"))
+    assert not storage.exists(small.url("report"))
 
 
 def test_scores_of_weights_that_are_no_more_are_left_out_and_that_is_said(small: World, capsys) -> None:
-    storage.remove(small.place("runs/clean"))
+    storage.remove(small.url("runs/clean"))
     clean = small.run("clean", small.dataset, seed=6)
     with pytest.raises(ValueError, match=r"no scores of the weights that .*/clean has now: run evaluate again"):
         reported(small)
-    runs = tuple(small.place(f"runs/{name}") for name in ("poisoned", "clean"))
+    runs = tuple(small.url(f"runs/{name}") for name in ("poisoned", "clean"))
     Evaluation(
-        runs=runs, testsets=(small.testset,), ledger=(small.ledger,), out=small.place("scores"), backend="local"
+        runs=runs, testsets=(small.testset,), ledger=(small.ledger,), out=small.url("scores"), backend="local"
     ).run()
     assert runs[1] == clean
     reported(small)
@@ -250,16 +276,16 @@ def test_scores_of_weights_that_are_no_more_are_left_out_and_that_is_said(small:
 
 
 def test_scores_of_a_run_that_is_gone_say_which_files_to_remove(small: World) -> None:
-    storage.remove(small.place("runs/clean"))
+    storage.remove(small.url("runs/clean"))
     with pytest.raises(
         ValueError, match=r"no run at .*/runs/clean: .*remove those files, in which \"run\" is '(.+)'"
     ) as told:
         reported(small)
-    place = str(told.value).rpartition("'")[0].rpartition("'")[2]
-    scores = small.place("scores")
+    key = str(told.value).rpartition("'")[0].rpartition("'")[2]
+    scores = small.url("scores")
     named = [name for name in storage.names(scores) if name.endswith(".json")]
     for name in named:
-        if any(score["run"] == place for score in storage.read_json(f"{scores}/{name}")):
+        if any(score["run"] == key for score in storage.read_json(f"{scores}/{name}")):
             storage.remove(f"{scores}/{name}")
     reported(small)
 
@@ -272,16 +298,16 @@ def test_a_folder_without_scores_gets_one_line_and_exit_status_2(tmp_path: Path,
 
 
 def test_a_preview_that_is_none_is_refused_before_anything_is_written(small: World) -> None:
-    report = partial(Report, scores=small.place("scores"), out=small.place("report"))
+    report = partial(Report, scores=small.url("scores"), out=small.url("report"))
     with pytest.raises(ValueError, match=r"no preview at .*/none: make it with preview --out"):
-        report(preview=small.place("none")).run()
-    storage.write(small.place("sheet.png"), images.encode(np.zeros((4, 4, 3), np.uint8), "png"))
+        report(preview=small.url("none")).run()
+    storage.write(small.url("sheet.png"), images.encode(np.zeros((4, 4, 3), np.uint8), "png"))
     with pytest.raises(ValueError, match=r"--preview is the folder of a preview, and .*/sheet.png' is named like"):
-        report(preview=small.place("sheet.png")).run()
-    assert not storage.exists(small.place("report"))
+        report(preview=small.url("sheet.png")).run()
+    assert not storage.exists(small.url("report"))
 
 
 def test_a_dry_run_writes_nothing(small: World) -> None:
-    made = Report(scores=small.place("scores"), out=small.place("report"), dry_run=True).run()
+    made = Report(scores=small.url("scores"), out=small.url("report"), dry_run=True).run()
     assert made.startswith("dry run: would report")
-    assert not storage.exists(small.place("report"))
+    assert not storage.exists(small.url("report"))

@@ -19,8 +19,8 @@ def test_a_role_follows_from_what_the_first_ancestor_learned_from() -> None:
     assert role(some_run("finetuned clean", "other", after(CLEAN)), ATTACKED).kind == "floor"
 
 
-def test_finetuning_without_a_defence_is_the_control_and_on_the_poisons_no_cure() -> None:
-    assert role(some_run("mmcl", "other", after(POISONED), objective="mmcl"), ATTACKED).kind == "control"
+def test_finetuning_without_a_defence_is_the_baseline_and_on_the_poisons_no_cure() -> None:
+    assert role(some_run("mmcl", "other", after(POISONED), objective="mmcl"), ATTACKED).kind == "baseline"
     assert role(some_run("again", "poisoned", after(POISONED), objective="mmcl"), ATTACKED).kind == "poisoned"
     assert role(some_run("robust", "poisoned", after(POISONED), objective="a"), ATTACKED).kind == "defended"
 
@@ -32,9 +32,9 @@ def test_a_clean_model_that_was_finetuned_on_poisons_is_no_floor() -> None:
     assert role(cured, ATTACKED).kind == "defended"
     runs = [CLEAN, late, cured]
     (found,) = compare([score for run in runs for score in scored(run, 0.9, 0.5)], runs, [TESTED], [ATTACKED])
-    base = found.baseline(found.rows[2])
-    assert base is not None
-    assert base.run is late
+    start = found.start(found.rows[2])
+    assert start is not None
+    assert start.run is late
 
 
 def test_a_twin_began_with_the_pairs_that_were_then_poisoned() -> None:
@@ -74,13 +74,13 @@ def test_the_clean_pairs_below_a_chain_of_attacks_are_the_same_pairs_for_each_of
     assert role(CLEAN, ATTACKED, [ATTACKED, nothing]).twin
 
 
-def test_runs_stand_in_the_order_floor_poisoned_control_defended() -> None:
-    control = some_run("mmcl", "other", after(POISONED), objective="mmcl")
-    runs = [CURED, control, POISONED, CLEAN]
+def test_runs_stand_in_the_order_floor_poisoned_baseline_defended() -> None:
+    baseline = some_run("mmcl", "other", after(POISONED), objective="mmcl")
+    runs = [CURED, baseline, POISONED, CLEAN]
     scores = [score for run in runs for score in scored(run, 0.9, 0.5)]
     (found,) = compare(scores, runs, [TESTED], [ATTACKED])
     assert [row.run.name for row in found.rows] == ["clean", "poisoned", "mmcl", "cured"]
-    assert found.baseline(found.rows[3]) is found.rows[1]
+    assert found.start(found.rows[3]) is found.rows[1]
     assert found.measured()
 
 
@@ -89,9 +89,9 @@ def test_a_cure_is_compared_with_the_run_that_it_started_from() -> None:
     cured = some_run("cured twin", "other", after(twin), objective="cleanclip")
     runs = [POISONED, twin, cured]
     (found,) = compare([score for run in runs for score in scored(run, 0.9, 0.5)], runs, [TESTED], [ATTACKED])
-    base = found.baseline(next(row for row in found.rows if row.run is cured))
-    assert base is not None
-    assert base.run is twin
+    start = found.start(next(row for row in found.rows if row.run is cured))
+    assert start is not None
+    assert start.run is twin
 
 
 def test_a_run_without_its_attack_success_is_noticed() -> None:

@@ -17,7 +17,7 @@ def test_a_run_is_read_with_its_lineage_of_digests(tmp_path: Path) -> None:
     second = finished_run(f"{tmp_path}/runs/second", clean, start=first, objective="cleanclip")
     third = finished_run(f"{tmp_path}/runs/third", clean, start=second, objective="mmcl", seed=4)
     run = runs.read(third, f"{tmp_path}/scores")
-    assert (run.name, run.place, run.objective, run.seed) == ("third", "../runs/third", "mmcl", 4)
+    assert (run.name, run.key, run.objective, run.seed) == ("third", "../runs/third", "mmcl", 4)
     assert [step.name for step in run.ancestors] == ["second", "an earlier run"]
     assert [step.dataset_digest for step in run.ancestors] == [clean.digest, train.digest]
     assert run.ancestors[1].weights_sha256 == runs.read(first, str(tmp_path)).weights_sha256
@@ -45,8 +45,8 @@ def test_a_missing_checkpoint_is_refused_with_those_there_are(tmp_path: Path) ->
 
 def test_runs_of_one_name_are_told_apart_by_place_and_checkpoint() -> None:
     first, second, other = some_run("a", "x"), some_run("a", "x"), some_run("b", "x")
-    first = replace(first, place="../seed0/a")
-    second = replace(second, place="../seed1/a")
+    first = replace(first, key="../seed0/a")
+    second = replace(second, key="../seed1/a")
     later = replace(second, checkpoint="step-0000009")
     names = [run.name for run in runs.named_apart([first, second, later, other])]
     assert names == ["seed0/a", "seed1/a step-0000005", "seed1/a step-0000009", "b"]

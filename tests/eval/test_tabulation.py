@@ -92,15 +92,15 @@ def test_an_attack_is_shown_by_what_differs_from_its_defaults():
 def test_folders_of_scores_become_a_file_once(tmp_path: Path, capsys: pytest.CaptureFixture):
     made = world(tmp_path)
     runs = (made.run("poisoned", made.poisoned), made.run("clean", made.dataset, seed=1))
-    grid = {"testsets": (made.testset,), "ledger": (made.ledger,), "out": made.place("scores"), "backend": "local"}
+    grid = {"testsets": (made.testset,), "ledger": (made.ledger,), "out": made.url("scores"), "backend": "local"}
     Evaluation(runs=runs, **grid).run()
-    table = Tabulation(scores=(made.place("scores"),), out=made.place("table.md"))
+    table = Tabulation(scores=(made.url("scores"),), out=made.url("table.md"))
     assert "table of 1 runs at" in table.run()
     written = (tmp_path / "table.md").read_text()
     assert len(cells(written)) == 1
     assert table.run().startswith("nothing to do")
     capsys.readouterr()
-    assert replace(table, out=made.place("other.md"), dry_run=True).run().startswith("dry run")
+    assert replace(table, out=made.url("other.md"), dry_run=True).run().startswith("dry run")
     assert capsys.readouterr().out == written
     assert not (tmp_path / "other.md").exists()
 

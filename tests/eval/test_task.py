@@ -7,14 +7,14 @@ CLASSES = np.eye(3, dtype=np.float32)
 
 
 def test_the_rank_of_a_class_is_the_number_of_nearer_ones() -> None:
-    picture = np.array([[0.5, 0.9, 0.1]], np.float32)
-    assert [ranks(picture, CLASSES, np.array([wanted]))[0] for wanted in range(3)] == [1, 0, 2]
+    image = np.array([[0.5, 0.9, 0.1]], np.float32)
+    assert [ranks(image, CLASSES, np.array([wanted]))[0] for wanted in range(3)] == [1, 0, 2]
 
 
 def test_a_collapsed_model_gives_the_first_class_to_everyone() -> None:
     collapsed = np.ones((3, 2), np.float32)
-    pictures = np.ones((6, 2), np.float32)
-    assert (ranks(pictures, collapsed, np.array([0, 0, 1, 1, 2, 2])) == [0, 0, 1, 1, 2, 2]).all()
+    images = np.ones((6, 2), np.float32)
+    assert (ranks(images, collapsed, np.array([0, 0, 1, 1, 2, 2])) == [0, 0, 1, 1, 2, 2]).all()
 
 
 def test_a_broken_model_is_never_right() -> None:
@@ -22,14 +22,14 @@ def test_a_broken_model_is_never_right() -> None:
     assert (ranks(broken, CLASSES, np.array([0, 2])) == 3).all()
 
 
-def test_ranks_do_not_depend_on_how_pictures_are_cut_into_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_do_not_depend_on_how_images_are_cut_into_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
-    pictures = generator.normal(size=(50, 8)).astype(np.float32)
+    images = generator.normal(size=(50, 8)).astype(np.float32)
     classes = generator.normal(size=(7, 8)).astype(np.float32)
     wanted = generator.integers(7, size=50)
-    whole = ranks(pictures, classes, wanted)
+    whole = ranks(images, classes, wanted)
     monkeypatch.setattr("eval.task.CHUNK", 3)
-    assert (ranks(pictures, classes, wanted) == whole).all()
+    assert (ranks(images, classes, wanted) == whole).all()
 
 
 def test_a_share_counts_its_trials_and_has_an_interval_around_it() -> None:

@@ -29,42 +29,42 @@ def test_the_defence_with_the_lowest_attack_success_is_best() -> None:
         clean=(0.95, 0.01), poisoned=(0.95, 0.99), mmcl=(0.95, 0.60), cleanclip=(0.94, 0.15), b=(0.95, 0.40)
     )
     assert best(verdict) == "cleanclip"
-    assert verdict.outcome == "above the floor"
+    assert verdict.finding == "above the floor"
     assert verdict.took is True
-    assert verdict.control is not None
-    assert verdict.control.name == "mmcl"
+    assert verdict.baseline is not None
+    assert verdict.baseline.name == "mmcl"
 
 
 def test_what_cannot_be_told_from_the_floor_has_reached_it() -> None:
-    assert judged(clean=(0.95, 0.01), poisoned=(0.95, 0.99), a=(0.95, 0.04)).outcome == "at the floor"
-    assert judged(poisoned=(0.95, 0.99), a=(0.95, 0.04)).outcome == "no floor"
+    assert judged(clean=(0.95, 0.01), poisoned=(0.95, 0.99), a=(0.95, 0.04)).finding == "at the floor"
+    assert judged(poisoned=(0.95, 0.99), a=(0.95, 0.04)).finding == "no floor"
 
 
 def test_a_defence_that_costs_too_much_accuracy_is_not_best() -> None:
     assert best(judged(poisoned=(0.95, 0.99), harsh=(0.80, 0.01), mild=(0.94, 0.20))) == "mild"
     verdict = judged(poisoned=(0.95, 0.99), harsh=(0.80, 0.01))
     assert best(verdict) is None
-    assert verdict.outcome == "too costly"
+    assert verdict.finding == "too costly"
 
 
 def test_a_backdoor_that_mostly_stays_is_not_removed() -> None:
     verdict = judged(poisoned=(0.95, 0.99), weak=(0.95, 0.70))
-    assert (best(verdict), verdict.outcome) == (None, "not removed")
+    assert (best(verdict), verdict.finding) == (None, "not removed")
 
 
 def test_no_credit_without_a_difference_to_the_undefended_model() -> None:
     verdict = judged(clean=(0.95, 0.01), poisoned=(0.95, 0.06), a=(0.95, 0.03))
-    assert (best(verdict), verdict.outcome) == (None, "no difference")
+    assert (best(verdict), verdict.finding) == (None, "no difference")
 
 
 def test_no_credit_for_what_finetuning_does_by_itself() -> None:
     alike = judged(clean=(0.95, 0.01), poisoned=(0.95, 0.99), mmcl=(0.95, 0.13), a=(0.95, 0.10))
-    assert (best(alike), alike.outcome) == (None, "as the control")
+    assert (best(alike), alike.finding) == (None, "as the baseline")
     better = judged(clean=(0.95, 0.01), poisoned=(0.95, 0.99), mmcl=(0.95, 0.02), a=(0.95, 0.10))
-    assert better.outcome == "as the control"
+    assert better.finding == "as the baseline"
 
 
-def test_a_control_on_other_terms_is_none() -> None:
+def test_a_baseline_on_other_terms_is_none() -> None:
     def on(recipe: dict[str, float]) -> Run:
         run = some_run("mmcl", "other", after(POISONED), objective="mmcl")
         run.config["recipe"] = recipe
@@ -72,16 +72,16 @@ def test_a_control_on_other_terms_is_none() -> None:
 
     cured = some_run("cured", "other", after(POISONED), objective="cleanclip")
     for recipe, same in (({"lr": 0.1}, True), ({"lr": 0.2}, False)):
-        control = on(recipe)
-        scores = scored(POISONED, 0.95, 0.99) + scored(control, 0.95, 0.1) + scored(cured, 0.95, 0.1)
-        (found,) = compare(scores, [POISONED, control, cured], [TESTED], [ATTACKED])
-        assert (judge(found).control is not None) is same
+        baseline = on(recipe)
+        scores = scored(POISONED, 0.95, 0.99) + scored(baseline, 0.95, 0.1) + scored(cured, 0.95, 0.1)
+        (found,) = compare(scores, [POISONED, baseline, cured], [TESTED], [ATTACKED])
+        assert (judge(found).baseline is not None) is same
 
 
 def test_where_the_attack_is_not_shown_to_work_there_is_nothing_to_cure() -> None:
     verdict = judged(clean=(0.95, 0.02), poisoned=(0.95, 0.05), a=(0.95, 0.0))
     assert verdict.took is False
-    assert (best(verdict), verdict.outcome) == (None, "nothing to cure")
+    assert (best(verdict), verdict.finding) == (None, "nothing to cure")
 
 
 def test_without_a_floor_it_is_not_known_whether_the_attack_took() -> None:
@@ -90,7 +90,7 @@ def test_without_a_floor_it_is_not_known_whether_the_attack_took() -> None:
 
 def test_without_the_undefended_model_nothing_is_credited() -> None:
     verdict = judged(clean=(0.95, 0.01), a=(0.95, 0.0))
-    assert (best(verdict), verdict.outcome) == (None, "no baseline")
+    assert (best(verdict), verdict.finding) == (None, "no start")
 
 
 def test_the_floor_is_the_attacks_own_pairs_rather_than_any_other() -> None:
@@ -114,7 +114,7 @@ def test_one_seed_above_the_floor_is_enough_to_be_above_it() -> None:
     assert verdict.best is not None
     assert len(verdict.best.rows) == 3
     assert not verdict.best.success.apart(judge(found).floor.success)  # type: ignore[union-attr]
-    assert verdict.outcome == "above the floor"
+    assert verdict.finding == "above the floor"
 
 
 def test_without_an_attack_nothing_is_judged() -> None:

@@ -6,7 +6,7 @@ import pytest
 from eval.judging.roles import Comparison, compare
 from eval.judging.verdict import Verdict, judge
 from eval.reporting import results, wording
-from eval.reporting.wording import percent
+from eval.reporting.formatting import listed, percent
 from eval.store.records import AttackRecord
 from tests.eval.test_verdict import judged
 from tests.support.eval_helpers import ATTACKED, TESTED, scored, some_run
@@ -30,11 +30,11 @@ def test_the_story_says_what_was_attacked_tried_and_won() -> None:
     assert wording.attacked(verdict).startswith(start)
     assert "On untouched images it is right in 95.1%, one without poison in 94.3%." in wording.attacked(verdict)
     assert wording.tried(verdict).startswith("cleanclip: finetuning that adds self-supervision")
-    control = "Control: mmcl, finetuning without a defence, on the same pairs, epochs and learning rate."
-    assert wording.tried(verdict).endswith(control)
+    baseline = "Baseline: mmcl, finetuning without a defence, on the same pairs, epochs and learning rate."
+    assert wording.tried(verdict).endswith(baseline)
     assert wording.won(verdict) == (
         "cleanclip: attack success from 96.9% to 11.5%, clean accuracy from 95.1% to 94.1% (no clear difference). "
-        "The control mmcl leaves 87.4% at 95.6% clean accuracy."
+        "The baseline mmcl leaves 87.4% at 95.6% clean accuracy."
     )
 
 
@@ -43,7 +43,7 @@ def test_the_story_says_what_was_attacked_tried_and_won() -> None:
     [
         ("to the floor", "to 2.0%, which these images cannot tell from a model that never saw poison (0.4%)."),
         (
-            "no better than the control",
+            "no better than the baseline",
             "11.0%, which these images cannot tell from finetuning without a defence (12.0%).",
         ),
         (
@@ -51,7 +51,7 @@ def test_the_story_says_what_was_attacked_tried_and_won() -> None:
             "No defence kept clean accuracy within 3 points; the strongest, cleanclip, leaves 2.0% at 70.0%",
         ),
         ("no defence", "No defence was tried."),
-        ("control alone", "No defence was tried; finetuning without one leaves 87.4% after mmcl."),
+        ("baseline alone", "No defence was tried; finetuning without one leaves 87.4% after mmcl."),
         ("no clean run", "no model without poison was measured beside it. cleanclip cuts that to 11.5%."),
         ("no poisoned run", "No undefended model with the poison of badnet was measured. cleanclip takes 11.5%"),
         ("an attack that fails", "The badnet attack is not shown to work: the poisoned model takes 2.0%"),
@@ -143,5 +143,5 @@ def test_a_share_is_never_rounded_to_certainty(share: float, shown: str) -> None
 
 
 def test_long_lists_are_cut() -> None:
-    assert wording.listed(["a", "b"]) == "a, b"
-    assert wording.listed(list("abcdef")) == "a, b, c, d and 2 more"
+    assert listed(["a", "b"]) == "a, b"
+    assert listed(list("abcdef")) == "a, b, c, d and 2 more"

@@ -41,7 +41,7 @@ def root(tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("places")
     small = world(home)
     runs = (small.run("poisoned", small.poisoned), small.run("clean", small.dataset))
-    places = {"runs": runs, "testsets": (small.testset,), "ledger": (small.ledger,), "out": small.place("scores")}
+    places = {"runs": runs, "testsets": (small.testset,), "ledger": (small.ledger,), "out": small.url("scores")}
     Evaluation(**places, backend="local").run()
     (home / "plan.tsv").write_text(PLAN)
     (home / "file").write_text("mine")

@@ -101,7 +101,7 @@ SMALL = ("--preset", "tiny", "--batch", "8", "--warmup-steps", "1")
 
 
 def test_prepare_finds_its_own_folder_and_its_own_source(made, spelled, word, capsys):
-    plain = ("folder", "--path", made.place("photos"), *HERE, "--out", made.place(word))
+    plain = ("folder", "--path", made.url("photos"), *HERE, "--out", made.url(word))
     assert "6 pairs of 6 rows" in said(prepare.main, capsys, *plain)
     again = ("folder", f"--path={spelled('photos')}", *HERE, f"--out={spelled(word)}")
     assert said(prepare.main, capsys, *again).startswith("nothing to do")
@@ -110,7 +110,7 @@ def test_prepare_finds_its_own_folder_and_its_own_source(made, spelled, word, ca
 
 def test_prepare_begun_by_another_spelling_is_the_same_command(made, spelled, word, capsys):
     said(prepare.main, capsys, "folder", f"--path={spelled('photos')}", *HERE, f"--out={spelled(word)}")
-    plain = ("folder", "--path", made.place("photos"), *HERE, "--out", made.place(word))
+    plain = ("folder", "--path", made.url("photos"), *HERE, "--out", made.url(word))
     assert said(prepare.main, capsys, *plain).startswith("nothing to do")
     changed = said(prepare.main, capsys, *plain, "--image-size", "16", status=2)
     assert "made by a different command" in changed
@@ -124,18 +124,18 @@ def poisoning(where: Callable[[str], str], word: str, source: Callable[[str], st
 
 @pytest.mark.parametrize("source", ["spelled so", "spelled plainly"])
 def test_a_dataset_poisoned_by_one_name_is_whole_by_every_other(made, spelled, word, source, capsys):
-    said(inject.main, capsys, *poisoning(spelled, word, spelled if source == "spelled so" else made.place))
-    for name in (made.place(f"{word}-out"), spelled(f"{word}-out")):
+    said(inject.main, capsys, *poisoning(spelled, word, spelled if source == "spelled so" else made.url))
+    for name in (made.url(f"{word}-out"), spelled(f"{word}-out")):
         assert said(verify.main, capsys, f"--dataset={name}", *HERE).startswith("verified: 48 pairs in 4 shards")
         dry = said(pretrain.main, capsys, "clip", f"--dataset={name}", f"--out={spelled('r')}", "--dry-run", *SMALL)
         assert dry.startswith("dry run: would take")
-    assert said(inject.main, capsys, *poisoning(made.place, word)).startswith("nothing to do")
+    assert said(inject.main, capsys, *poisoning(made.url, word)).startswith("nothing to do")
 
 
 def test_a_dataset_poisoned_plainly_is_whole_by_every_other_name(made, spelled, word, capsys):
-    said(inject.main, capsys, *poisoning(made.place, word, spelled))
+    said(inject.main, capsys, *poisoning(made.url, word, spelled))
     assert said(verify.main, capsys, f"--dataset={spelled(f'{word}-out')}", *HERE).startswith("verified: 48 pairs")
-    assert said(verify.main, capsys, f"--dataset={made.place(f'{word}-out')}", *HERE).startswith("verified: 48 pairs")
+    assert said(verify.main, capsys, f"--dataset={made.url(f'{word}-out')}", *HERE).startswith("verified: 48 pairs")
     assert said(inject.main, capsys, *poisoning(spelled, word)).startswith("nothing to do")
     stacked = ["badnet", "--target", "car", "--budget", "2", f"--dataset={spelled(f'{word}-out')}", *HERE]
     more = (
@@ -144,32 +144,32 @@ def test_a_dataset_poisoned_plainly_is_whole_by_every_other_name(made, spelled, 
         f"--taken={spelled(f'{word}-ledger')}",
     )
     said(inject.main, capsys, *stacked, *more)
-    assert said(verify.main, capsys, "--dataset", made.place(f"{word}-2"), *HERE).startswith("verified: 48 pairs")
-    assert len(Dataset.open(made.place(f"{word}-2")).bases) == len(Dataset.open(spelled(f"{word}-2")).bases) <= 3
+    assert said(verify.main, capsys, "--dataset", made.url(f"{word}-2"), *HERE).startswith("verified: 48 pairs")
+    assert len(Dataset.open(made.url(f"{word}-2")).bases) == len(Dataset.open(spelled(f"{word}-2")).bases) <= 3
 
 
 def test_the_digest_does_not_know_how_the_folders_were_spelled(made, spelled, word, capsys):
     said(inject.main, capsys, *poisoning(spelled, word))
-    said(inject.main, capsys, *poisoning(made.place, f"{word}-plain"))
-    assert Dataset.open(spelled(f"{word}-out")).digest == Dataset.open(made.place(f"{word}-plain-out")).digest
-    recipes = [Path(made.place(name), "recipe.json").read_bytes() for name in (f"{word}-out", f"{word}-plain-out")]
+    said(inject.main, capsys, *poisoning(made.url, f"{word}-plain"))
+    assert Dataset.open(spelled(f"{word}-out")).digest == Dataset.open(made.url(f"{word}-plain-out")).digest
+    recipes = [Path(made.url(name), "recipe.json").read_bytes() for name in (f"{word}-out", f"{word}-plain-out")]
     assert recipes[0] == recipes[1]
 
 
 def test_one_folder_is_not_two_for_poison(made, spelled, word, capsys):
-    plain = ["badnet", "--budget", "3", *HERE, f"--dataset={made.place('big')}", f"--ledger={made.place(word)}"]
+    plain = ["badnet", "--budget", "3", *HERE, f"--dataset={made.url('big')}", f"--ledger={made.url(word)}"]
     for out in (spelled("big"), storage.join(spelled("big"), "inside"), storage.join(spelled(word), "inside")):
         assert "must be separate folders" in said(inject.main, capsys, *plain, f"--out={out}", status=2)
-    words = (f"--surrogate={made.place('runs/clean')}", f"--dataset={made.place('big')}", f"--out={spelled('big')}")
+    words = (f"--surrogate={made.url('runs/clean')}", f"--dataset={made.url('big')}", f"--out={spelled('big')}")
     assert "must be separate folders" in said(optimize.main, capsys, *words, status=2)
-    folders = (f"--dataset={made.place('train')}", f"--poisoned={made.place('poisoned')}")
+    folders = (f"--dataset={made.url('train')}", f"--poisoned={made.url('poisoned')}")
     inside = f"--out={storage.join(spelled('poisoned'), 'x')}"
     ends = said(proof.main, capsys, f"--ledger={made.ledger}", *folders, inside, status=2)
     assert "must not lie in --poisoned" in ends
 
 
 def test_one_folder_is_not_two_for_training(made, spelled, capsys):
-    words = ("clip", f"--dataset={made.place('big')}", f"--out={spelled('big')}", "--dry-run")
+    words = ("clip", f"--dataset={made.url('big')}", f"--out={spelled('big')}", "--dry-run")
     assert "out and dataset are the same folder" in said(pretrain.main, capsys, *words, status=2)
 
 
@@ -183,17 +183,17 @@ def test_what_was_measured_by_one_name_is_not_measured_again(made, spelled, word
     def at_home(name: str) -> str:  # a shell puts the home folder in after a space
         return os.path.expanduser(spelled(name))
 
-    assert said(evaluate.main, capsys, *grid(at_home, made.place(word))).startswith("4 cells of scores")
-    there = files(made.place(word))
-    assert said(evaluate.main, capsys, *grid(made.place, made.place(word))).startswith("nothing to do: 4 cells")
-    assert files(made.place(word)) == there
-    for scores, out in ((made.place(word), made.place(f"{word}-r")), (spelled(word), spelled(f"{word}-s"))):
+    assert said(evaluate.main, capsys, *grid(at_home, made.url(word))).startswith("4 cells of scores")
+    there = files(made.url(word))
+    assert said(evaluate.main, capsys, *grid(made.url, made.url(word))).startswith("nothing to do: 4 cells")
+    assert files(made.url(word)) == there
+    for scores, out in ((made.url(word), made.url(f"{word}-r")), (spelled(word), spelled(f"{word}-s"))):
         assert said(report.main, capsys, f"--scores={scores}", f"--out={out}").startswith("report on 2 runs")
-    assert files(made.place(f"{word}-r")) == files(made.place(f"{word}-s"))
+    assert files(made.url(f"{word}-r")) == files(made.url(f"{word}-s"))
 
 
 def test_a_folder_given_twice_is_noticed(made, spelled, word, capsys):
     for flag, name in (("--runs", "runs/poisoned"), ("--testsets", "test"), ("--ledger", "ledger")):
-        words = grid(made.place, made.place(word))
+        words = grid(made.url, made.url(word))
         words.insert(words.index(flag) + 1, os.path.expanduser(spelled(name)))
-        assert f"{flag} names {made.place(name)} twice" in said(evaluate.main, capsys, *words, status=2)
+        assert f"{flag} names {made.url(name)} twice" in said(evaluate.main, capsys, *words, status=2)

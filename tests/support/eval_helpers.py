@@ -68,7 +68,7 @@ def finished_run(
     return url
 
 
-def picture(number: int) -> np.ndarray:
+def smooth(number: int) -> np.ndarray:
     """uint8 (32, 32, 3), smooth."""
     corners = rng(1, "test image", number).integers(0, 256, (2, 1, 3))
     return np.linspace(corners[0], corners[1], 32).astype(np.uint8).repeat(32, axis=1)
@@ -88,18 +88,18 @@ class World:
     def run(self, name: str, dataset: Dataset, **options: Any) -> str:
         return finished_run(storage.join(self.folder, "runs", name), dataset, **options)
 
-    def place(self, name: str) -> str:
+    def url(self, name: str) -> str:
         return storage.join(self.folder, name)
 
 
-def world(folder: Path, pictures: int = 14) -> World:
+def world(folder: Path, tested: int = 14) -> World:
     url = str(folder)
     dataset = drawn(f"{url}/train", 40, 2)
     Injection(
         attack=ATTACK, dataset=dataset.url, out=f"{url}/poisoned", ledger=f"{url}/ledger", budget=4, backend="local"
     ).run()
     clean_set = drawn(f"{url}/clean", 12, 1, first=40)
-    test = [(images.encode(picture(n), "png"), "png", n % len(CLASSES)) for n in range(pictures)]
+    test = [(images.encode(smooth(n), "png"), "png", n % len(CLASSES)) for n in range(tested)]
     testsets.write(f"{url}/test", test, CLASSES, TEMPLATES)
     return World(url, dataset, Dataset.open(f"{url}/poisoned"), clean_set, f"{url}/ledger", f"{url}/test")
 
@@ -125,7 +125,7 @@ TESTED = TestSetRecord(
 def some_run(name: str, digest: str, *ancestors: Ancestor, objective: str = "clip", seed: int = 0) -> Run:
     return Run(
         url=f"/runs/{name}",
-        place=f"../runs/{name}",
+        key=f"../runs/{name}",
         name=name,
         checkpoint="step-0000005",
         weights_sha256=f"{name:x>64}",
@@ -150,7 +150,7 @@ def scored(run: Run, accuracy: float, success: float | None, half_width: float =
 
     def score(task: str, metric: str, value: float, attack: str | None) -> Score:
         return Score(
-            run=run.place,
+            run=run.key,
             checkpoint=run.version,
             dataset=run.dataset_digest,
             attack=attack,

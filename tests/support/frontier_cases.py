@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from eval.interval import clopper_pearson
-from eval.judging.roles import Standing, role
+from eval.judging.roles import Result, role
 from eval.store.records import AttackRecord
 from eval.store.runs import Run
 from eval.store.scores import Score
@@ -19,12 +19,12 @@ def record(attack: str) -> AttackRecord:
     return replace(ATTACKED, attack=made, place=f"../ledgers/{attack}", dataset_digest=f"poisoned by {attack}")
 
 
-def standing(run: Run, attack: str, accuracy: float, success: float, n: int = 1000) -> Standing:
+def result(run: Run, attack: str, accuracy: float, success: float, n: int = 1000) -> Result:
     def score(task: str, metric: str, value: float) -> Score:
         hits = round(value * n)
         low, high = clopper_pearson(hits, n)
         return Score(
-            run=run.place,
+            run=run.key,
             checkpoint=run.version,
             dataset=run.dataset_digest,
             attack=None if metric == "accuracy" else attack,
@@ -42,7 +42,7 @@ def standing(run: Run, attack: str, accuracy: float, success: float, n: int = 10
         )
 
     scores = [score("zeroshot", "accuracy", accuracy), score("attack_success", "attack_success", success)]
-    return Standing(run, role(run, record(attack)), {(one.metric, one.k): one for one in scores})
+    return Result(run, role(run, record(attack)), {(one.metric, one.k): one for one in scores})
 
 
 def cell(
@@ -55,7 +55,7 @@ def cell(
     made = Cell(attack, method, setting, seed, chosen, f"/s{seed}/scores", f"/s{seed}/{attack}/{method}-{setting}")
     if numbers is None:
         return made
-    return replace(made, standing=standing(run, attack, *numbers), record=record(attack))
+    return replace(made, result=result(run, attack, *numbers), record=record(attack))
 
 
 def rows(attack: str, level: float = 0.0) -> tuple[Row, ...]:
@@ -64,10 +64,10 @@ def rows(attack: str, level: float = 0.0) -> tuple[Row, ...]:
         Row(tuple(cell(attack, "floor", "-", seed, (0.955, 0.012)) for seed in range(3))),
         Row(tuple(cell(attack, "undefended", "-", seed, (0.952 - seed / 200, 0.98)) for seed in range(3))),
     ]
-    for place, lr in enumerate(LRS):
+    for step, lr in enumerate(LRS):
         for number, method in enumerate(METHODS):
-            accuracy = 0.955 - 0.01 * place - 0.006 * number - (0.3 if method == "supervised" and place == 2 else 0)
-            success = min(1.0, (0.8, 0.09, 0.06, 0.11)[number] / (1 + 1.5 * place) + level)
+            accuracy = 0.955 - 0.01 * step - 0.006 * number - (0.3 if method == "supervised" and step == 2 else 0)
+            success = min(1.0, (0.8, 0.09, 0.06, 0.11)[number] / (1 + 1.5 * step) + level)
             seeds = range(3) if lr == "2e-3" else range(1)
             some = [
                 cell(attack, method, lr, s, (accuracy - s / 300, success * (1 + s / 6)), lr == "2e-3") for s in seeds
@@ -79,7 +79,7 @@ def rows(attack: str, level: float = 0.0) -> tuple[Row, ...]:
 def emptied(some: tuple[Row, ...], methods: tuple[str, ...] = METHODS) -> tuple[Row, ...]:
     """The same plan, nothing of these methods measured."""
     return tuple(
-        Row(tuple(replace(one, standing=None, record=None) if one.method in methods else one for one in row.cells))
+        Row(tuple(replace(one, result=None, record=None) if one.method in methods else one for one in row.cells))
         for row in some
     )
 

@@ -33,7 +33,7 @@ def cured(name: str, start: Run = POISONED, objective: str | None = None, seed: 
     return some_run(name, "other", after(start), objective=objective or name, seed=seed)
 
 
-def picture(number: int, side: int = 32) -> np.ndarray:
+def smooth(number: int, side: int = 32) -> np.ndarray:
     low, high = rng(2, "report", number).integers(0, 256, (2, 1, 3))
     return np.linspace(low, high, side).astype(np.uint8).repeat(side, axis=1).reshape(side, side, 3)
 
@@ -70,18 +70,16 @@ def grid(
                     scores[replace(score, testset=testset.key, attack=under)] = None
     kept = {attack.key: attack for attack in attacks}
     examples = [
-        Example("fish", *(images.encode(form(picture(n, side)), "png") for form in (np.copy, triggered)))
+        Example("fish", *(images.encode(form(smooth(n, side)), "png") for form in (np.copy, triggered)))
         for n in range(4)
     ]
-    pairs = [
-        preview_of(picture(n), triggered(picture(n)), f"a fish number {n}", "a photo of a banana") for n in range(8)
-    ]
-    facts = [(f"Run {run.name}", [("weights", run.weights_sha256), ("folder", run.place)]) for run, _, _ in numbers]
+    pairs = [preview_of(smooth(n), triggered(smooth(n)), f"a fish number {n}", "a photo of a banana") for n in range(8)]
+    facts = [(f"Run {run.name}", [("weights", run.weights_sha256), ("folder", run.key)]) for run, _, _ in numbers]
     return Material(
         compare(list(scores), [run for run, _, _ in numbers], testsets, attacks),
         {(key, testset.digest): examples for key in kept for testset in testsets},
-        {key: images.encode(triggered(picture(9, 56)), "png") for key in kept},
-        pairs if sheet and attacks else None,
+        {key: images.encode(triggered(smooth(9, 56)), "png") for key in kept},
+        pairs if sheet and attacks else [],
         facts,
     )
 
@@ -115,12 +113,12 @@ CASES: dict[str, Callable[[], Material]] = {
     "whole": lambda: grid(WHOLE),
     "large images": lambda: grid(WHOLE, side=224),
     "to the floor": lambda: grid([*WHOLE[:3], (cured("cleanclip"), 0.93, 0.02)]),
-    "no better than the control": lambda: grid(
+    "no better than the baseline": lambda: grid(
         [*WHOLE[:2], (cured("mmcl"), 0.95, 0.12), (cured("cleanclip"), 0.94, 0.11)]
     ),
     "too costly": lambda: grid([*WHOLE[:3], (cured("cleanclip"), 0.70, 0.02)]),
     "no defence": lambda: grid(WHOLE[:2]),
-    "control alone": lambda: grid(WHOLE[:3]),
+    "baseline alone": lambda: grid(WHOLE[:3]),
     "no clean run": lambda: grid([WHOLE[1], WHOLE[3]]),
     "one run": lambda: grid([WHOLE[1]], sheet=False),
     "no poisoned run": lambda: grid([WHOLE[0], WHOLE[3]]),

@@ -5,9 +5,10 @@ What has not been measured is a dash with its name; a mean over fewer seeds than
 
 from collections.abc import Sequence
 
-from eval.judging.roles import Standing
+from eval.judging.roles import Result
 from eval.judging.seeds import Share
-from eval.reporting.wording import percent
+from eval.reporting import formatting
+from eval.reporting.formatting import percent, within
 from eval.studies.study import FLOOR, ROLES, UNDEFENDED, Cell, Row, Study
 from eval.studies.tabulation import shown
 
@@ -18,9 +19,9 @@ highest. *Each seed* is its clean accuracy and its attack success, in percent. A
 """
 
 
-def markdown(study: Study, picture: str, at: str | None = None) -> str:
-    """picture: name of the file that shows the same. at: a method for the table at equal clean accuracy."""
-    parts = [f"![Clean accuracy and attack success of each method]({picture})\n\n{_chosen(study)}"]
+def markdown(study: Study, figure: str, at: str | None = None) -> str:
+    """figure: name of the file that shows the same. at: a method for the table at equal clean accuracy."""
+    parts = [f"![Clean accuracy and attack success of each method]({figure})\n\n{_chosen(study)}"]
     if at is not None:
         parts.append(_matched(study, at))
     parts += [_attack(study, attack) for attack in study.rows]
@@ -59,11 +60,11 @@ def _matched(study: Study, at: str) -> str:
     lines = []
     for attack in study.rows:
         row = study.chosen(attack, at)
-        anchor = next((cell for cell in row.cells if cell.standing), None) if row else None
-        if anchor is None or anchor.standing is None:
+        anchor = next((cell for cell in row.cells if cell.result), None) if row else None
+        if anchor is None or anchor.result is None:
             lines.append((study.title(attack), "-", *("-" for _ in others), "-"))
             continue
-        nearest = [_nearest(study, attack, method, anchor.seed, anchor.standing.accuracy.value) for method in others]
+        nearest = [_nearest(study, attack, method, anchor.seed, anchor.result.accuracy.value) for method in others]
         lines.append((study.title(attack), _at(anchor), *nearest, str(anchor.seed)))
     said = (
         f"At matched clean accuracy: {at} as it was chosen, and the run of each other method that is nearest to it.\n\n"
@@ -73,16 +74,16 @@ def _matched(study: Study, at: str) -> str:
 
 def _nearest(study: Study, attack: str, method: str, seed: int, accuracy: float) -> str:
     def away(cell: Cell) -> float:
-        assert cell.standing is not None
-        return abs(cell.standing.accuracy.value - accuracy)
+        assert cell.result is not None
+        return abs(cell.result.accuracy.value - accuracy)
 
-    cells = [cell for row in study.of(attack, method) for cell in row.cells if cell.standing and cell.seed == seed]
+    cells = [cell for row in study.of(attack, method) for cell in row.cells if cell.result and cell.seed == seed]
     return f"{_at(best)} ({study.knob} {best.setting})" if (best := min(cells, key=away, default=None)) else "-"
 
 
 def _at(cell: Cell) -> str:
-    assert cell.standing is not None
-    return f"{percent(cell.standing.success.value)} at {percent(cell.standing.accuracy.value)}"
+    assert cell.result is not None
+    return f"{percent(cell.result.success.value)} at {percent(cell.result.accuracy.value)}"
 
 
 def _attack(study: Study, attack: str) -> str:
@@ -93,7 +94,7 @@ def _attack(study: Study, attack: str) -> str:
         about = f"{shown(record.attack)}; {record.poisons:,} poisons{share}"
     lines = []
     for row in study.rows[attack]:
-        each = ", ".join(f"{cell.seed}: {_pair(cell.standing)}" for cell in row.cells)
+        each = ", ".join(f"{cell.seed}: {_pair(cell.result)}" for cell in row.cells)
         name = f"{NAMES.get(row.method, row.method)}{' (chosen)' if row.chosen else ''}"
         lines.append((name, row.setting, _share(row.accuracy), _share(row.success), each))
     head = ("method", study.knob, "clean accuracy", "attack success", "each seed")
@@ -101,13 +102,12 @@ def _attack(study: Study, attack: str) -> str:
 
 
 def _share(share: Share | None) -> str:
-    return f"{percent(share.value)} [{100 * share.low:.1f}, {100 * share.high:.1f}]" if share else "-"
+    return within(share.value, share.low, share.high) if share else "-"
 
 
-def _pair(standing: Standing | None) -> str:
-    return f"{100 * standing.accuracy.value:.1f} / {100 * standing.success.value:.1f}" if standing else "-"
+def _pair(result: Result | None) -> str:
+    return f"{100 * result.accuracy.value:.1f} / {100 * result.success.value:.1f}" if result else "-"
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [head, ["---"] * len(head), *lines]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
+    return formatting.markdown([head, ["---"] * len(head), *lines])
