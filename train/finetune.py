@@ -1,4 +1,4 @@
-"""Finetune a run's model on clean pairs, under an objective: a defence such as cleanclip, or mmcl, its control.
+"""Finetune a run's model on clean pairs, under an objective: a defence such as cleanclip, or mmcl, the baseline.
 
     torchrun --standalone --nproc-per-node 2 train/finetune.py cleanclip --pretrained runs/r1 --dataset data/clean \\
         --out runs/r2

@@ -1,4 +1,4 @@
-"""Plain multimodal finetuning: the CLIP loss on clean pairs, and nothing else. The control of every finetuning defence.
+"""Plain multimodal finetuning: the CLIP loss on clean pairs, and nothing else. Every finetuning defence's baseline.
 
 What a defence achieves counts only against this one, at the same data, epochs and learning rate.
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every defence against six attacks on one recipe, its control beside it: what it leaves, and at what cost. The result is
+# Every defence against six attacks on one recipe, its baseline beside it: what it leaves, and at what cost. The result is
 # in defense/measured.md.
 #
 #   infra/jobs/defenses.sh [FOLDER]     default: attacks, the folder of attacks.sh: its victims are the ones that are cured

@@ -42,7 +42,7 @@ say "5/7  cure the poisoned CLIP: CleanCLIP finetuning on the clean set"
 $TRAIN train/finetune.py cleanclip --preset "$FINETUNE_PRESET" --seed "$SEED" --pretrained "$OUT/runs/poisoned" \
   --dataset "$OUT/clean" --out "$OUT/runs/cleanclip"
 
-say "6/7  the control: plain finetuning with the same pairs, epochs and learning rate"
+say "6/7  the baseline: plain finetuning with the same pairs, epochs and learning rate"
 $TRAIN train/finetune.py mmcl --preset "$FINETUNE_PRESET" --seed "$SEED" --pretrained "$OUT/runs/poisoned" \
   --dataset "$OUT/clean" --out "$OUT/runs/mmcl"
 
