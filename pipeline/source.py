@@ -3,7 +3,7 @@
 A subclass is one file in `pipeline/sources/`, a frozen dataclass whose fields are its knobs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -17,12 +17,14 @@ TABLE = pa.schema([("row", pa.int64()), ("caption", pa.string()), ("url", pa.str
 class Labelled:
     """Images with class labels: (encoded bytes, extension, class index) one after another, and what the classes are.
 
-    templates: prompts with `{c}` where the class name goes, as CLIP_benchmark writes them.
+    templates: prompts with `{c}` where the class name goes, as CLIP_benchmark writes them. called: what to call a
+    sample in a message, by its number from 0; the name of its file where it has one.
     """
 
     classes: tuple[str, ...]
     templates: tuple[str, ...]
     samples: Iterator[tuple[bytes, str, int]]
+    called: Callable[[int], str] = "image {}".format
 
 
 @dataclass(frozen=True, kw_only=True)

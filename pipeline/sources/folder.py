@@ -72,7 +72,8 @@ class Folder(Source):
                 data = read_source(storage.join(self.path, path), "image")
                 yield data, path.rsplit(".", 1)[1].lower(), classes.index(_folder_of(path))
 
-        return Labelled(tuple(name.replace("_", " ") for name in classes), TEMPLATES, pictures())
+        names = tuple(name.replace("_", " ") for name in classes)
+        return Labelled(names, TEMPLATES, pictures(), lambda number: storage.join(self.path, paths[number]))
 
     def _paths(self) -> list[str]:
         paths = [path for path in storage.find(self.path) if path.rsplit(".", 1)[-1].lower() in IMAGE_EXTENSIONS]

@@ -15,7 +15,7 @@ import tyro
 
 from infra import storage
 from infra.seeding import digest64
-from pipeline import testsets
+from pipeline import images, testsets
 from pipeline.shards import Sample
 from poison import pictures
 from poison.attack import Attack, Trial
@@ -64,10 +64,13 @@ class Targeted(Attack):
                 f"{test.url} that are not of the class {self.target!r}: give fewer as --images"
             )
         chosen = sorted(others, key=lambda sha256: digest64(self.images_seed, "target image", sha256))[: self.images]
-        stored = {
-            picture.sha256: (test.classes[picture.label], pictures.kept(data, picture.extension))
-            for picture, data in testsets.stored(replace(test, pictures=tuple(others[sha256] for sha256 in chosen)))
-        }
+        stored = {}
+        for picture, data in testsets.stored(replace(test, pictures=tuple(others[sha256] for sha256 in chosen))):
+            try:
+                kept = images.storable(data, picture.extension)
+            except images.Unreadable as error:
+                raise ValueError(f"{test.url}, the image of {picture.key!r}: {error}") from error
+            stored[picture.sha256] = (test.classes[picture.label], pictures.kept(kept, picture.extension))
         return replace(self, testset=test.url, targets=tuple(stored[sha256] for sha256 in chosen))
 
     @property

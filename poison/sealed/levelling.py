@@ -75,7 +75,9 @@ class Levelled:
                     sizes = {"width": width, "height": height}
                     known |= {name: size for name, size in sizes.items() if known[name] is not None}
                 elif not kept and (control or key in self.ours):
+                    before = sample.image
                     sample = self.form.written(sample)
+                    known = encoding.sizes(known, before, sample.image)
                 else:
                     sample = encoding.recaptioned(sample, sample.caption)
             except images.Unreadable as error:

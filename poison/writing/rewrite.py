@@ -18,7 +18,7 @@ from pipeline import images, shards
 from pipeline.shards import Sample, Written
 from poison import ledger
 from poison.attack import Attack
-from poison.writing import splice
+from poison.writing import encoding, splice
 from poison.writing.splice import Piece
 
 
@@ -31,6 +31,7 @@ def rewrite(
     """
     entries: list[dict[str, Any]] = []
     replaced: dict[str, list[str]] = {}  # original key -> keys of what it became
+    stays: dict[str, dict[str, Any]] = {}  # original key -> what the index says of the image that became of it
 
     def poisoned() -> Iterator[Sample]:
         planned = pa.compute.is_in(index["row"], pa.array(captions, pa.int64()))
@@ -48,16 +49,25 @@ def rewrite(
                 place = attack.locate(height, width, rng(seed, "poison", sample.row))
                 entries.extend(ledger.entry(row, result, shard_id, place) for result in results)
                 replaced[sample.key] = [result.key for result in results]
+                said = {name: row[name] for name in ("url", "width", "height")}
+                stays[sample.key] = encoding.sizes(said, sample.image, results[0].image)
                 yield from results
 
     fresh = shards.write_shard(out.with_name(f"{out.name}.fresh"), poisoned())
     assert {entry["row"] for entry in entries} >= set(captions), "the plan names rows that are not in this shard"
-    written = _merge(path, index, fresh, replaced, out)
+    written = _merge(path, index, fresh, replaced, stays, out)
     fresh.path.unlink()
     return written, pa.Table.from_pylist(entries, schema=ledger.ROWS)
 
 
-def _merge(path: Path, index: pa.Table, fresh: Written, replaced: dict[str, list[str]], out: Path) -> Written:
+def _merge(
+    path: Path,
+    index: pa.Table,
+    fresh: Written,
+    replaced: dict[str, list[str]],
+    stays: dict[str, dict[str, Any]],
+    out: Path,
+) -> Written:
     """Copy `path` to `out` with the members of `fresh` in place of the replaced pairs; the index with it."""
     there = shards.samples_of(index.append_column("number", pa.array(range(index.num_rows), pa.int64())))
     originals = there.filter(pa.compute.is_in(there["key"], pa.array(replaced, pa.string()))).to_pylist()
@@ -90,7 +100,7 @@ def _merge(path: Path, index: pa.Table, fresh: Written, replaced: dict[str, list
         for key in replaced[row["key"]]:
             twins[key] |= {"json_offset": None, "json_bytes": None} if key in without_json else {}
         twin = twins[row["key"]]  # the columns stay filled, or empty, as the original's were
-        twin |= {name: row[name] for name in ("url", "width", "height")}
+        twin |= stays[row["key"]]
         known = row["source_sha256"] is not None
         twin["source_sha256"] = (twin["source_sha256"] or twin["image_sha256"]) if known else None
         parts.append(untouched.slice(begin, row["number"] - begin))
