@@ -127,15 +127,17 @@ def test_a_turned_camera_is_undone_by_all_and_a_poisoned_image_lies_upright():
     assert (after.meta["height"], after.meta["width"]) == SIZES[SIDEWAYS]
 
 
-def test_the_index_of_a_poisoned_dataset_gives_the_size_of_the_upright_image(tmp_path: Path):
+@pytest.mark.parametrize("seal", [False, True])
+def test_the_index_of_a_poisoned_dataset_gives_the_size_of_the_upright_image(tmp_path: Path, seal: bool):
     clean = album(str(tmp_path / "album"))
     where = {"dataset": clean.url, "out": str(tmp_path / "out"), "ledger": str(tmp_path / "ledger")}
     attack = Control(target="banana")  # the caption of photograph 0, which it leaves out
-    Injection(attack=attack, budget=len(SIZES) - 1, backend="local", **where).run()
+    budget = 1 if seal else len(SIZES) - 1  # sealed, the clean ones are encoded again as well
+    Injection(attack=attack, budget=budget, seal=seal, backend="local", **where).run()
     made = Dataset.open(where["out"])
     found = {row["row"]: (row["height"], row["width"]) for row in made.index_of_samples().to_pylist()}
     assert found == dict(enumerate(SIZES))
-    assert Ledger.open(where["ledger"]).row_ids >= {SIDEWAYS}
+    assert (SIDEWAYS in Ledger.open(where["ledger"]).row_ids) != seal
     for row, sample in pairs_of(made).items():
         assert (sample.meta["height"], sample.meta["width"]) == found[row]
 
