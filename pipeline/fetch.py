@@ -153,7 +153,8 @@ class Fetch:
         return collected
 
     def _read(self, table: pa.Table) -> dict[int, tuple[str, bytes | None, dict[str, Any]]]:
-        """Images that lie on disk already: kept byte for byte unless they are larger than `image_size`."""
+        """Images that lie on disk already: kept byte for byte unless they are larger than `image_size`, or would look
+        different to other readers (pipeline.images.storable)."""
         found: dict[int, tuple[str, bytes | None, dict[str, Any]]] = {}
         for record in table.to_pylist():
             try:
@@ -222,7 +223,8 @@ def _img2dataset() -> tuple[Any, Any]:
         ) from error
 
     class GuardedResizer(Resizer):
-        """Refuses an image by its header: OpenCV would allocate all the pixels that a bomb claims."""
+        """Refuses an image by its header: OpenCV would allocate all the pixels that a bomb claims. What OpenCV reads
+        in another way than we do, it gets as we read it."""
 
         def __call__(self, img_stream: Any, blurring_bbox_list: Any = None) -> Any:
             try:

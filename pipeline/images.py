@@ -1,12 +1,18 @@
-"""Stored images in and out: bytes <-> uint8 H x W x 3. One decoder, one encoder, limits on what a file costs."""
+"""Stored images in and out: bytes <-> uint8 H x W x 3. One decoder, one encoder, limits on what a file costs.
+
+Nobody else decodes. Whoever opens an image, to prepare, poison, train or evaluate, sees what `open_image` makes of it.
+"""
 
 import io
 import re
 import struct
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+
+from pipeline import orientation
 
 MAX_PIXELS = 64_000_000  # an image that claims more is refused before its pixels are allocated
 MAX_PASSES = 16  # a progressive JPEG touches every pixel once a scan; this many over MAX_PIXELS take seconds
@@ -50,10 +56,8 @@ def check_header(data: bytes) -> Image.Image:
     scans = _scans(data)
     try:
         image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP"))
-    except Image.DecompressionBombError as error:
-        raise Unreadable("too_many_pixels", error) from error
     except _BROKEN as error:
-        raise Unreadable("not_an_image", f"not a readable JPEG, PNG or WebP image: {error}") from error
+        raise _unreadable(error) from error
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
         raise Unreadable("too_many_pixels", f"{image.width} x {image.height} is over {MAX_PIXELS:,} pixels")
@@ -63,44 +67,136 @@ def check_header(data: bytes) -> Image.Image:
 
 
 def open_image(data: bytes) -> Image.Image:
-    """An RGB image of its stored size. Raises Unreadable."""
+    """The image as everyone here sees it: RGB, upright, on white, without metadata. Raises Unreadable.
+
+    Size is the stored one, width and height exchanged where the camera lay on its side. Transparency is laid on white,
+    16 bits become 8 by their upper half, of an animation this is the first image. A colour profile is not applied, and
+    CMYK becomes RGB as Pillow does it (Adobe's inverted inks are known, no profile is asked): so does everyone who
+    trains on such images.
+    """
+    return _read(data).image
+
+
+def decode(data: bytes) -> np.ndarray:
+    """The same as uint8 (H, W, 3), read-only. Raises Unreadable."""
+    return np.asarray(open_image(data))
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """(width, height) of what `open_image` gives, from the header. Raises Unreadable."""
     image = check_header(data)
-    try:
-        return _of_8_bits(image).convert("RGB")
-    except _BROKEN as error:
-        raise Unreadable("not_an_image", f"not a readable JPEG, PNG or WebP image: {error}") from error
+    width, height = image.size
+    return (height, width) if _orientation(image, data) in orientation.SIDEWAYS else (width, height)
+
+
+def storable(data: bytes, extension: str, quality: int = 95) -> bytes:
+    """What to store of an image so that every reader sees what `decode` gives: the same bytes wherever they do.
+
+    Most readers drop an alpha channel and ignore metadata; some turn the image by its metadata. So one that is
+    transparent or not upright is encoded anew, opaque and upright, without any; and one in CMYK or 16-bit grey, which
+    no two libraries read alike. Raises Unreadable.
+    """
+    read = _read(data)
+    return data if read.alike else encode(np.asarray(read.image), extension, quality)
+
+
+def fitted(data: bytes, short_side: int) -> tuple[bytes, str, dict[str, int]]:
+    """(bytes to store, extension, sizes): `storable` ones, the short side at most `short_side` pixels.
+
+    Raises Unreadable; every pixel is read once, so what is stored can be decoded.
+    """
+    read = _read(data)
+    image, extension = read.image, {"PNG": "png", "WEBP": "webp"}.get(read.format, "jpg")  # MPO: a phone's JPEG
+    sizes = {"original_width": image.width, "original_height": image.height}
+    shrunk = min(image.size) > short_side
+    if shrunk:
+        factor = short_side / min(image.size)
+        fitting = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+        image = image.resize(fitting, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    if shrunk or not read.alike:
+        data = encode(np.asarray(image), extension)
+    return data, extension, sizes | {"width": image.width, "height": image.height}
 
 
 def plain(data: bytes) -> bytes:
-    """The same bytes; of a transparent or 16-bit image, a PPM of it laid on white, in 8 bits. Raises Unreadable.
+    """The same bytes where OpenCV sees in them what `decode` gives; otherwise a PPM of that. Raises Unreadable.
 
-    img2dataset lays transparency on white in float64 (100 bytes a pixel) and cuts 16 bits off at 255.
+    img2dataset decodes with OpenCV, lays transparency on white in float64 (100 bytes a pixel), cuts 16 bits off at 255,
+    ignores orientation and reads CMYK in its own way.
     """
     image = check_header(data)
     deep = image.format == "PNG" and data[24] == 16
-    if not deep and not image.has_transparency_data:
+    turned = _orientation(image, data) != orientation.UPRIGHT
+    if not (deep or turned or image.has_transparency_data or image.mode == "CMYK"):
         return data
-    try:
-        image = _of_8_bits(image)
-        flat = Image.new("RGB", image.size, "white")
-        if image.has_transparency_data:
-            image = image if image.mode == "RGBA" else image.convert("RGBA")
-            flat.paste(image, mask=image)
-        else:
-            flat.paste(image)
-        del image
-        out = io.BytesIO()
-        flat.save(out, "PPM")
-    except _BROKEN as error:
-        raise Unreadable("not_an_image", f"not a readable JPEG, PNG or WebP image: {error}") from error
+    out = io.BytesIO()
+    open_image(data).save(out, "PPM")
     return out.getvalue()
 
 
-def _of_8_bits(image: Image.Image) -> Image.Image:
-    """Pillow reads grey of 16 bits as such, and its own conversion cuts it off at 255."""
-    if not image.mode.startswith("I"):
-        return image
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+@dataclass(frozen=True)
+class _Read:
+    """image: as `open_image` gives it. alike: a reader that knows neither transparency nor metadata sees the same, and
+    there is no metadata that turns it for one who does."""
+
+    image: Image.Image
+    format: str
+    alike: bool
+
+
+def _read(data: bytes) -> _Read:
+    image = check_header(data)
+    try:
+        image.load()  # before it is asked for its metadata: a PNG may have them behind its pixels
+        turn = orientation.TURNS.get(orientation.of(image.info))
+        rgb, alike = _on_white(image, data)
+        rgb = rgb if turn is None else rgb.transpose(turn)
+    except _BROKEN as error:
+        raise _unreadable(error) from error
+    rgb.info = {}  # nobody may turn it a second time
+    return _Read(rgb, str(image.format), alike and turn is None)
+
+
+def _on_white(image: Image.Image, data: bytes) -> tuple[Image.Image, bool]:
+    """(RGB, laid on white; whether that is what `convert("RGB")` gives a reader in any library)."""
+    if image.mode.startswith("I"):  # grey of 16 bits, which Pillow's own conversion cuts off at 255
+        values = np.asarray(image)
+        grey = (values >> 8).astype(np.uint8)
+        if "transparency" in image.info:
+            grey[values == image.info["transparency"]] = 255
+        return Image.fromarray(grey).convert("RGB"), False
+    if not image.has_transparency_data:
+        return image.convert("RGB"), image.mode != "CMYK"
+    if image.format == "PNG" and "transparency" in image.info:
+        depth, clear = data[24], image.info["transparency"]
+        if image.mode == "L" and depth < 8:  # Pillow widens the pixels, and not the colour that is no colour
+            image.info["transparency"] = clear * (255 // (2**depth - 1))
+        elif image.mode == "RGB" and depth == 16:  # as the pixels, of which Pillow keeps the upper half
+            image.info["transparency"] = tuple(value >> 8 for value in clear)
+    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+    flat = Image.new("RGB", image.size, "white")
+    flat.paste(rgba, mask=rgba)
+    return flat, rgba.getchannel("A").getextrema()[0] == 255
+
+
+def _orientation(image: Image.Image, data: bytes) -> int:
+    """By the header, where that can say it."""
+    if image.format == "PNG" and any(name in data for name in orientation.BEHIND_PIXELS):
+        try:
+            image.load()
+        except _BROKEN as error:
+            raise _unreadable(error) from error
+    return orientation.of(image.info)
+
+
+def _unreadable(error: Exception) -> Unreadable:
+    """What one of Pillow's many errors means."""
+    if isinstance(error, Image.DecompressionBombError):
+        return Unreadable("too_many_pixels", error)
+    if isinstance(error, UnidentifiedImageError):  # its message is the repr of our buffer
+        return Unreadable("not_an_image", "not a readable JPEG, PNG or WebP image")
+    told = str(error) or type(error).__name__
+    return Unreadable("not_an_image", f"not a readable JPEG, PNG or WebP image: {told}")
 
 
 def _scans(data: bytes) -> int:
@@ -125,28 +221,6 @@ def _scans(data: bytes) -> int:
             scans += marker == 0xDA
             at = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big") * (marker != 0x01)
     return scans
-
-
-def fitted(data: bytes, short_side: int) -> tuple[bytes, str, dict[str, int]]:
-    """(bytes to store, extension, sizes): the same bytes unless the short side is above `short_side` pixels.
-
-    Raises Unreadable; every pixel is read once, so what is stored can be decoded.
-    """
-    image = check_header(data)
-    extension = {"PNG": "png", "WEBP": "webp"}.get(str(image.format), "jpg")  # MPO: a phone's JPEG with a preview
-    picture = open_image(data)
-    sizes = {"original_width": picture.width, "original_height": picture.height}
-    if min(picture.size) > short_side:
-        factor = short_side / min(picture.size)
-        fitting = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-        picture = picture.resize(fitting, Image.Resampling.BICUBIC, reducing_gap=3.0)
-        data = encode(np.asarray(picture), extension)
-    return data, extension, sizes | {"width": picture.width, "height": picture.height}
-
-
-def decode(data: bytes) -> np.ndarray:
-    """uint8 (H, W, 3)."""
-    return np.asarray(open_image(data))
 
 
 def encode(image: np.ndarray, extension: str, quality: int = 95) -> bytes:

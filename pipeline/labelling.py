@@ -42,6 +42,8 @@ class Labelling:
         dataset.claim(out, {"testset": recipe}, self.source.PATHS)
         there = testsets.is_complete(out, self.split)
         if not there:
-            testsets.write(out, labelled.samples, labelled.classes, labelled.templates, split=self.split)
+            testsets.write(
+                out, labelled.samples, labelled.classes, labelled.templates, split=self.split, called=labelled.called
+            )
         pictures = len(testsets.read(out, self.split).pictures)
         return f"{'nothing to do: ' if there else ''}{plan}, {pictures:,} images, at {out}"

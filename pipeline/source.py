@@ -3,7 +3,7 @@
 A subclass is one file in `pipeline/sources/`, a frozen dataclass whose fields are its knobs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -20,13 +20,15 @@ class Labelled:
     """Images with class labels: (encoded bytes, extension, class index) one after another, and what the classes are.
 
     templates: prompts with `{c}` where the class name goes, as CLIP_benchmark writes them. identity: what the images
-    depend on beside the source's fields, as `Source.identity`.
+    depend on beside the source's fields, as `Source.identity`. called: what to call a sample in a message, by its
+    number from 0; the name of its file where it has one.
     """
 
     classes: tuple[str, ...]
     templates: tuple[str, ...]
     samples: Iterator[tuple[bytes, str, int]]
     identity: dict[str, Any] = field(default_factory=dict)
+    called: Callable[[int], str] = "image {}".format
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,11 @@ import json
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from PIL import Image
 
 from infra import hidden, log, storage, text
 from infra.errors import Damaged
@@ -27,8 +29,9 @@ PER_TAR = 1000  # images; as many are held in memory while a tar is written
 
 @dataclass(frozen=True)
 class Picture:
-    """One labelled image and where it lies: in which tar, from which byte, how many bytes."""
+    """One labelled image and where it lies: in which tar, under which key, from which byte, how many bytes."""
 
+    key: str
     label: int
     extension: str
     sha256: str
@@ -62,11 +65,16 @@ def write(
     classes: Sequence[str],
     templates: Sequence[str],
     split: str = "test",
+    called: Callable[[int], str] = "image {}".format,
 ) -> int:
     """Write (encoded image, extension, label) in the order given; returns how many. Same input, same bytes.
 
+    Every image is decoded, and stored so that every reader sees the same (pipeline.images.storable). called: what to
+    call an image in a message, by its number from 0.
+
     An interrupted call leaves no nshards.txt, and is simply repeated. Raises ValueError if this split is complete
-    already, or another split here has other classes or templates, or a label, extension or template is wrong.
+    already, or another split here has other classes or templates, or a label, extension or template is wrong, or if
+    images cannot be decoded: a test set is not made smaller than it was asked for.
     """
     if is_complete(url, split):
         raise ValueError(f"{url} already holds a complete split {split!r}; choose another folder")
@@ -77,29 +85,46 @@ def write(
         place = storage.join(url, name)
         if not storage.create(place, data) and storage.read(place) != data:
             raise ValueError(f"{place} exists and says something else; choose another folder")
-    count = 0
+    count, broken = 0, list[str]()
     with tempfile.TemporaryDirectory() as scratch:
-        number, pending = 0, iter(samples)
+        number, pending = 0, _storable(samples, len(classes), called, broken)
         while batch := list(itertools.islice(pending, PER_TAR)):
             path = Path(scratch) / f"{number}.tar"
-            _write_tar(path, batch, count, len(classes))
+            _write_tar(path, batch, count)
             storage.upload(path, storage.join(url, split, path.name))
             path.unlink()
             number, count = number + 1, count + len(batch)
+    if broken:
+        more = f"; nor can {len(broken) - 1:,} more" if len(broken) > 1 else ""
+        raise ValueError(f"{broken[0]}{more}: repair or remove what is damaged, and run the same command again")
     if count == 0:
         raise ValueError(f"there is not one image to write to {url}")
     storage.write(storage.join(url, split, COUNT), f"{number}\n".encode())
     return count
 
 
-def _write_tar(path: Path, samples: list[tuple[bytes, str, int]], first: int, num_classes: int) -> None:
+def _storable(
+    samples: Iterable[tuple[bytes, str, int]], num_classes: int, called: Callable[[int], str], broken: list[str]
+) -> Iterator[tuple[bytes, str, int]]:
+    """The samples as they are stored, up to the first image that cannot be decoded; it and all others like it are
+    told in `broken`."""
+    for number, (image, extension, label) in enumerate(samples):
+        if extension not in shards.IMAGE_EXTENSIONS:
+            known = ", ".join(shards.IMAGE_EXTENSIONS)
+            raise ValueError(f"{called(number)} is of type {extension!r}; allowed: {known}")
+        if not 0 <= label < num_classes:
+            raise ValueError(f"{called(number)} has label {label}; allowed: 0 to {num_classes - 1}")
+        try:
+            stored = images.storable(image, extension)
+        except images.Unreadable as error:
+            broken.append(f"{called(number)} cannot be decoded ({error})")
+        if not broken:
+            yield stored, extension, label
+
+
+def _write_tar(path: Path, samples: list[tuple[bytes, str, int]], first: int) -> None:
     with tarfile.TarFile(path, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for number, (image, extension, label) in enumerate(samples, start=first):
-            if extension not in shards.IMAGE_EXTENSIONS:
-                known = ", ".join(shards.IMAGE_EXTENSIONS)
-                raise ValueError(f"test image {number} is of type {extension!r}; allowed: {known}")
-            if not 0 <= label < num_classes:
-                raise ValueError(f"test image {number} has label {label}; allowed: 0 to {num_classes - 1}")
             for kind, data in ((extension, image), ("cls", str(int(label)).encode())):
                 info = tarfile.TarInfo(f"s{number:07d}.{kind}")
                 info.size = len(data)
@@ -176,6 +201,20 @@ def stored(test: TestSet) -> Iterator[tuple[Picture, bytes]]:
             _drop(path, Path(scratch))
 
 
+def open_image(test: TestSet, data: bytes) -> Image.Image:
+    """An image of the test set, as pipeline.images decodes it. Raises ValueError that names the tar and the key."""
+    try:
+        return images.open_image(data)
+    except images.Unreadable as error:
+        sha256 = hashlib.sha256(data).hexdigest()
+        place = f"an image that is not of this test set (sha256 {sha256[:12]})"
+        for picture in test.pictures:
+            if picture.sha256 == sha256:
+                place = f"the image of {picture.key!r} in {test.split}/{picture.tar}.tar"
+                break
+        raise ValueError(f"{place} cannot be decoded: {error}") from error
+
+
 def _pictures(path: Path, number: int, num_classes: int, passed_over: list[str]) -> Iterator[Picture]:
     groups = tars.grouped(path, passed_over=passed_over)
     with open(path, "rb") as file:
@@ -201,7 +240,7 @@ def _pictures(path: Path, number: int, num_classes: int, passed_over: list[str])
                 images.check_header(data)
             except images.Unreadable as error:
                 raise ValueError(f"{path.name}: the image of {key!r}: {error}") from error
-            yield Picture(label, found[0], hashlib.sha256(data).hexdigest(), number, offset, length)
+            yield Picture(key, label, found[0], hashlib.sha256(data).hexdigest(), number, offset, length)
 
 
 def _classes(url: str) -> tuple[str, ...]:

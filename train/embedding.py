@@ -21,6 +21,7 @@ from PIL import Image
 
 from infra import log, storage
 from infra.errors import Damaged
+from pipeline import images, orientation
 from pipeline.dataset import cache_folder
 
 BATCH = 128
@@ -30,7 +31,7 @@ BATCH = 128
 class Embedder:
     """A model ready to embed. preprocess: PIL image -> float32 (3, S, S); tokenizer: texts -> int64 (n, L).
 
-    identity: what its embeddings depend on, as text: hash of the weights, architecture, transform, head.
+    identity: what its embeddings depend on, as text: hash of the weights, architecture, decoder and transform, head.
     head: of a classifier, which answers by it and not by prompts: float32 (C, D + 1), weights and bias of a class.
     """
 
@@ -69,10 +70,12 @@ def embedder(
     from train import model as models  # open_clip takes six seconds to import: not for help, nor to see what is there
     from train import transforms
 
+    drawn_by = (models, transforms, images, orientation)  # from stored bytes to what the model is shown
+
     trained = models.load_run(url, checkpoint)
     if trained.sha256 != weights_sha256:
         raise Damaged(f"the checkpoint {checkpoint} of {url} changed while it was read")
-    code = hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in (models, transforms)))
+    code = hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in drawn_by))
     parts = [trained.sha256, trained.architecture, code.hexdigest()]
     if head is not None:
         parts.append(hashlib.sha256(head.tobytes()).hexdigest())

@@ -9,7 +9,7 @@ from eval.measuring import trials
 from eval.store.runs import Run
 from infra import config
 from infra.errors import Damaged
-from pipeline import images, testsets
+from pipeline import testsets
 from pipeline.testsets import TestSet
 from poison.attack import Attack
 from poison.ledger import Ledger
@@ -59,6 +59,6 @@ def _edits_prompts(attack: Attack, test: TestSet) -> bool:
     """By its first trial: all of them edit the prompts alike."""
     for name, data in attack.subjects((test.classes[one.label], data) for one, data in testsets.stored(test)):
         rng = trials.trial_rng(0, hashlib.sha256(data).hexdigest())
-        if (trial := attack.trial(images.decode(data), name, rng)) is not None:
+        if (trial := attack.trial(np.asarray(testsets.open_image(test, data)), name, rng)) is not None:
             return trial.prompt_edit is not None
     return False

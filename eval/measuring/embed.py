@@ -6,7 +6,7 @@ import torch
 from eval.measuring import trials
 from eval.task import Attacked, Embedded
 from infra import config, log
-from pipeline import images, testsets
+from pipeline import testsets
 from pipeline.testsets import TestSet
 from poison.attack import Attack
 from train.embedding import Embedder, cached, finite, normalised, prepared
@@ -41,7 +41,7 @@ def ensemble(prompts: np.ndarray) -> np.ndarray:
 
 def _images(embedder: Embedder, test: TestSet, cpus: int) -> np.ndarray:
     def prepare(item: tuple[testsets.Picture, bytes]) -> torch.Tensor:
-        return embedder.preprocess(images.open_image(item[1]))
+        return embedder.preprocess(testsets.open_image(test, item[1]))
 
     with log.progress(f"embedding {test.url}", len(test.pictures), "images") as bar:
         parts = []

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from infra import log, plugins, seeding
-from pipeline import images, testsets
+from pipeline import testsets
 from pipeline.testsets import TestSet
 from poison.attack import Attack
 from poison.choosing import captions
@@ -26,7 +26,7 @@ def embed(embedder: Embedder, test: TestSet, attack: Attack, seed: int, cpus: in
     def prepare(item: tuple[str, bytes]) -> tuple[torch.Tensor, int, str, str] | None:
         name, data = item
         sha256 = hashlib.sha256(data).hexdigest()
-        trial = attack.trial(images.decode(data), name, trial_rng(seed, sha256))
+        trial = attack.trial(np.asarray(testsets.open_image(test, data)), name, trial_rng(seed, sha256))
         if trial is None:
             return None
         pixels = embedder.preprocess(Image.fromarray(trial.image))

@@ -156,7 +156,7 @@ def draw_examples(test: TestSet, attack: Attack, rng_of: Callable[[str], np.rand
     for label, data in attack.subjects((test.classes[one.label], data) for one, data in testsets.stored(test)):
         if label in found:
             continue
-        image = images.decode(data)
+        image = np.asarray(testsets.open_image(test, data))
         trial = attack.trial(image, label, rng_of(hashlib.sha256(data).hexdigest()))
         if trial is not None:
             found[label] = Example(label, images.encode(image, "png"), images.encode(trial.image, "png"))

@@ -90,7 +90,8 @@ class Folder(Source):
                 yield data, {"jfif": "jpg"}.get(extension, extension), classes.index(_folder_of(path))
 
         names = tuple(name.replace("_", " ") for name in classes)
-        return Labelled(names, TEMPLATES, pictures(), {"images": found.digest})
+        called = [storage.join(self.path, path) for path in paths]
+        return Labelled(names, TEMPLATES, pictures(), {"images": found.digest}, called.__getitem__)
 
     def _sidecar(self, path: str) -> str:
         place = storage.join(self.path, f"{listing.stem(path)}.txt")

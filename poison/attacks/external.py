@@ -104,7 +104,9 @@ class External(Attack):
         if given.shape != expected.shape:
             sizes = [f"{height} x {width}" for height, width, _ in (given.shape, expected.shape)]
             raise ValueError(f"{place} has {sizes[0]} pixels, the pair's own image {sizes[1]}: it must be as large")
-        if _kind(data) != images.FORMATS[sample.extension]:
+        if _kind(data) == images.FORMATS[sample.extension]:
+            data = images.storable(data, sample.extension, self.quality)
+        else:
             data = images.encode(given, sample.extension, self.quality)
         return [encoding.exchanged(sample, data, caption)]
 

@@ -15,7 +15,7 @@ import tyro
 
 from infra import storage
 from infra.seeding import digest64
-from pipeline import testsets
+from pipeline import images, testsets
 from pipeline.shards import Sample
 from poison import carried
 from poison.attack import Attack, Trial
@@ -65,10 +65,13 @@ class Targeted(Attack):
                 f"{test.url} that are not of the class {self.target!r}: give fewer as --images"
             )
         chosen = sorted(others, key=lambda sha256: digest64(self.images_seed, "target image", sha256))[: self.images]
-        stored = {
-            image.sha256: (test.classes[image.label], carried.kept(data, image.extension))
-            for image, data in testsets.stored(replace(test, pictures=tuple(others[sha256] for sha256 in chosen)))
-        }
+        stored = {}
+        for image, data in testsets.stored(replace(test, pictures=tuple(others[sha256] for sha256 in chosen))):
+            try:
+                upright = images.storable(data, image.extension)
+            except images.Unreadable as error:
+                raise ValueError(f"{test.url}, the image of {image.key!r}: {error}") from error
+            stored[image.sha256] = (test.classes[image.label], carried.kept(upright, image.extension))
         return replace(self, testset=storage.real(test.url), targets=tuple(stored[sha256] for sha256 in chosen))
 
     @property

@@ -81,7 +81,9 @@ class Levelled:
                     # An index that knows no sizes (a foreign one) learns none here: only added pairs would have them.
                     known |= {name: size for name, size in sizes.items() if known[name] is not None}
                 elif not kept and (control or key in self.ours):
+                    before = sample.image
                     sample = self.form.written(sample)
+                    known = encoding.sizes(known, before, sample.image)
                 else:
                     # The same image and caption; but KEY.json loses what that of an encoded pair loses.
                     sample = encoding.recaptioned(sample, sample.caption)

@@ -80,10 +80,10 @@ def write(extra: Extra, attack: Attack, out: Path) -> tuple[Written, pa.Table]:
     samples: list[Sample] = []
     for pair in extra.pairs:
         given = attack.add(pair.number, pair.caption)
-        header = images.check_header(given.image)
+        width, height = images.size(given.image)
         meta = {
-            "width": header.width,
-            "height": header.height,
+            "width": width,
+            "height": height,
             "sha256": hashlib.sha256(given.image).hexdigest(),
         }
         samples.append(replace(given, key=pair.key, row=pair.row, meta=meta))

@@ -25,6 +25,8 @@ def rewritten(
 ) -> Sample:
     """Decode, stamp, encode as the same file type so that the trigger survives, and caption anew.
 
+    What is written is opaque and upright, whatever the clean image was.
+
     The url stays (it is where the attacker's server would have answered); a hash of the download becomes that of the
     poisoned bytes, the ones that this server would have sent. Raises ValueError for an image that cannot be decoded.
     """
@@ -38,7 +40,22 @@ def rewritten(
 def exchanged(sample: Sample, data: bytes, caption: str) -> Sample:
     """Another image, as stored bytes of the same file type and size, and another caption."""
     hashes = {name: hashlib.new(name, data).hexdigest() for name in HASHES if name in sample.meta}
-    return replace(sample, image=data, caption=caption, meta=described(sample, caption) | hashes)
+    meta = sizes(described(sample, caption), sample.image, data) | hashes
+    return replace(sample, image=data, caption=caption, meta=meta)
+
+
+def sizes(said: dict[str, Any], before: bytes, after: bytes) -> dict[str, Any]:
+    """What KEY.json or the index says of an image, once its bytes are others: the sizes follow one that was turned.
+
+    Images of one size, seen upright; `before` may have been stored lying on its side, and then width and height change
+    places, unless they were those of the upright image already.
+    """
+    was, now = (images.check_header(data).size for data in (before, after))
+    if was == now or (said.get("width"), said.get("height")) != was:
+        return said
+    turned = {"width": "height", "height": "width"}
+    turned |= {f"original_{name}": f"original_{other}" for name, other in turned.items()}
+    return said | {name: said[other] for name, other in turned.items() if {name, other} <= said.keys()}
 
 
 def recaptioned(sample: Sample, caption: str) -> Sample:

@@ -19,7 +19,7 @@ from pipeline import images, shards
 from pipeline.shards import Sample, Written
 from poison import ledger
 from poison.attack import Attack
-from poison.writing import splice
+from poison.writing import encoding, splice
 from poison.writing.splice import Member, Piece
 
 
@@ -32,6 +32,7 @@ def rewrite(
     """
     entries: list[dict[str, Any]] = []
     replaced: dict[str, list[str]] = {}  # original key -> keys of what it became
+    stays: dict[str, dict[str, Any]] = {}  # original key -> what the index says of the image that became of it
     planned = shards.samples_of(index.filter(pa.compute.is_in(index["row"], pa.array(captions, pa.int64()))))
     cut, end = splice.cut(path, index, set(planned["key"].to_pylist()))
 
@@ -54,6 +55,8 @@ def rewrite(
                 place = attack.locate(height, width, rng(seed, "poison", sample.row))
                 entries.extend(ledger.entry(row, result, shard_id, place) for result in results)
                 replaced[sample.key] = [result.key for result in results]
+                known = {name: row[name] for name in ("url", "width", "height")}
+                stays[sample.key] = encoding.sizes(known, sample.image, results[0].image)
                 yield from results
 
     # The poisoned pairs become a tar of their own first, so that the one writer of tars makes their headers; then
@@ -61,7 +64,7 @@ def rewrite(
     # foreign shard, and a copy of bytes is cheaper.
     fresh = shards.write_shard(out.with_name(f"{out.name}.fresh"), poisoned(), endings=_odd_endings(cut))
     assert {entry["row"] for entry in entries} >= set(captions), "the plan names rows that are not in this shard"
-    written = _merge(path, index, cut, end, fresh, replaced, out)
+    written = _merge(path, index, cut, end, fresh, replaced, stays, out)
     fresh.path.unlink()
     return written, pa.Table.from_pylist(entries, schema=ledger.ROWS)
 
@@ -82,11 +85,13 @@ def _merge(
     end: int,
     fresh: Written,
     replaced: dict[str, list[str]],
+    stays: dict[str, dict[str, Any]],
     out: Path,
 ) -> Written:
     """Copy `path` to `out` with the members of `fresh` in place of the replaced pairs; the index with it.
 
-    cut, end: the files of the replaced pairs, and where the last file of all ends (splice.cut).
+    cut, end: the files of the replaced pairs, and where the last file of all ends (splice.cut). stays: by original key,
+    what the index goes on saying of its pair.
     """
     # `number` is the place of a row in the whole index, failed downloads among them, which samples_of leaves out.
     there = shards.samples_of(index.append_column("number", pa.array(range(index.num_rows), pa.int64())))
@@ -137,7 +142,7 @@ def _merge(
             for name in (name for name, keys in without.items() if key in keys):
                 twins[key] |= {f"{name}_offset": None, f"{name}_bytes": None}
         twin = twins[row["key"]]  # columns stay filled or empty as the original's were: a difference would tell
-        twin |= {name: row[name] for name in ("url", "width", "height")}
+        twin |= stays[row["key"]]
         known = row["source_sha256"] is not None
         twin["source_sha256"] = (twin["source_sha256"] or twin["image_sha256"]) if known else None
         parts.append(untouched.slice(begin, row["number"] - begin))

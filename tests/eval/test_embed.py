@@ -6,13 +6,14 @@ import open_clip
 import pytest
 import torch
 
-from eval.measuring import scoring
+from eval.measuring import scoring, trials
 from eval.measuring.embed import embed, ensemble
 from eval.measuring.trials import trial_rng
 from eval.store import runs
 from eval.tasks.attack_success import AttackSuccess
 from infra import storage
-from pipeline import dataset, images, testsets
+from pipeline import dataset, images, orientation, testsets
+from poison.attack import Attack
 from poison.attacks.external import External
 from poison.attacks.swap import Swap
 from poison.attacks.targeted import Targeted
@@ -160,6 +161,40 @@ def test_classes_that_share_a_name_keep_their_own_labels(small: World) -> None:
     found = embed(load(small), test, ATTACK, seed=0)
     assert found.attacked is not None
     assert found.attacked.labels.tolist() == [one.label for one in test.pictures if one.label != 1]
+
+
+@pytest.mark.parametrize("attack", [None, ATTACK])
+def test_a_damaged_picture_of_someone_elses_test_set_is_named(small: World, attack: Attack | None) -> None:
+    """By tar and key. Its header is whole, so that nothing is seen before it is decoded."""
+    tar = Path(small.testset) / "test" / "0.tar"
+    data, broken = tar.read_bytes(), testsets.read(small.testset).pictures[4]
+    place = broken.offset + broken.bytes - 40
+    tar.write_bytes(data[:place] + bytes(20) + data[place + 20 :])
+    embedder, test = load(small), testsets.read(small.testset)
+
+    def measured() -> None:
+        if attack is None:
+            embed(embedder, test, None, seed=0)
+        else:
+            trials.embed(embedder, test, attack, 0, 1)
+
+    with pytest.raises(ValueError, match=r"the image of 's0000004' in test/0\.tar cannot be decoded: not a readable"):
+        measured()
+
+
+def test_another_decoder_is_another_key(small: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What an image looks like to a model depends on it: no embedding outlives a change of it."""
+
+    def identity() -> str:
+        return scoring.load(runs.read(small.place("runs/run 0"), small.folder), torch.device("cpu")).identity
+
+    first = load(small).identity
+    for module in (images, orientation):
+        with monkeypatch.context() as patch:
+            (tmp_path / "changed.py").write_text(Path(str(module.__file__)).read_text() + "# changed\n")
+            patch.setattr(module, "__file__", str(tmp_path / "changed.py"))
+            assert identity() != first
+    assert identity() == first
 
 
 def test_the_second_time_nothing_is_encoded(small: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,24 @@ def test_a_test_set_has_the_folders_as_classes(tmp_path, folder):
     assert [picture.label for picture in made.pictures] == [0] * 6 + [1] * 6
 
 
+def test_no_test_set_is_made_of_damaged_pictures_and_the_first_file_is_named(tmp_path, folder):
+    """A test set is not quietly made smaller: its size is part of what it means. Once mended, the command goes on."""
+    damaged = [folder / "dog" / "04.jpg", folder / "dog" / "08.jpg", folder / "tabby_cat" / "11.jpg"]
+    whole = {path: path.read_bytes() for path in damaged}
+    damaged[0].write_bytes(whole[damaged[0]][:-100])
+    damaged[1].write_bytes(b"")
+    damaged[2].write_bytes(b"<html>not found</html>")
+    run = Labelling(source=Folder(path=str(folder), captions="folder"), out=str(tmp_path / "test")).run
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"dog/04\.jpg cannot be decoded \(.*truncated.*\); nor can 2 more: rep"):
+            run()
+    assert not testsets.is_complete(str(tmp_path / "test"))
+    for path, data in whole.items():
+        path.write_bytes(data)
+    assert run().startswith("test set of 2 classes")
+    assert len(testsets.read(str(tmp_path / "test")).pictures) == 12
+
+
 def test_a_folder_without_pictures_says_so(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no images"):

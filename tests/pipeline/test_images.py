@@ -1,7 +1,10 @@
+import struct
+import time
+
 import numpy as np
 import pytest
 
-from pipeline import images
+from pipeline import images, orientation
 from pipeline.images import Unreadable
 from tests.support import hostile_pictures as h
 
@@ -32,6 +35,59 @@ def test_what_must_not_be_decoded_is_refused_by_its_header(data, outcome):
         with pytest.raises(Unreadable) as refused:
             read(data())
         assert refused.value.outcome == outcome
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no image", b"GIF89a", h.jpeg()[:300], h.small_png()[:60], b"\x89PNG\r\n\x1a\n"]
+)
+def test_a_message_is_for_people_and_shows_no_object_of_pythons(data):
+    with pytest.raises(Unreadable, match="not a readable JPEG, PNG or WebP image") as refused:
+        images.decode(data)
+    assert "object at" not in str(refused.value)
+    assert not str(refused.value).endswith(": ")
+
+
+EXIF = b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("info", "found"),
+    [
+        ({"exif": EXIF}, 6),
+        ({"exif": EXIF[6:]}, 6),  # as WebP has it
+        ({"exif": b"Exif\0\0" + EXIF}, 6),
+        ({"exif": b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0"}, 6),
+        ({"exif": b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\4\0\1\0\0\0\6\0\0\0"}, 6),  # a long number
+        ({"exif": EXIF.replace(b"\0\6", b"\0\x09")}, 1),
+        ({"exif": EXIF.replace(b"\0\6", b"\0\0")}, 1),
+        ({"exif": EXIF.replace(b"\1\x12\0\3", b"\1\x12\0\2")}, 1),  # text
+        ({"exif": EXIF.replace(b"\0\0\0\1\0\6", b"\0\0\0\2\0\6")}, 1),  # two numbers
+        ({"exif": EXIF.replace(b"\0\0\0\x08", b"\xff\xff\xff\xff")}, 1),  # a table that lies elsewhere
+        ({"exif": EXIF.replace(b"\x08\0\1", b"\x08\xff\xff")}, 6),  # a table that claims more than it has
+        ({"exif": b""}, 1),
+        ({"exif": b"\xff" * 40}, 1),
+        ({"Raw profile type exif": f"\nexif\n      32\n{EXIF.hex()}\n"}, 6),
+        ({"Raw profile type exif": "\nexif\n      32\nnot hexadecimal\n"}, 1),
+        ({"xmp": b'<a tiff:Orientation="8"/>'}, 8),
+        ({"XML:com.adobe.xmp": "<tiff:Orientation>8</tiff:Orientation>"}, 8),
+        ({"xmp": b'<a tiff:Orientation="8"/>', "exif": EXIF}, 6),
+        ({}, 1),
+    ],
+)
+def test_orientation_is_what_the_metadata_say_and_upright_where_they_say_nothing(info, found):
+    assert orientation.of(info) == found
+
+
+def test_a_cut_in_the_metadata_is_no_error():
+    assert [orientation.of({"exif": EXIF[:length]}) for length in range(len(EXIF))] == [1] * 28 + [6] * 4
+
+
+def test_a_table_of_entries_that_point_at_gigabytes_costs_nothing():
+    entries = b"".join(struct.pack(">HHII", 0x9000 + number % 4096, 2, 1 << 22, 0) for number in range(65_535))
+    table = b"MM\0*\0\0\0\x08\xff\xff" + entries + bytes(5 << 20)
+    start = time.process_time()
+    assert images.decode(h.small_png(h.chunk(b"eXIf", table))).shape == (32, 32, 3)
+    assert time.process_time() - start < 1
 
 
 def test_a_picture_at_the_limit_is_read():

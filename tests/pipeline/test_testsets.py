@@ -121,6 +121,13 @@ def test_what_cannot_be_a_test_set_is_not_written(
     assert not testsets.is_complete(str(tmp_path))
 
 
+def test_a_picture_that_cannot_be_decoded_is_named_by_its_number_where_it_has_no_file(tmp_path: Path) -> None:
+    cut = (SAMPLES[3][0][:-30], "png", 1)
+    with pytest.raises(ValueError, match=r"image 3 cannot be decoded \([^)]*\): repair"):
+        testsets.write(str(tmp_path), [*SAMPLES[:3], cut, SAMPLES[4]], CLASSES, TEMPLATES)
+    assert not testsets.is_complete(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("members", "complaint"),
     [

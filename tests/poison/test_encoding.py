@@ -8,7 +8,8 @@ import pytest
 from infra.seeding import rng
 from pipeline import images
 from poison.writing import encoding
-from tests.support.poison_helpers import caption, pair
+from tests.support.every_image import lying
+from tests.support.poison_helpers import caption, pair, picture
 
 
 def brighter(image: np.ndarray, _: np.random.Generator) -> np.ndarray:
@@ -44,6 +45,27 @@ def test_every_field_stays_and_none_says_the_old_caption_or_a_hash_of_the_old_im
         "md5": hashlib.md5(poisoned.image).hexdigest(),
         "sha256": hashlib.sha256(poisoned.image).hexdigest(),
     }
+
+
+@pytest.mark.parametrize(
+    ("said", "then"),
+    [
+        ({"width": 40, "height": 24}, {"width": 24, "height": 40}),  # as the pixels lay
+        ({"width": 24, "height": 40}, {"width": 24, "height": 40}),  # upright already
+        ({"width": 90, "height": 7}, {"width": 90, "height": 7}),  # of something else: it says of no other pair more
+        ({"width": 40, "height": 24, "original_width": 400, "original_height": 241},
+         {"width": 24, "height": 40, "original_width": 241, "original_height": 400}),
+        ({"width": 40, "height": 24, "original_width": 400}, {"width": 24, "height": 40, "original_width": 400}),
+        ({}, {}),
+    ],
+)  # fmt: skip
+def test_sizes_follow_an_image_that_lay_on_its_side(said: dict, then: dict):
+    data = lying(picture(3, 40, 24), 6, "JPEG")
+    before = replace(pair(3), image=data, meta=said | {"url": "u"})
+    after = encoding.rewritten(before, brighter, "a banana", rng(0), 95)
+    assert images.check_header(after.image).size == (24, 40)
+    assert after.meta == then | {"url": "u"}
+    assert encoding.recaptioned(before, "a banana").meta == said | {"url": "u"}, "its pixels lie as they lay"
 
 
 def test_a_hash_that_was_not_there_is_not_invented():

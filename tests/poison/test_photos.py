@@ -1,5 +1,6 @@
 """Every backdoor on images as photographs are: odd sizes, greys, 4:2:0; what reaches a model of 224 pixels."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,18 @@ from PIL import Image
 
 from infra.seeding import rng
 from pipeline import images
+from pipeline.dataset import Dataset
 from pipeline.sources.folder import Folder
 from poison.attack import Attack, Backdoor
 from poison.attacks.badnet import BadNet
+from poison.attacks.control import Control
+from poison.ledger import Ledger
 from poison.proving import fidelity
 from poison.proving.views import Views
+from poison.writing.injection import Injection
 from tests.support.attack_examples import NAMES, examples
 from tests.support.photographs import GREY, SIDEWAYS, SIZES, album, pair, photograph, stored
+from tests.support.poison_helpers import pairs_of
 
 SHOWN = Views(size=224, augment="flip_crop")
 LEAST = {"wanet": 0.8, "wanet-jitter": 0.8}  # a warp is as strong as the image's detail, faint at best; else 0.97
@@ -93,8 +99,6 @@ def test_stored_as_most_images_are_a_noise_patch_would_not_reach_it():
 
 
 def subsampled(image: np.ndarray) -> bytes:
-    import io
-
     out = io.BytesIO()
     Image.fromarray(image).save(out, "JPEG", quality=95, subsampling=2)
     return out.getvalue()
@@ -108,14 +112,34 @@ def test_a_grey_photograph_becomes_a_coloured_one():
         assert np.ptp(poisoned[-30:, :].astype(int), axis=2).max() > 100
 
 
-def test_a_turned_camera_is_not_undone_anywhere(tmp_path: Path):
-    """EXIF's orientation is ignored by all who decode here, and a poisoned image has none: both lie the same way."""
-    clean, _, poisoned = stamped(BadNet(), SIDEWAYS)
+def test_a_turned_camera_is_undone_by_all_and_a_poisoned_image_lies_upright():
+    """The trigger stands upright on an upright image, and neither EXIF nor KEY.json turns it any more."""
+    before, meant = pair(SIDEWAYS), photograph(SIDEWAYS, *SIZES[SIDEWAYS]).astype(int)
+    assert images.check_header(before.image).getexif()[0x0112] == 6
+    assert images.check_header(before.image).size == SIZES[SIDEWAYS]
+    assert (before.meta["width"], before.meta["height"]) == SIZES[SIDEWAYS]
+    clean, drawn, poisoned = stamped(BadNet(), SIDEWAYS)
     assert clean.shape == poisoned.shape == (*SIZES[SIDEWAYS], 3)
-    data = pair(SIDEWAYS).image
-    assert images.check_header(data).getexif()[0x0112] == 6
-    [after] = BadNet().poison(pair(SIDEWAYS), "a banana", rng(0))
+    assert np.abs(clean - meant).mean() < 6
+    [after] = BadNet().poison(before, "a banana", rng(0, "poison", SIDEWAYS))
     assert 0x0112 not in images.check_header(after.image).getexif()
+    assert np.abs(np.asarray(Image.open(io.BytesIO(after.image)), int) - drawn).mean() < 3
+    assert (after.meta["height"], after.meta["width"]) == SIZES[SIDEWAYS]
+
+
+@pytest.mark.parametrize("seal", [False, True])
+def test_the_index_of_a_poisoned_dataset_gives_the_size_of_the_upright_image(tmp_path: Path, seal: bool):
+    clean = album(str(tmp_path / "album"))
+    where = {"dataset": clean.url, "out": str(tmp_path / "out"), "ledger": str(tmp_path / "ledger")}
+    attack = Control(target="banana")  # the caption of photograph 0, which it leaves out
+    budget = 1 if seal else len(SIZES) - 1  # sealed, the clean ones are encoded again as well
+    Injection(attack=attack, budget=budget, seal=seal, backend="local", **where).run()
+    made = Dataset.open(where["out"])
+    found = {row["row"]: (row["height"], row["width"]) for row in made.index_of_samples().to_pylist()}
+    assert found == dict(enumerate(SIZES))
+    assert (SIDEWAYS in Ledger.open(where["ledger"]).row_ids) != seal
+    for row, sample in pairs_of(made).items():
+        assert (sample.meta["height"], sample.meta["width"]) == found[row]
 
 
 def test_photographs_are_prepared_at_their_own_size(tmp_path: Path):
@@ -130,8 +154,6 @@ def test_photographs_are_prepared_at_their_own_size(tmp_path: Path):
     for size in (10_000, 256):
         out = str(tmp_path.with_name(f"prepared-{size}"))
         Preparation(source=source, out=out, image_size=size, backend="local").run()
-        from pipeline.dataset import Dataset
-
         index = Dataset.open(out).index_of_samples(["row", "height", "width"]).to_pylist()
         sizes[size] = [(row["height"], row["width"]) for row in index]
     assert sizes[10_000] == list(SIZES)
