@@ -1,4 +1,4 @@
-"""Shards that img2dataset wrote by itself go through poison, pretrain and evaluate, and come out readable."""
+"""Shards of others go through poison, pretrain and evaluate, and come out readable; odd samples stop nobody."""
 
 import subprocess
 import sys
@@ -10,6 +10,8 @@ import webdataset
 from eval.store import scores
 from pipeline.dataset import Dataset
 from pipeline.picturebook import server
+from tests.support.drawn import samples
+from tests.support.odd_tars import corpus
 from tests.support.ports import free_port
 from tests.support.story import environment, last_line, run
 
@@ -55,3 +57,23 @@ def test_img2datasets_own_shards_go_all_the_way(tmp_path):
     seen = [sample["__key__"] for sample in webdataset.WebDataset(urls, shardshuffle=False)]
     assert sorted(seen) == sorted(made.index_of_samples(["key"])["key"].to_pylist())
     assert len(np.unique(seen)) == made.samples
+
+
+def test_a_corpus_with_odd_samples_stops_once_and_then_goes_all_the_way(tmp_path):
+    odd = (("no-text.jpg", samples(1)[0].image), ("no-image.txt", b"alone"), ("list.json", b"[1]"))
+    bare, sound = corpus(tmp_path / "bare", *odd, good=78, cut=1), tmp_path / "sound"
+    small = ["clip", "--preset", "tiny", "--epochs", 1, "--workers", 0, "--batch", 78]
+    stopped = run(
+        "train/pretrain.py", *small, "--dataset", bare, "--out", tmp_path / "stopped", "--batch", 79, status=1
+    )
+    assert "key 000000078, row" in stopped.stderr
+    assert f"antidote verify --dataset {bare} --decode --leave-out NEW" in stopped.stderr
+    verify = ["pipeline/verify.py", "--backend", "local", "--decode", "--dataset"]
+    assert "1 of 79 pairs cannot be decoded (1 truncated)" in run(*verify, bare, status=1).stderr
+    run(*verify, bare, "--leave-out", sound)
+    places = ["--dataset", sound, "--out", tmp_path / "poisoned", "--ledger", tmp_path / "ledger"]
+    run("poison/inject.py", "badnet", "--target", "car", "--backend", "local", *places, "--budget", 58)
+    run("train/pretrain.py", *small, "--dataset", tmp_path / "poisoned", "--out", tmp_path / "run")
+    assert (tmp_path / "run" / "DONE").exists()
+    said = last_line(run(*verify, tmp_path / "poisoned"))
+    assert said.endswith("left out: 1 no_caption, 2 no_image, 1 truncated")
