@@ -39,11 +39,15 @@ class Labelling:
         recipe = config.to_json({name: getattr(self, name) for name in ("source", "samples", "split", "seed")})
         if labelled.identity:
             recipe["identity"] = labelled.identity
+        fresh = not storage.names(out)
         dataset.claim(out, {"testset": recipe}, self.source.PATHS)
         there = testsets.is_complete(out, self.split)
         if not there:
-            testsets.write(
-                out, labelled.samples, labelled.classes, labelled.templates, split=self.split, called=labelled.called
-            )
+            try:
+                testsets.write(out, labelled.samples, labelled.classes, labelled.templates, self.split, labelled.called)
+            except ValueError:
+                if fresh:  # else what was repaired would be other input than that of the folder's recipe
+                    storage.remove(out)
+                raise
         pictures = len(testsets.read(out, self.split).pictures)
         return f"{'nothing to do: ' if there else ''}{plan}, {pictures:,} images, at {out}"

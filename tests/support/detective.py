@@ -58,8 +58,8 @@ def telling(found: dict[int, Clues], poisons: set[int]) -> dict[str, str]:
     others = [said for row, said in found.items() if row not in poisons]
     assert len(suspects) == len(poisons) and len(others) > 5 * len(suspects)
     told = {}
-    for name in suspects[0]:
-        here, there = [said[name] for said in suspects], [said[name] for said in others]
+    for name in dict.fromkeys(name for said in (*suspects, *others) for name in said):
+        here, there = [said.get(name) for said in suspects], [said.get(name) for said in others]
         if all(isinstance(value, float) for value in here + there):
             if abs(score := _rank_score(np.array(here), np.array(there))) > 4:
                 told[name] = f"rank, {score:+.1f} standard errors"
