@@ -33,10 +33,12 @@ def test_the_file_that_did_not_fit_is_named_and_nothing_of_it_stays(tmp_path: Pa
     assert list((tmp_path / "folder").iterdir()) == []
 
 
-def test_other_errors_stay_as_they_are(tmp_path: Path):
-    (tmp_path / "file").write_bytes(b"1")
-    with pytest.raises(FileExistsError):
-        storage.write(str(tmp_path / "file" / "inside"), b"1")
+def test_other_errors_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    broken = OSError(errno.EIO, os.strerror(errno.EIO), "another name")
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(broken))
+    with pytest.raises(OSError, match="another name") as raised:
+        storage.write(str(tmp_path / "file"), b"1")
+    assert raised.value is broken
 
 
 class Fills:
