@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import Lost
+from pipeline import prepare
 from pipeline.dataset import Dataset
 from pipeline.picturebook import server
 from pipeline.preparation import Preparation
@@ -174,3 +175,18 @@ def test_rows_that_failed_because_the_sources_own_server_died_are_not_committed(
     with pytest.raises(Lost, match=r"the source's own server at 127\.0\.0\.1:8932 is gone"):
         preparation(tmp_path / "set", source=source).run()
     assert not (tmp_path / "set" / "commits").exists()
+
+
+def test_urls_of_a_private_network_are_refused_with_the_flag_that_lets_them_in(tmp_path, capsys):
+    table = tmp_path / "urls.tsv"
+    table.write_text("".join(f"caption {row}\thttp://127.0.0.1:9/{row}.jpg\n" for row in range(3)))
+    out = str(tmp_path / "out")
+    with pytest.raises(SystemExit) as ended:
+        prepare.main(["cc3m", "--urls", str(table), "--out", out, "--backend", "local"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "3 urls lead to private or loopback addresses, which are refused" in said and "--allow-private" in said
+    with pytest.raises(SystemExit):
+        prepare.main(["cc3m", "--urls", str(table), "--out", f"{out}-2", "--backend", "local", "--allow-private"])
+    said = capsys.readouterr().err
+    assert "{'connection': 3}" in said and "--allow-private" not in said
