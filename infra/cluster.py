@@ -65,14 +65,14 @@ def _check_reachable(address: str) -> None:
     """ray.init tries an address where nobody listens for more than ten minutes, without a word."""
     if address == "auto":
         return
-    place = re.fullmatch(r"\[?([\w.:-]+?)\]?:(\d+)", address)
-    if place is None:
+    named = re.fullmatch(r"\[?([\w.:-]+?)\]?:(\d+)", address)
+    if named is None:
         raise ValueError(
             f"RAY_ADDRESS is host:port of a cluster's head, not {address!r}; "
             "the url of its dashboard is for `ray job submit`, as RAY_API_SERVER_ADDRESS"
         )
     try:
-        socket.create_connection((place[1], int(place[2])), timeout=10).close()
+        socket.create_connection((named[1], int(named[2])), timeout=10).close()
     except OSError as error:
         raise ValueError(f"no Ray cluster answers at RAY_ADDRESS={address}: {error}") from error
 

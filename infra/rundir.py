@@ -27,7 +27,7 @@ def check(url: str, config: dict[str, Any], free: Set[str], inputs: dict[str, An
     """Raises ValueError if something else than this run is in the folder. Writes nothing.
 
     config: what config.json shall hold. free: its fields that may differ when the same command comes back: worker
-    counts, and places, for which the digests in `inputs` stand (environment.json holds them).
+    counts, and folders, for which the digests in `inputs` stand (environment.json holds them).
     """
     if not storage.exists(storage.join(url, "config.json")):
         if others := storage.names(url):
@@ -46,8 +46,8 @@ def claim(url: str, config: dict[str, Any], free: Set[str], inputs: dict[str, An
     check(url, config, free, inputs)
     storage.create(storage.join(url, "config.json"), storage.dump_json(config))
     check(url, config, free, inputs)  # another one may have been faster
-    if not storage.exists(place := storage.join(url, "environment.json")):
-        storage.write_json(place, {"inputs": inputs, "attempts": []})
+    if not storage.exists(file := storage.join(url, "environment.json")):
+        storage.write_json(file, {"inputs": inputs, "attempts": []})
 
 
 def config(url: str) -> dict[str, Any]:
@@ -196,6 +196,6 @@ def finish(url: str, result: dict[str, Any]) -> None:
 
 def done(url: str) -> dict[str, Any] | None:
     """What `finish` wrote, else None."""
-    place = storage.join(url, "DONE")
-    found: dict[str, Any] | None = storage.read_json(place) if storage.exists(place) else None
+    file = storage.join(url, "DONE")
+    found: dict[str, Any] | None = storage.read_json(file) if storage.exists(file) else None
     return found

@@ -52,9 +52,9 @@ def spread(
         run = _on_ray if backend == "ray" else _here
         for index, outcome in run(work, tasks, retries, num_cpus):
             if _disk_is_full(outcome):
-                place = getattr(outcome, "filename", None) or f"the scratch folder {tempfile.gettempdir()} (TMPDIR)"
+                where = getattr(outcome, "filename", None) or f"the scratch folder {tempfile.gettempdir()} (TMPDIR)"
                 raise Lost(
-                    f"{what}: {describe(tasks[index])}: no space left on the disk of {place}. "
+                    f"{what}: {describe(tasks[index])}: no space left on the disk of {where}. "
                     "What is done is kept: make room, and run the same command again to do the rest."
                 )
             if isinstance(outcome, Exception):

@@ -106,6 +106,12 @@ class Preparation:
                 done=sum(sum(record["outcomes"].values()) for record in done.values()),
                 describe=lambda part: f"shard {part.shard}",
             )
+        refused = sum(one["outcomes"].get("refused_address", 0) for one in dataset.committed(out).values())
+        if refused and not self.allow_private:
+            log.warn(
+                f"{refused:,} urls lead to private or loopback addresses, which are refused: "
+                "if that server is yours, give --allow-private, and another --out"
+            )
         made = dataset.finalise(out, num_shards)
         assert sum(made.outcomes.values()) == table.num_rows, "every row of the table has one outcome"
         return f"{describe(made)} ({time.monotonic() - start:.0f} s)"

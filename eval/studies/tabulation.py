@@ -7,6 +7,7 @@ seeds differ (that of the book too: every seed may have pairs and test images of
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from eval.judging.roles import ORDER, Result, compare
@@ -14,7 +15,7 @@ from eval.judging.seeds import APART, together
 from eval.reporting import formatting
 from eval.reporting.formatting import percent, within
 from eval.store import current, records
-from eval.store.records import AttackRecord
+from eval.store.records import AttackRecord, TestSetRecord
 from eval.store.scores import Score
 from infra import config, storage
 from poison.attack import Attack
@@ -26,11 +27,15 @@ RULE = ("---", "---", "---:", "---", "---:", "---:", "---:", "---")
 
 @dataclass(frozen=True)
 class Line:
-    """One run under one attack. floor: attack success of the unpoisoned run beside it, if one was measured."""
+    """One run under one attack. floor: attack success of the unpoisoned run beside it, if one was measured.
+
+    testset: what its test set is called where the folder of scores has several, else "".
+    """
 
     attack: AttackRecord
     row: Result
     floor: Score | None
+    testset: str = ""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -43,6 +48,7 @@ class Line:
             str(ORDER.index(kind)),
             run.objective,
             "" if kind == "poisoned" else run.name,
+            self.testset,
             storage.dump_json(kept).decode(),
         )
 
@@ -70,6 +76,8 @@ class Tabulation:
     def __post_init__(self) -> None:
         if not self.scores:
             raise ValueError("--scores needs at least one folder of scores")
+        if (twice := storage.twice(self.scores)) is not None:
+            raise ValueError(f"--scores names {twice} twice")
         if not self.out.endswith(".md"):
             raise ValueError(f"--out names a Markdown file (.md), not {self.out!r}")
 
@@ -97,14 +105,23 @@ def markdown(lines: Sequence[Line]) -> str:
     for line in sorted(lines, key=lambda line: (line.key, line.row.run.seed)):
         groups.setdefault(line.key, []).append(line)
     for group in groups.values():
-        seeds = [line.row.run.seed for line in group]
-        if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
-            raise ValueError(
-                f"the attack {group[0].name} was measured more than once with seed {twice[0]}: give each folder of "
-                "scores once, and ledgers of different experiments different names"
-            )
+        for one, other in pairwise(group):
+            if one.row.run.seed == other.row.run.seed:
+                raise ValueError(_measured_twice(one, other))
     rows = [HEAD, RULE, *(_cells(group) for group in groups.values())]
     return formatting.markdown(rows)
+
+
+def _measured_twice(one: Line, other: Line) -> str:
+    """Names both lines of one experiment and one seed, and says what to do."""
+    said = f"the attack {one.name} was measured more than once with seed {one.row.run.seed}"
+    runs = one.row.run, other.row.run
+    if runs[0].url == runs[1].url:
+        return f"{said}: {runs[0].url} is in two folders of scores, or under two ledgers of that name; keep one"
+    names = " and ".join(run.url for run in runs)
+    if runs[0].weights_sha256 == runs[1].weights_sha256:
+        return f"{said}: {names} are one training under two names; keep the scores of one"
+    return f"{said}, in {names}: ledgers of different experiments need different names, and trainings different seeds"
 
 
 def ledger_name(attack: AttackRecord) -> str:
@@ -129,14 +146,27 @@ def _lines(folder: str) -> list[Line]:
     found, runs = current.read(folder)
     testsets, attacks = records.read_testsets(folder), records.read_attacks(folder)
     lines = []
+    names = _told_apart([record for record in testsets if record.key in {score.testset for score in found}])
     for comparison in compare(found, runs, testsets, attacks):
         if comparison.attack is None:
             continue
         floors = [row for row in comparison.of("floor") if row.get("attack_success")]
         twins = [row for row in floors if row.role.twin] or floors
         floor = max((row.success for row in twins), key=lambda score: score.value, default=None)
-        lines += [Line(comparison.attack, row, floor) for row in comparison.rows if row.role.kind != "floor"]
+        on = names[comparison.testset.key]
+        lines += [Line(comparison.attack, row, floor, on) for row in comparison.rows if row.role.kind != "floor"]
     return lines
+
+
+def _told_apart(testsets: Sequence[TestSetRecord]) -> dict[str, str]:
+    """What each is called, by key: "" for the only one; its name; where names are equal its folder, or its content."""
+    if len(testsets) == 1:
+        return {testsets[0].key: ""}
+    for called in (lambda one: one.name, lambda one: one.place, lambda one: one.key):
+        names = {one.key: str(called(one)) for one in testsets}
+        if len(set(names.values())) == len(names):
+            break
+    return names
 
 
 def _cells(group: Sequence[Line]) -> tuple[str, ...]:
@@ -149,7 +179,8 @@ def _cells(group: Sequence[Line]) -> tuple[str, ...]:
         first.name,
         first.how,
         f"{count}{rate}",
-        first.row.role.words if first.row.role.kind != "poisoned" else "undefended",
+        (first.row.role.words if first.row.role.kind != "poisoned" else "undefended")
+        + (f", on {first.testset}" if first.testset else ""),
         _mean([line.row.get("accuracy") for line in group]),
         _mean([line.row.get("attack_success") for line in group]),
         _mean([line.floor for line in group]),

@@ -9,9 +9,11 @@ from eval import table
 from eval.judging.roles import compare
 from eval.measuring.evaluation import Evaluation
 from eval.studies.tabulation import Line, Tabulation, markdown, shown
+from infra import storage
+from pipeline import images, testsets
 from poison.attacks.badnet import BadNet
 from poison.attacks.blended import Blended
-from tests.support.eval_helpers import ATTACKED, TESTED, after, scored, some_run, world
+from tests.support.eval_helpers import ATTACKED, CLASSES, TEMPLATES, TESTED, after, picture, scored, some_run, world
 
 BADNET = replace(ATTACKED, attack={"plugin": "badnet", "size": 42, "trigger_seed": 5})
 
@@ -103,6 +105,40 @@ def test_folders_of_scores_become_a_file_once(tmp_path: Path, capsys: pytest.Cap
     assert replace(table, out=made.url("other.md"), dry_run=True).run().startswith("dry run")
     assert capsys.readouterr().out == written
     assert not (tmp_path / "other.md").exists()
+
+
+def test_two_test_sets_in_one_folder_of_scores_have_a_line_each(tmp_path: Path):
+    made = world(tmp_path)
+    others = [storage.join(made.folder, name) for name in ("harder", "x/test")]
+    for number, url in enumerate(others):
+        images_of = [(images.encode(picture(50 + 20 * number + n), "png"), "png", n % len(CLASSES)) for n in range(12)]
+        testsets.write(url, images_of, CLASSES, TEMPLATES)
+    runs = (made.run("poisoned", made.poisoned), made.run("clean", made.dataset, seed=1))
+    for out, sets, names in (("a", others[:1], ["harder", "test"]), ("b", others[1:], ["../test", "../x/test"])):
+        grid = {"ledger": (made.ledger,), "out": made.url(out), "backend": "local"}
+        Evaluation(runs=runs, testsets=(made.testset, *sets), **grid).run()
+        Tabulation(scores=(made.url(out),), out=made.url(f"{out}.md")).run()
+        rows = cells((tmp_path / f"{out}.md").read_text())
+        assert [row[3] for row in rows] == [f"undefended, on {name}" for name in names]
+        assert all(row[7] == "0" for row in rows)
+
+
+def test_one_training_under_two_names_is_refused_with_both(tmp_path: Path):
+    made = world(tmp_path)
+    runs = (made.run("poisoned", made.poisoned), made.run("again", made.poisoned), made.run("clean", made.dataset))
+    grid = {"testsets": (made.testset,), "ledger": (made.ledger,), "out": made.url("scores"), "backend": "local"}
+    Evaluation(runs=runs, **grid).run()
+    with pytest.raises(ValueError, match=r"runs/again and .*/runs/poisoned are one training under two names"):
+        Tabulation(scores=(made.url("scores"),), out=made.url("table.md")).run()
+    with pytest.raises(ValueError, match=r"--scores names .*/scores/ twice"):
+        Tabulation(scores=(made.url("scores"), f"{made.folder}/scores/"), out=made.url("table.md"))
+
+
+def test_two_trainings_of_one_seed_are_refused_with_both():
+    other = [replace(one, row=replace(one.row, run=replace(one.row.run, url=f"{one.row.run.url}-again",
+             weights_sha256="other"))) for one in lines(0)]  # fmt: skip
+    with pytest.raises(ValueError, match="in /runs/badnet-0 and /runs/badnet-0-again: ledgers of different"):
+        markdown([*lines(0), *other])
 
 
 @pytest.mark.parametrize(("words", "said"), [(["--scores", "nowhere", "--out", "t.md"], "no scores at")])

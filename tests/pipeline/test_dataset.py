@@ -157,3 +157,29 @@ def test_a_foreign_tar_that_was_replaced_by_one_of_the_same_size_is_indexed_anew
         sizes.add((tmp_path / "foreign" / "0.tar").stat().st_size)
         assert Dataset.open(str(tmp_path / "foreign")).index_of_samples()["caption"].to_pylist() == [caption]
     assert len(sizes) == 1
+
+
+@pytest.mark.parametrize("where", ["ANTIDOTE_CACHE", "HOME", "no home at all"])
+def test_a_cache_that_cannot_be_written_is_said_with_the_variable_that_moves_it(where, tmp_path, monkeypatch):
+    tar = write_shard(tmp_path / "some.tar", samples(2))
+    (tmp_path / "foreign").mkdir()
+    tar.path.rename(tmp_path / "foreign" / "0.tar")
+    (tmp_path / "file").write_text("")
+    if where != "ANTIDOTE_CACHE":
+        monkeypatch.delenv("ANTIDOTE_CACHE")
+    if where == "no home at all":
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.setattr("pwd.getpwuid", lambda _: (_ for _ in ()).throw(KeyError))
+    else:
+        monkeypatch.setenv(where, str(tmp_path / "file" / "below"))
+    with pytest.raises(ValueError, match=r"cache.*set ANTIDOTE_CACHE to a folder that can") as refused:
+        Dataset.open(str(tmp_path / "foreign"))
+    assert "\n" not in str(refused.value)
+
+
+def test_the_cache_may_be_named_by_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ANTIDOTE_CACHE", "~/kept")
+    assert dataset.cache_folder() == tmp_path / "kept"
+    monkeypatch.delenv("ANTIDOTE_CACHE")
+    assert dataset.cache_folder() == tmp_path / ".cache" / "antidote"
