@@ -9,6 +9,7 @@ import pytest
 from infra import storage
 from pipeline.dataset import Dataset
 from tests.support.drawn import drawn
+from tests.support.ports import free_port
 from tests.support.story import Running, gone, last_line, run
 
 SAID = "interrupted: what is done is kept; the same command again does the rest"
@@ -29,9 +30,9 @@ def some(folder: Path) -> bool:
 
 @pytest.mark.parametrize("backend", ["local", pytest.param("ray", marks=pytest.mark.ray)])
 def test_prepare_ends_in_one_line_and_goes_on_where_it_was(tmp_path: Path, backend: str):
-    drawing = ("picturebook", "--rows", 120, "--rows-per-shard", 4, "--faults", 0, "--picture-size", 32, "--port", 8931)
+    drawing = ("picturebook", "--rows", 120, "--rows-per-shard", 4, "--faults", 0, "--picture-size", 32)
     out = tmp_path / "book"
-    words = ["pipeline/prepare.py", *drawing, "--out", out, "--backend", backend]
+    words = ["pipeline/prepare.py", *drawing, "--port", free_port(), "--out", out, "--backend", backend]
     with Running(words, tmp_path / "said") as running:
         running.until(lambda: some(out))
         assert ctrl_c(running) == [SAID]
