@@ -31,9 +31,8 @@ def some(folder: Path) -> bool:
 @pytest.mark.parametrize("backend", ["local", pytest.param("ray", marks=pytest.mark.ray)])
 def test_prepare_ends_in_one_line_and_goes_on_where_it_was(tmp_path: Path, backend: str):
     drawing = ("picturebook", "--rows", 120, "--rows-per-shard", 4, "--faults", 0, "--picture-size", 32)
-    drawing = (*drawing, "--port", free_port())
     out = tmp_path / "book"
-    words = ["pipeline/prepare.py", *drawing, "--out", out, "--backend", backend]
+    words = ["pipeline/prepare.py", *drawing, "--port", free_port(), "--out", out, "--backend", backend]
     with Running(words, tmp_path / "said") as running:
         running.until(lambda: some(out))
         assert ctrl_c(running) == [SAID]
