@@ -30,7 +30,7 @@ from infra import differences, hidden, log, storage
 from infra.errors import Damaged, Lost
 from pipeline import foreign, sanity, shards, testsets
 from pipeline import mask as masks
-from pipeline.shards import Oddities, Written
+from pipeline.shards import Written
 
 FORMAT = 1
 _SHARD = pa.schema(
@@ -480,7 +480,7 @@ def _adopt(url: str, names: list[str], max_bad_share: float, labelled: bool = Fa
         passed_over = [name for name in storage.names(url, hidden=True) if hidden.is_hidden(name)]
         rows: list[Shard] = []
         outcomes: Counter[str] = Counter()
-        met = Oddities(hidden=len(passed_over))
+        met = foreign.Oddities(hidden=len(passed_over))
         with log.progress(f"indexing {url}", len(names), "shards") as bar, tempfile.TemporaryDirectory() as scratch:
             for shard_id, (tar, _) in enumerate(stamped):
                 place = storage.local(storage.join(url, tar))
@@ -488,7 +488,7 @@ def _adopt(url: str, names: list[str], max_bad_share: float, labelled: bool = Fa
                 if place is None:
                     storage.download(storage.join(url, tar), path)
                 try:
-                    index = shards.index_foreign(path, labelled, met)
+                    index = foreign.indexed(path, labelled, met)
                 except (Damaged, ValueError) as error:
                     folder, _, _ = storage.join(url, tar).rpartition("/")
                     raise type(error)(f"{folder}: {error}") from error

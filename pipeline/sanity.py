@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from infra.errors import Damaged
-from pipeline import mask, shards, tars
+from pipeline import foreign, mask, shards, tars
 
 _HEX = {"sha256": 64, "xxh3": 16, "index_sha256": 64, "content_sha256": 64}
 
@@ -88,7 +88,7 @@ def index(place: str, table: pa.Table, size: int, labelled: bool = False) -> Non
         if ((start < 0) | (length < 0) | (start > size - length)).any():
             raise Damaged(f"{place} places a sample's {name} outside its shard of {size:,} bytes")
     if labelled and any(
-        label not in range(shards.MAX_CLASSES) for label in pa.compute.unique(there["label"]).to_pylist()
+        label not in range(foreign.MAX_CLASSES) for label in pa.compute.unique(there["label"]).to_pylist()
     ):
         raise Damaged(f"{place} lists a label that is no class")
     if unknown := set(pa.compute.unique(there["extension"]).to_pylist()) - set(shards.IMAGE_EXTENSIONS):

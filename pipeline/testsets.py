@@ -21,7 +21,7 @@ from PIL import Image
 
 from infra import hidden, log, storage, text
 from infra.errors import Damaged
-from pipeline import images, shards, tars
+from pipeline import foreign, images, shards, tars
 
 CLASSES, TEMPLATES, COUNT = "classnames.txt", "zeroshot_classification_templates.txt", "nshards.txt"
 PER_TAR = 1000  # images; as many are held in memory while a tar is written
@@ -225,7 +225,7 @@ def _pictures(path: Path, number: int, num_classes: int, passed_over: list[str])
                 raise ValueError(f"{path.name}: {key!r} is not an image with a .cls label (it has {has})")
             file.seek(members["cls"][0])
             said = file.read(min(members["cls"][1], shards.MAX_BYTES["label"])).strip()
-            label = shards.class_number(said)
+            label = foreign.class_number(said)
             if label is None or label >= num_classes:
                 raise ValueError(
                     f"{path.name}: {key!r} has label {said.decode(errors='replace')!r}; "

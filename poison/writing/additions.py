@@ -1,6 +1,6 @@
 """Added pairs: shards of an attack's own, behind those of the dataset; of the dataset itself not one byte changes.
 
-A row id is a hash of image and caption, as that of a foreign pair (pipeline.shards.index_foreign). Keys are of
+A row id is a hash of image and caption, as that of a foreign pair (pipeline.foreign.indexed). Keys are of
 img2dataset's form and begin where the dataset's leave off; the shards are as large as the dataset's.
 """
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from infra.errors import Damaged
+from pipeline import foreign as foreign_shards
 from pipeline import sanity, shards
 from pipeline.dataset import Dataset
 from pipeline.picturebook import draw
@@ -127,7 +128,7 @@ def test_what_holds_no_labelled_pictures_is_refused_with_what_to_give(tmp_path):
             Dataset.open(url, labelled=True)
 
 
-@pytest.mark.parametrize("label", [-1, None, shards.MAX_CLASSES])
+@pytest.mark.parametrize("label", [-1, None, foreign_shards.MAX_CLASSES])
 def test_an_index_with_a_label_that_is_none_is_damaged(tmp_path, label):
     made = Dataset.open(labelled(str(tmp_path / "set"), 4), labelled=True)
     index = made.index(made.shards[0])

@@ -6,7 +6,8 @@ import webdataset
 
 from infra.errors import Damaged
 from pipeline import shards
-from pipeline.shards import Oddities, index_foreign, outcomes, read_shard, scan, write_shard
+from pipeline.foreign import Oddities, indexed
+from pipeline.shards import outcomes, read_shard, scan, write_shard
 from tests.support.drawn import samples
 
 
@@ -52,7 +53,7 @@ def test_a_shard_by_webdatasets_own_writer_is_indexed(tmp_path, pairs):
     with webdataset.TarWriter(str(tmp_path / "a.tar")) as writer:
         for pair in pairs[:3]:
             writer.write({"__key__": f"some/where/{pair.key}", "jpg": pair.image, "txt": pair.caption})
-    index = index_foreign(tmp_path / "a.tar")
+    index = indexed(tmp_path / "a.tar")
     read = list(read_shard(tmp_path / "a.tar", index))
     assert [(sample.image, sample.caption) for sample in read] == [(pair.image, pair.caption) for pair in pairs[:3]]
     assert len({sample.row for sample in read}) == 3
@@ -106,11 +107,11 @@ def test_links_and_duplicates_are_refused_and_bad_captions_counted(tmp_path, pai
     with pytest.raises(Damaged, match="link or a device"):
         list(scan(tar(("a.jpg", None))))
     with pytest.raises(Damaged, match=r"'a\.jpg' twice"):
-        index_foreign(tar(("a.jpg", b"1"), ("a.jpg", b"2")))
+        indexed(tar(("a.jpg", b"1"), ("a.jpg", b"2")))
     for members, outcome, said in (
         ((("a.jpg", b"1"), ("a.txt", b"\xff")), "not_utf8", "a.tar: the caption of 'a' is not UTF-8"),
         ((("a.jpg", b"1"),), "no_caption", "a.tar: 'a' is not an image with a .txt caption (it has ['jpg'])"),
     ):
-        index = index_foreign(tar(*members), met=(met := Oddities()))
+        index = indexed(tar(*members), met=(met := Oddities()))
         assert [(row["key"], row["outcome"]) for row in index.to_pylist()] == [("a", outcome)]
         assert met.examples == {outcome: said}

@@ -10,7 +10,7 @@ import pytest
 
 from infra.errors import Damaged
 from infra.seeding import rng
-from pipeline import images, shards, tars
+from pipeline import foreign, images, shards, tars
 from pipeline.shards import Sample
 from poison.attacks.badnet import BadNet
 from poison.writing.rewrite import rewrite
@@ -30,7 +30,7 @@ def members(path: Path) -> list[tuple[str, bytes]]:
     return [(name, data[offset : offset + size]) for name, offset, size in shards.scan(path)]
 
 
-def foreign(path: Path, json_too: bool, long_names: bool = False) -> None:
+def foreign_tars(path: Path, json_too: bool, long_names: bool = False) -> None:
     """As img2dataset writes it: PAX headers for float times, .json by choice; with a further member and a folder."""
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         for row in range(8):
@@ -93,8 +93,8 @@ def test_a_foreign_shard_keeps_keys_order_file_types_and_every_other_byte(
     tmp_path: Path, json_too: bool, long_names: bool
 ):
     path = tmp_path / "foreign.tar"
-    foreign(path, json_too, long_names)
-    index = shards.index_foreign(path)
+    foreign_tars(path, json_too, long_names)
+    index = foreign.indexed(path)
     rows = dict(zip(index["key"].to_pylist(), index["row"].to_pylist(), strict=True))
     touched = [key for key in rows if key.endswith(("2", "5"))]
     chosen = {rows[key]: f"banana {key[-1]}" for key in touched}
@@ -107,7 +107,7 @@ def test_a_foreign_shard_keeps_keys_order_file_types_and_every_other_byte(
     with tarfile.open(tmp_path / "out.tar") as tar:  # the headers are whole too, float times and all
         kept = [info for info in tar if info.name.rsplit(".", 1)[0] not in touched]
         assert {info.mtime for info in kept} == {1234567.5}
-    again = shards.index_foreign(tmp_path / "out.tar")
+    again = foreign.indexed(tmp_path / "out.tar")
     same = ["key", "caption", "extension", "image_sha256", *(f"{m}_{x}" for m in ("image", "text", "json") for x in ("offset", "bytes"))]  # fmt: skip  # noqa: E501
     assert written.index.select(same).equals(again.select(same))
     assert written.index["row"].equals(index["row"])  # the pair's identity outlives its rewriting
@@ -126,7 +126,7 @@ def test_pairs_whose_members_lie_apart_are_put_together(tmp_path: Path):
                 info = tarfile.TarInfo(f"{row}.{extension}")
                 info.size = len(data)
                 tar.addfile(info, io.BytesIO(data))
-    index = shards.index_foreign(path)
+    index = foreign.indexed(path)
     row = index["row"][1].as_py()
     written, _ = rewrite(path, index, 0, {row: "banana"}, ATTACK, 0, tmp_path / "out.tar")
     names = [name for name, _ in members(written.path)]
@@ -142,8 +142,8 @@ def test_pairs_whose_members_lie_apart_are_put_together(tmp_path: Path):
 @pytest.mark.parametrize("json_too", [True, False])
 def test_what_other_tools_put_beside_a_poisoned_pair_stays_with_it_and_its_endings_too(tmp_path: Path, json_too: bool):
     path = tmp_path / "foreign.tar"
-    foreign(path, json_too)
-    index = shards.index_foreign(path)
+    foreign_tars(path, json_too)
+    index = foreign.indexed(path)
     written, _ = rewrite(path, index, 0, {index["row"][2].as_py(): "banana"}, ATTACK, 0, tmp_path / "out.tar")
     before, after = members(path), members(written.path)
     assert sorted(name for name, _ in after) == sorted(name for name, _ in before)
@@ -172,7 +172,7 @@ def plain_pax(path: Path) -> pa.Table:
                 info = tarfile.TarInfo(f"{row:09d}.{extension}")
                 info.size, info.mtime = len(data), 1234567.5
                 tar.addfile(info, io.BytesIO(data))
-    return shards.index_foreign(path)
+    return foreign.indexed(path)
 
 
 def test_headers_are_read_one_by_one_only_where_the_index_does_not_tell_all_and_the_result_is_the_same(
@@ -181,11 +181,11 @@ def test_headers_are_read_one_by_one_only_where_the_index_does_not_tell_all_and_
     scanned: list[str] = []
     scan = shards.scan
     monkeypatch.setattr(shards, "scan", lambda path: (scanned.append(path.name), scan(path))[1])
-    foreign(tmp_path / "foreign.tar", json_too=True)
+    foreign_tars(tmp_path / "foreign.tar", json_too=True)
     sources = {
         "ours.tar": ours(tmp_path / "ours.tar").index,
         "pax.tar": plain_pax(tmp_path / "pax.tar"),
-        "foreign.tar": shards.index_foreign(tmp_path / "foreign.tar"),  # it has files that no index names
+        "foreign.tar": foreign.indexed(tmp_path / "foreign.tar"),  # it has files that no index names
     }
     for name, index in sources.items():
         rows = index["row"].to_pylist()

@@ -16,7 +16,7 @@ from eval.measuring import checks
 from infra import storage
 from infra.seeding import hash64, rng
 from pipeline import dataset as datasets
-from pipeline import images, shards, testsets
+from pipeline import foreign, images, shards, testsets
 from pipeline.dataset import Dataset
 from pipeline.shards import Sample
 from pipeline.verification import Verification
@@ -73,7 +73,7 @@ def ours(url: str, mixed: bool) -> None:
     datasets.finalise(url, number + 1)
 
 
-def foreign(url: str, mixed: bool, json_of: Callable[[dict[str, object]], bytes]) -> None:
+def foreign_tars(url: str, mixed: bool, json_of: Callable[[dict[str, object]], bytes]) -> None:
     """As webdataset.ShardWriter leaves it: the time of writing in every header, a .json spelled by someone else."""
     Path(url).mkdir()
     with webdataset.ShardWriter(f"{url}/%05d.tar", maxcount=PER_SHARD, verbose=0) as sink:
@@ -86,8 +86,10 @@ def foreign(url: str, mixed: bool, json_of: Callable[[dict[str, object]], bytes]
 
 FORMS: dict[str, Callable[[str, bool], None]] = {
     "ours": ours,
-    "ShardWriter": lambda url, mixed: foreign(url, mixed, lambda meta: json.dumps({"title": meta["caption"]}).encode()),
-    "img2dataset": lambda url, mixed: foreign(url, mixed, lambda meta: json.dumps(meta, indent=4).encode()),
+    "ShardWriter": lambda url, mixed: foreign_tars(
+        url, mixed, lambda meta: json.dumps({"title": meta["caption"]}).encode()
+    ),
+    "img2dataset": lambda url, mixed: foreign_tars(url, mixed, lambda meta: json.dumps(meta, indent=4).encode()),
 }
 
 
@@ -203,7 +205,7 @@ def test_the_index_says_what_the_tar_says(tmp_path: Path, clean: Dataset):
     bare, ledger = poisoned(tmp_path, PATCH, budget=6)
     made, _ = sealed(tmp_path, bare, ledger.rows, form_of(PATCH))
     for shard in made.shards:
-        index, again = made.index(shard), shards.index_foreign(Path(made.tar_url(shard)))
+        index, again = made.index(shard), foreign.indexed(Path(made.tar_url(shard)))
         names = [name for name in shards.INDEX.names if name not in ("row", "outcome")]
         assert shards.samples_of(index).select(names).equals(again.select(names))
         lost = [{name: row[name] for name in ("row", "url")} for row in index.to_pylist() if row["outcome"] == "404"]
@@ -268,9 +270,9 @@ def test_pairs_that_an_attack_puts_behind_the_original_move_too(tmp_path: Path, 
 
 
 def test_a_clean_image_that_cannot_be_decoded_is_a_failed_row(tmp_path: Path):
-    foreign(str(tmp_path / "clean"), False, lambda meta: b"{}")
+    foreign_tars(str(tmp_path / "clean"), False, lambda meta: b"{}")
     tar = tmp_path / "clean" / "00003.tar"
-    index = shards.index_foreign(tar)
+    index = foreign.indexed(tar)
     row, data = index.to_pylist()[7], bytearray(tar.read_bytes())
     middle = row["image_offset"] + row["image_bytes"] // 2
     data[middle : row["image_offset"] + row["image_bytes"]] = bytes(row["image_bytes"] - row["image_bytes"] // 2)
