@@ -28,7 +28,7 @@ def some(folder: Path) -> bool:
     return len(storage.names(str(folder / "commits"))) >= 2
 
 
-@pytest.mark.parametrize("backend", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.mark.parametrize("backend", ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])])
 def test_prepare_ends_in_one_line_and_goes_on_where_it_was(tmp_path: Path, backend: str):
     drawing = ("picturebook", "--rows", 120, "--rows-per-shard", 4, "--faults", 0, "--picture-size", 32)
     out = tmp_path / "book"
@@ -43,7 +43,7 @@ def test_prepare_ends_in_one_line_and_goes_on_where_it_was(tmp_path: Path, backe
     assert last_line(done).startswith("120 pairs of 120 rows in 30 shards")
 
 
-@pytest.mark.parametrize("backend", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.mark.parametrize("backend", ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])])
 def test_poison_ends_in_one_line_and_goes_on_where_it_was(tmp_path: Path, backend: str):
     drawn(str(tmp_path / "clean"), 1200, 120, size=64)
     folders = ("--dataset", tmp_path / "clean", "--out", tmp_path / "out", "--ledger", tmp_path / "ledger")
@@ -69,6 +69,7 @@ def test_training_ends_in_one_line_and_resumes(tmp_path: Path):
     assert not (tmp_path / "run" / "DONE").exists()
 
 
+@pytest.mark.slow
 def test_a_rank_says_it_once_and_the_others_are_silent(tmp_path: Path):
     drawn(str(tmp_path / "clean"), 64, 2)
     words = ["torchrun", "--standalone", "--nproc-per-node", 2, "train/pretrain.py", "clip", "--preset", "tiny",
