@@ -107,12 +107,12 @@ def _is_header(*cells: str | None) -> bool:
 
 
 def _read(url: str) -> bytes:
+    if (path := storage.local(url)) is not None and path.is_dir():
+        raise ValueError(f"{url} is a folder: --urls names one file")
     try:
         return storage.read(url)
     except FileNotFoundError as error:
         raise ValueError(f"no url table at {url}") from error
-    except IsADirectoryError as error:
-        raise ValueError(f"{url} is a folder: --urls names one file") from error
 
 
 def _unpacked(data: bytes, url: str) -> bytes:

@@ -30,8 +30,10 @@ def embedded(path_or_uri: str) -> str:
         pixels(path_or_uri)
         return path_or_uri
     try:
+        if (path := storage.local(path_or_uri)) is not None and path.is_dir():
+            raise FileNotFoundError(path_or_uri)
         image = images.decode(storage.read(path_or_uri))
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except FileNotFoundError as error:
         raise ValueError(f"no image at {path_or_uri}: give a JPEG, PNG or WebP file") from error
     except images.Unreadable as error:
         raise ValueError(f"{path_or_uri}: {error}") from error

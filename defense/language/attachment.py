@@ -140,7 +140,9 @@ class _Reader:
         )
 
     def verb_group(self, start: int) -> int | None:
-        negated = self.words[start] in NEGATIONS and start + 1 < len(self.tags)  # who never smiles
+        negated = (  # who never smiles
+            self.words[start] in NEGATIONS and self.tags[start] in ("ADV", "PART") and start + 1 < len(self.tags)
+        )
         if self.tags[start + negated] not in ("AUX", "VERB"):
             return None
         place = start

@@ -23,7 +23,7 @@ def facts(
 ) -> list[tuple[str, Facts]]:
     """Each with its heading. folder: of the scores."""
     parts: list[tuple[str, Facts]] = []
-    parts += [(f"Run {run.name}", [*_run(run), *_matches(folder, run, attacks)]) for run in of]
+    parts += [(f"Run {run.name}", [*run_facts(run), *_matches(folder, run, attacks)]) for run in of]
     parts += [(f"Attack {attack.key}", _attack(attack)) for attack in attacks]
     parts += [(f"Test set {testset.name}", _testset(testset)) for testset in testsets]
     seeds = sorted({score.seed for score in found})
@@ -31,7 +31,7 @@ def facts(
     return [*parts, ("Scores", [("evaluation seed", ", ".join(map(str, seeds))), ("code", ", ".join(versions))])]
 
 
-def _run(run: Run) -> Facts:
+def run_facts(run: Run) -> Facts:
     """What a reader needs to find and to repeat it."""
     last = run.attempts[-1] if run.attempts else {}
     versions, hardware = last.get("versions", {}), last.get("hardware", {})

@@ -186,7 +186,7 @@ def test_another_decoder_is_another_key(small: World, monkeypatch: pytest.Monkey
     """What an image looks like to a model depends on it: no embedding outlives a change of it."""
 
     def identity() -> str:
-        return scoring.load(runs.read(small.place("runs/run 0"), small.folder), torch.device("cpu")).identity
+        return scoring.load(runs.read(small.url("runs/run 0"), small.folder), torch.device("cpu")).identity
 
     first = load(small).identity
     for module in (images, orientation):

@@ -244,7 +244,7 @@ def test_every_value_is_escaped_and_one_that_is_missing_is_an_error() -> None:
 def test_a_report_of_clean_accuracy_alone_has_no_word_of_attacks() -> None:
     run = some_run("alone", "x")
     (comparison,) = compare(scored(run, 0.9, None), [run], [TESTED], [])
-    text = page.render(Material([comparison], {}, {}, None, []))
+    text = page.render(Material([comparison], {}, {}, [], []))
     parsed(text)
     assert "No attack was measured.</h1>" in text
     for word in ("banana", "attack success", "trigger"):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from eval.reporting import provenance
 from eval.store import runs
 from infra import storage
 from tests.support.drawn import drawn
@@ -56,18 +57,20 @@ def test_the_command_shown_is_the_one_that_the_last_start_kept() -> None:
     first = {"step": 0, "command": ["train/pretrain.py", "clip", "--out", "runs/a"]}
     last = {"step": 3, "command": ["train/finetune.py", "mmcl", "--dataset", "data/clean set", "--out", "runs/b"]}
     run = replace(some_run("b", "x"), attempts=(first, last))
-    assert dict(runs.facts(run))["command"] == "train/finetune.py mmcl --dataset 'data/clean set' --out runs/b"
+    assert (
+        dict(provenance.run_facts(run))["command"] == "train/finetune.py mmcl --dataset 'data/clean set' --out runs/b"
+    )
 
 
 def test_of_a_run_that_kept_no_command_none_is_made_up() -> None:
     for attempts in ((), ({"step": 0, "ranks": 1},)):
         run = replace(some_run("b", "x"), attempts=attempts)
-        assert dict(runs.facts(run))["command"] == "not recorded"
+        assert dict(provenance.run_facts(run))["command"] == "not recorded"
 
 
 def test_the_command_that_training_keeps_is_the_one_that_a_report_shows(tmp_path: Path) -> None:
     drawn(f"{tmp_path}/data", 40, 2)
     words = ["clip", "--dataset", f"{tmp_path}/data", "--preset", "tiny", "--workers", "0", "--out", f"{tmp_path}/run"]
     assert pretrain.main(words) == 0
-    shown = dict(runs.facts(runs.read(f"{tmp_path}/run", f"{tmp_path}/scores")))["command"]
+    shown = dict(provenance.run_facts(runs.read(f"{tmp_path}/run", f"{tmp_path}/scores")))["command"]
     assert shlex.split(shown) == ["antidote", "pretrain", *words]

@@ -13,7 +13,7 @@ from infra import storage
 from pipeline import images, testsets
 from poison.attacks.badnet import BadNet
 from poison.attacks.blended import Blended
-from tests.support.eval_helpers import ATTACKED, CLASSES, TEMPLATES, TESTED, after, picture, scored, some_run, world
+from tests.support.eval_helpers import ATTACKED, CLASSES, TEMPLATES, TESTED, after, scored, smooth, some_run, world
 
 BADNET = replace(ATTACKED, attack={"plugin": "badnet", "size": 42, "trigger_seed": 5})
 
@@ -111,7 +111,7 @@ def test_two_test_sets_in_one_folder_of_scores_have_a_line_each(tmp_path: Path):
     made = world(tmp_path)
     others = [storage.join(made.folder, name) for name in ("harder", "x/test")]
     for number, url in enumerate(others):
-        images_of = [(images.encode(picture(50 + 20 * number + n), "png"), "png", n % len(CLASSES)) for n in range(12)]
+        images_of = [(images.encode(smooth(50 + 20 * number + n), "png"), "png", n % len(CLASSES)) for n in range(12)]
         testsets.write(url, images_of, CLASSES, TEMPLATES)
     runs = (made.run("poisoned", made.poisoned), made.run("clean", made.dataset, seed=1))
     for out, sets, names in (("a", others[:1], ["harder", "test"]), ("b", others[1:], ["../test", "../x/test"])):

@@ -100,7 +100,7 @@ def test_the_shards_and_the_ledger_are_the_same_bytes_at_one_and_at_four_workers
 def test_bad_input_met_by_a_ray_worker_is_said_as_such(tmp_path: Path):
     foreign(tmp_path / "clean", broken={4})
     with pytest.raises(ValueError, match="shard 1, sample 4: not a readable"):
-        injection(tmp_path, backend="ray", budget=8).run()
+        injection(tmp_path, backend="ray", budget=10).run()
 
 
 @pytest.mark.usefixtures("clean")

@@ -16,11 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from infra import config
 from pipeline import images
 from pipeline.dataset import Dataset
 from poison import geometry
-from poison import ledger as ledgers
 from poison.attack import Attack
 from poison.attacks.badnet import BadNet
 from poison.attacks.control import Control
@@ -33,7 +31,6 @@ from poison.proof import main
 from poison.proving import portrait
 from poison.proving.examination import Examine, part
 from poison.proving.views import Views
-from poison.sealed import sealing
 from poison.sheets.layout import GAP, PANEL, Pair
 from poison.writing.injection import Injection
 from tests.support.photographs import album
@@ -284,21 +281,18 @@ def test_a_dataset_poisoned_twice_needs_both_ledgers(folder: Path, capsys: pytes
 def test_a_sealed_dataset_is_proven_though_every_image_in_it_was_encoded_again(folder: Path):
     """And what an earlier attack stored at a low quality is measured, not taken for forged."""
     poison(folder, BadNet(quality=60), name="-low")
-    earlier, parent = Ledger.open(str(folder / "ledger-low")), Dataset.open(str(folder / "out-low"))
-    attack, out, ledger = BadNet(patch="yellow"), str(folder / "sealed"), str(folder / "ledger-sealed")
-
-    def write(out: str, ledger: str) -> Dataset:
-        taken = (earlier.url,)
-        Injection(
-            attack=attack, dataset=parent.url, out=out, ledger=ledger, budget=5, taken=taken, backend="local"
-        ).run()
-        return Dataset.open(out)
-
-    recipe = {"attack": config.to_json(attack), "budget": 5, "seal": 1.0, "seed": 0, "share_of_shards": 1.0}
-    ledgers.claim(ledger, recipe)
-    sealed = sealing.run(write, parent, attack, [earlier], seed=0, share=1.0, out=out, ledger=ledger, backend="local")
-    ledgers.seal(ledger, recipe, attack, parent, sealed.digest)
-    both = ("--ledger", earlier.url, ledger, "--poisoned", out)
+    earlier, out, ledger = str(folder / "ledger-low"), str(folder / "sealed"), str(folder / "ledger-sealed")
+    Injection(
+        attack=BadNet(patch="yellow"),
+        dataset=str(folder / "out-low"),
+        out=out,
+        ledger=ledger,
+        budget=5,
+        taken=(earlier,),
+        seal=True,
+        backend="local",
+    ).run()
+    both = ("--ledger", earlier, ledger, "--poisoned", out)
     assert main(words(folder, *both)) == 0
     low, high = about(folder)["attacks"]
     assert (low["poisons"], high["poisons"]) == (6, 5)

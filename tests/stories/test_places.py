@@ -23,9 +23,9 @@ FOLDERS = {
     "finetune": f"finetune mmcl {TRAIN} --pretrained {{root}}/runs/clean --out {{out}}",
     "evaluate": "evaluate --runs {root}/runs/clean --testsets {root}/test --tasks zeroshot --backend local --out {out}",
     "report": "report --scores {root}/scores --out {out}",
+    "preview": f"preview {BOTH} --out {{out}}",
 }
 FILES = {
-    "preview": f"preview {BOTH} --out {{out}}.png",
     "tabulate": "tabulate --scores {root}/scores --out {out}.md",
     "frontier": "frontier --plan {root}/plan.tsv --out {out}.md",
 }
@@ -45,7 +45,7 @@ def root(tmp_path_factory) -> Path:
     Evaluation(**places, backend="local").run()
     (home / "plan.tsv").write_text(PLAN)
     (home / "file").write_text("mine")
-    for name in ("folder.png", "folder.md"):
+    for name in ("folder.md",):
         (home / name).mkdir()
     return home
 
