@@ -62,7 +62,7 @@ def test_of_one_class_there_is_nothing_to_learn():
 
 
 def test_images_without_labels_are_refused_before_training():
-    with pytest.raises(ValueError, match="supervised learns from labelled pictures, and these have no labels"):
+    with pytest.raises(ValueError, match="supervised learns from labelled images, and these have no labels"):
         Supervised().state(Setting(6, 10))
 
 

@@ -328,7 +328,7 @@ def redirects() -> Iterator[Case]:
         ("too_many_redirects", "itself", "/to-itself"),
         ("too_many_redirects", "nothing", ""),
         ("success", "an image", "/plain-jpeg"),
-        ("success", "an image by one more", "/to-a-picture"),
+        ("success", "an image by one more", "/to-an-image"),
     ]
     for allowed, name, place in places:
         yield Case(f"to {name}", allowed, streams=True, send=lambda c, p=place: send_redirect(c, p))
