@@ -32,7 +32,7 @@ demo: setup ## the whole story on two cores: download, poison, pretrain, measure
 
 # Two and not as many as there are cores: every worker has a Ray of four CPUs, S3 servers and ranks of its own.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 
 test: setup ## the test suite without the slow part, on two cores (WORKERS=4: on four)
 	$(PYTEST) -m "not slow and not gpu"

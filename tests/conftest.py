@@ -1,44 +1,76 @@
 """What a test run starts once: a Ray cluster (12 s), Ceph's S3 gateway (2 s), moto's S3 server (2 s), two stories.
 
-With `-n`, a run has several workers, each a process with ports and folders of its own. Tests that need the same dear
-fixture stay on one worker, so that it is started once; other tests stay with those of their file.
+With `-n`, a run has several workers, each a process with ports and folders of its own. Files whose tests need
+the same dear fixture stay on one worker, so that it is started once; the tests of any other file stay together.
 """
 
+import ast
 import contextlib
 import os
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import ceph, moto_server
 from tests.support.ceph import Gateway
 
+ROOT = Path(__file__).parents[1]
 DEAR = ("both", "undisturbed", "ray_cluster")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: with or without workers, the same arithmetic
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # tests come in any order, and img2dataset imports ray
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)  # xdist reads the marks, and -m leaves tests out, in between
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Says what stays on one worker, and lets what takes longest begin first: else one worker ends long after another.
+@pytest.hookimpl(trylast=True)  # when -m has left tests out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first: else one worker ends long after another.
 
     How long is not known beforehand; what has many slow tests, and then what has many tests, is a good guess.
     """
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    yield
-    slow = Counter(group(item) for item in items if item.get_closest_marker("slow"))
-    tests = Counter(map(group, items))
-    items.sort(key=lambda item: (-slow[group(item)], -tests[group(item)], group(item)))
+    slow = Counter(group(item.nodeid) for item in items if item.get_closest_marker("slow"))
+    tests = Counter(group(item.nodeid) for item in items)
+    items.sort(key=lambda item: (-slow[group(item.nodeid)], -tests[group(item.nodeid)], group(item.nodeid)))
 
 
-def group(item: pytest.Item) -> str:
-    needed = getattr(item, "fixturenames", ())
-    return next((name for name in DEAR if name in needed), item.nodeid.partition("::")[0])
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hands out whole groups, in the order above. (Not --dist loadgroup: without a word, xdist 3.8 hands out single
+    tests where pytest is 9.2, since it marks groups in an attribute that pytest no longer reads.)"""
+    if config.getvalue("dist") != "load":  # somebody asked for another way
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid)
+
+    config.option.loadscopereorder = False
+    return ByGroup(config, log)
+
+
+def group(nodeid: str) -> str:
+    """The dear fixture that a test or a fixture of the same file asks for, or the file."""
+    return _group(nodeid.partition("::")[0])
+
+
+@cache
+def _group(file: str) -> str:
+    asked: set[object] = set()
+    for node in ast.walk(ast.parse((ROOT / file).read_bytes())):
+        if isinstance(node, ast.FunctionDef) and (node.name.startswith("test_") or "fixture" in _decorators(node)):
+            asked |= {argument.arg for argument in node.args.args}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("usefixtures"):
+            asked |= {name.value for name in node.args if isinstance(name, ast.Constant)}
+    return next((fixture for fixture in DEAR if fixture in asked), file)
+
+
+def _decorators(function: ast.FunctionDef) -> str:
+    return " ".join(map(ast.unparse, function.decorator_list))
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
@@ -68,7 +100,7 @@ def ray_cluster():
     from infra import spread
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+        patch.setenv("PYTHONPATH", str(ROOT))
         spread.connect(num_cpus=4)
         yield
         import ray
