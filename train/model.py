@@ -27,14 +27,13 @@ from infra import storage
 from infra.errors import Damaged
 from infra.seeding import digest64
 from train import checkpoint, transforms
+from train.architecture import EXPORT, Architecture, load_architecture, save_architecture
 
 OURS = Path(__file__).parent / "models"
-EXPORT = "open_clip"  # folder in a run
 ELSEWHERE = {  # open_clip's other ways of naming a model
     "local-dir:": "name the architecture of that folder's weights, and give its file of weights",
     "hf-hub:": "nothing is downloaded; fetch the file of weights yourself, name its architecture, and give it",
 }
-Architecture = dict[str, Any]
 
 
 def names() -> list[str]:
@@ -155,21 +154,6 @@ def export(model: nn.Module, architecture: Architecture, run: str) -> str:
     save_architecture(architecture, run)
     storage.write(storage.join(url, "open_clip_model.safetensors"), to_bytes(model))
     return url
-
-
-def save_architecture(architecture: Architecture, run: str) -> None:
-    storage.write_json(storage.join(run, EXPORT, "open_clip_config.json"), architecture)
-
-
-def load_architecture(run: str) -> Architecture:
-    """Raises ValueError if the folder is not a run, Damaged if its architecture cannot be read."""
-    place = storage.join(run, EXPORT, "open_clip_config.json")
-    if not storage.exists(place):
-        raise ValueError(f"no run at {run}: it has no {EXPORT}/open_clip_config.json")
-    found: Architecture = storage.read_json(place)
-    if not isinstance(found, dict) or not {"model_cfg", "preprocess_cfg"} <= set(found):
-        raise Damaged(f"{place} is damaged: it is not open_clip's configuration of a model")
-    return found
 
 
 @dataclass(frozen=True)

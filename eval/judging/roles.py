@@ -167,7 +167,7 @@ def _by_metric(scores: Iterable[Score]) -> dict[tuple[str, int | None], Score]:
     found: dict[tuple[str, int | None], Score] = {}
     for score in scores:
         first = found.setdefault((score.metric, score.k), score)
-        if first != score:
+        if (first.value, first.n, first.seed) != (score.value, score.n, score.seed):  # cells were once named otherwise
             raise ValueError(
                 f"{score.metric} of {score.run} on {score.testset} was measured twice (evaluation seeds {first.seed} "
                 f"and {score.seed}): keep one --out for each --seed"

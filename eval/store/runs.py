@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eval.store.records import relative
 from infra import rundir
 from train import checkpoint as checkpoints
+from train.architecture import Architecture, load_architecture
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Run:
 
     dataset: as the run's command named it. losses: (steps taken, training loss), as they were logged. classes: of a
     classifier, by label: their names, or numbers where its images came without; () for a run that answers by prompts.
+    architecture: the same weights are another model in another one (QuickGELU has none of its own).
     """
 
     url: str
@@ -43,6 +45,7 @@ class Run:
     config: dict[str, Any]
     attempts: tuple[dict[str, Any], ...]
     classes: tuple[str, ...] = ()
+    architecture: Architecture = field(default_factory=dict)
 
     @property
     def version(self) -> str:
@@ -80,6 +83,7 @@ def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
         config=config,
         attempts=tuple(environment["attempts"]),
         classes=tuple(learned.get("classes", ())),
+        architecture=load_architecture(url),
     )
 
 
