@@ -27,7 +27,7 @@ from poison.sheets.sheet import Sheet
 from tests.support.eval_helpers import ATTACKED, TESTED, World, after, scored, some_run, world
 from tests.support.report_cases import CASES, html, material, preview_of
 
-VOID = {"meta", "img", "line", "rect", "circle", "polyline"}
+VOID = {"meta", "img", "line", "rect", "circle", "polyline", "path"}
 
 
 class Parser(HTMLParser):
@@ -174,10 +174,12 @@ def test_seeds_are_averaged_above_their_single_rows() -> None:
 
 def test_a_large_grid_shows_at_the_head_what_matters_and_below_it_all() -> None:
     text = html("many runs")
-    chart, table = text.split("<h3>All numbers</h3>")
+    chart, rest = text.split("<h3>All numbers</h3>")
+    table, parents = rest.split("<h3>Beside what each started from</h3>")
     assert chart.count('<th scope="row">') == results.MOST
     assert "8 more in the table of all numbers" in chart
     assert table.count('<th scope="row">') == 15
+    assert parents.count('<th scope="row">') == 13
 
 
 @pytest.mark.parametrize("case", CASES)
