@@ -5,7 +5,7 @@ dataset against the ledger's), with which objective, and what was done afterward
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from eval.store.records import AttackRecord, TestSetRecord
@@ -14,7 +14,6 @@ from eval.store.scores import Score
 
 Kind = Literal["floor", "poisoned", "baseline", "defended"]
 ORDER: tuple[Kind, ...] = ("floor", "poisoned", "baseline", "defended")
-HEADLINE = ("zeroshot", "attack_success")  # the tasks that a verdict is about
 UNDEFENDED = ("clip", "augmented", "mmcl")  # the CLIP loss alone, in pretraining and in finetuning
 POINTS_ALLOWED = 0.03  # how much clean accuracy a cure may cost before it is called none
 
@@ -40,13 +39,6 @@ class Result:
     run: Run
     role: Role
     scores: dict[tuple[str, int | None], Score]
-    """By metric and k, of answers by prompts or by a classifier's head alone."""
-    found: dict[tuple[str, str, int | None, str | None], Score] = field(default_factory=dict)
-    """By interface (task), metric, k, and what it is a number of: everything that was measured."""
-
-    def at(self, task: str, metric: str, k: int | None = 1, of: str | None = None) -> Score | None:
-        """A number of any interface."""
-        return self.found.get((task, metric, k, of))
 
     def get(self, metric: str, k: int = 1) -> Score | None:
         return self.scores.get((metric, k))
@@ -153,16 +145,15 @@ def compare(
     found = []
     runs, attacks = list(runs), list(attacks)
     for testset in testsets:
-        here = [score for score in scores if score.testset in (testset.key, None)]
-        under = [attack for attack in attacks if any(score.attack == attack.key and score.testset for score in here)]
+        here = [score for score in scores if score.testset == testset.key]
+        under = [attack for attack in attacks if any(score.attack == attack.key for score in here)]
         choices: list[AttackRecord | None] = [*under] or [None]
         for attack in choices:
             key = attack.key if attack else None
             rows = []
             for run in runs:
-                own = [score for score in here if _is_of(score, run, key)]
-                if any(score.testset is not None for score in own):
-                    rows.append(Result(run, role(run, attack, attacks), _headline(own), _by_metric(own)))
+                if by_metric := _by_metric([score for score in here if _is_of(score, run, key)]):
+                    rows.append(Result(run, role(run, attack, attacks), by_metric))
             rows.sort(key=lambda row: (ORDER.index(row.role.kind), len(row.run.ancestors)))
             found.append(Comparison(testset, attack, tuple(rows)))
     return found
@@ -172,15 +163,10 @@ def _is_of(score: Score, run: Run, attack: str | None) -> bool:
     return (score.run, score.checkpoint) == (run.key, run.version) and score.attack in (None, attack)
 
 
-def _headline(scores: Iterable[Score]) -> dict[tuple[str, int | None], Score]:
-    found = _by_metric(score for score in scores if score.task in HEADLINE)
-    return {(metric, k): score for (_, metric, k, _), score in found.items()}
-
-
-def _by_metric(scores: Iterable[Score]) -> dict[tuple[str, str, int | None, str | None], Score]:
-    found: dict[tuple[str, str, int | None, str | None], Score] = {}
+def _by_metric(scores: Iterable[Score]) -> dict[tuple[str, int | None], Score]:
+    found: dict[tuple[str, int | None], Score] = {}
     for score in scores:
-        first = found.setdefault((score.task, score.metric, score.k, score.of), score)
+        first = found.setdefault((score.metric, score.k), score)
         if (first.value, first.n, first.seed) != (score.value, score.n, score.seed):  # cells were once named otherwise
             raise ValueError(
                 f"{score.metric} of {score.run} on {score.testset} was measured twice (evaluation seeds {first.seed} "
