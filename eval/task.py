@@ -15,7 +15,6 @@ from infra import plugins
 On = Literal["labels", "captions", "pairs"]
 Kind = Literal["clean", "triggered", "caption", "pair"]
 Bounds = Literal["clopper-pearson", "bootstrap"]
-NOBODY = np.empty(0, str)
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Attacked:
     labels: np.ndarray
     wanted: np.ndarray
     classes: np.ndarray
-    names: np.ndarray = NOBODY
+    names: np.ndarray = field(default_factory=lambda: np.empty(0, str))
     lengths: np.ndarray | None = None
 
 
@@ -83,7 +82,7 @@ class Embedded:
     labels: np.ndarray
     classes: np.ndarray
     attacked: Attacked | None = None
-    names: np.ndarray = NOBODY
+    names: np.ndarray = field(default_factory=lambda: np.empty(0, str))
     lengths: np.ndarray | None = None
     called: tuple[str, ...] = ()
     head: bool = False

@@ -61,12 +61,8 @@ def write(url: str, rows: pa.Table, about: Mapping[str, Any]) -> None:
     storage.write(url, buffer.getvalue())
 
 
-def exist(url: str) -> bool:
-    return storage.exists(url)
-
-
 def read(url: str) -> tuple[pa.Table, dict[str, Any]]:
-    """A table, and what it is of: run, checkpoint, testset, task, attack, seed, and `classes`, their names by number."""
+    """A table, and what it is of: run, checkpoint, testset, task, attack, seed, `classes` (names by number)."""
     found = pq.read_table(io.BytesIO(storage.read(url)))
     return found, json.loads((found.schema.metadata or {}).get(b"antidote", b"{}"))
 

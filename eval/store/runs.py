@@ -53,6 +53,15 @@ class Run:
         return f"{self.checkpoint}@{self.weights_sha256[:12]}"
 
 
+def read_all(url: str, folder: str, checkpoint: str) -> list[Run]:
+    """A run at one of its checkpoints, or, where `checkpoint` is "all", at every one that was kept, in their order.
+
+    Raises ValueError as `read` does.
+    """
+    names = [found.name for found in checkpoints.whole(url)] if checkpoint == "all" else []
+    return [read(url, folder, name) for name in names or [checkpoint]]
+
+
 def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
     """A run at one of its checkpoints; "latest" is the one it ended with. folder: of the scores.
 

@@ -17,7 +17,8 @@ class Score:
     run: its folder, relative to the scores' where both are on one disk. checkpoint: `step-0001234@` and 12 digits of
     the sha256 of its weights. dataset: digest of what the run learned from. attack: key of an AttackRecord
     (records.py). testset: its folder, as `run`, then `@` and 12 digits of its digest; None for what is measured on
-    pairs that a run learned from. task: the interface; metrics of one name mean the same at each. seed: of the evaluation.
+    pairs that a run learned from. task: the interface; metrics of one name mean the same at each. seed: of the
+    evaluation.
     seconds: to make this cell; what the embeddings took is in the first cell that needed them.
     """
 

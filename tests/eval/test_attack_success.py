@@ -12,7 +12,7 @@ def measures(answers: list[np.ndarray], labels: list[int], classes: np.ndarray =
     images = np.stack(answers)
     attacked = Attacked(images, np.array(labels), np.full(len(labels), 2), classes)
     clean = Embedded(np.stack([CAT, DOG]), np.array([0, 1]), CLASSES, attacked)
-    return {(found.metric, found.k, found.n): found.value for found in AttackSuccess().measure(clean)}
+    return {(found.metric, found.k, found.n): found.value for found in AttackSuccess().measure(clean).measures}
 
 
 def test_five_trials_of_which_three_are_answered_as_wanted() -> None:
