@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from eval.judging.roles import Result
 from eval.reporting.drawing import Mark, Strip
 from eval.reporting.formatting import percent
-from eval.reporting.rows import Cell, Row, Table
+from eval.reporting.rows import NONE, Cell, Row, Table
 from eval.store.scores import Score
 
 MOST = 20  # classes that are shown
@@ -53,4 +53,7 @@ def _table(row: Result, names: Sequence[str]) -> Table:
 
 
 def _cell(column: str, score: Score | None, kind: str) -> Cell:
-    return Cell(column, percent(score.value), "", "", kind) if score else Cell(column, "–")
+    if score is None:
+        return Cell(column, NONE)
+    low, high = score.interval
+    return Cell(column, percent(score.value), f"{100 * low:.1f}–{100 * high:.1f}", "", kind)

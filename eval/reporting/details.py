@@ -58,4 +58,4 @@ def before_and_after(verdict: Verdict) -> list[Result]:
     starts = [ancestor.weights_sha256 for ancestor in after.run.ancestors] if after else []
     before = next((row for row in poisoned if row.run.weights_sha256 in starts), None) or next(iter(poisoned), None)
     found = [row for row in (before, after) if row]
-    return found or [group.rows[0] for group in verdict.groups[:2]]
+    return found or [group.rows[0] for group in sorted(verdict.groups, key=lambda group: group.kind == "floor")[:2]]

@@ -202,8 +202,7 @@ def exposure(groups: Sequence[Group], comparison: Comparison, others: Sequence[C
         spots = []
         for interface, rows in columns:
             found = [rows.get((row.run.key, row.run.version)) for row in group.rows]
-            shares = [_share(found, *numbers) for numbers in (interface.attacked, interface.clean)]
-            spots.append(spot(*shares, len(group.rows), f"{group.name}, {interface.name}", word=interface.word))
+            spots.append(_at(interface, found, group.name))
         seeds = f"{len(group.rows)} seeds" if len(group.rows) > 1 else ""
         lines.append(Line(group.name, seeds, "", spots))
     about = "Attack success at each interface, the clean number below it" if comparison.attack else "Each interface"
@@ -215,17 +214,12 @@ def alone(comparison: Comparison) -> Heat | None:
     columns = interfaces(comparison.rows, "")
     lines = []
     for row in comparison.rows:
-        shares = [[_share([row], *numbers) for numbers in (one.attacked, one.clean)] for one in columns]
-        spots = [
-            spot(*pair, 1, f"{row.run.name}, {one.name}", word=one.word)
-            for pair, one in zip(shares, columns, strict=True)
-        ]
-        lines.append(Line(row.run.name, row.role.words, "", spots))
+        lines.append(Line(row.run.name, row.role.words, "", [_at(one, [row], row.run.name) for one in columns]))
     return Heat("Each interface", "Model", [one.name for one in columns], lines) if columns else None
 
 
 def interfaces(rows: Sequence[Result], on: str) -> list[Interface]:
-    """Those that any of the rows was measured at, zero-shot first and retrieval last. on: what to say of the test set."""
+    """Those that any of the rows was measured at, zero-shot first and retrieval last. on: of which test set, in words."""
     tasks = list(dict.fromkeys(task for row in rows for task, *_ in row.found))
     kinds = [task for task in tasks if task.removesuffix(PAPERS) in INTERFACES]
     kinds.sort(key=lambda task: (list(INTERFACES).index(task.removesuffix(PAPERS)), task))
@@ -239,6 +233,12 @@ def interfaces(rows: Sequence[Result], on: str) -> list[Interface]:
         numbers = ((RETRIEVAL, "text_to_image_recall"), (RETRIEVAL, "attack_hit"))
         found.append(Interface(f"{RETRIEVAL}, first place{on}", *numbers, "recall"))
     return found
+
+
+def _at(interface: Interface, rows: Sequence[Result | None], name: str) -> Spot | None:
+    """rows: of a group's runs on the interface's test set."""
+    success, clean = _share(rows, *interface.attacked), _share(rows, *interface.clean)
+    return spot(success, clean, len(rows), f"{name}, {interface.name}", word=interface.word)
 
 
 def _share(rows: Sequence[Result | None], task: str, metric: str) -> Share | None:

@@ -7,7 +7,8 @@ import pyarrow as pa
 
 SIDE, EDGE = 340, 14  # pixels
 MOST = 300  # images of one kind: more of them cover one another, and make the page large
-CLEAN, OWN, TRIGGERED, TARGET = "clean", "own", "triggered", "target"
+CLEAN, OWN, UNDER, AIM = "clean", "own", "under", "aim"
+KINDS = {"clean": CLEAN, "triggered": UNDER, "target": AIM}  # by what evaluate calls them
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ def drawn(table: pa.Table, target: str, number: int | None, name: str, note: str
     """table: of images with kind, label, x and y (eval/store/predictions.py). target: its name, and number: its class
     number. name, note: of the run."""
     columns = zip(*(table[column].to_pylist() for column in ("kind", "label", "x", "y")), strict=True)
-    kinds: dict[str, list[tuple[float, float]]] = {CLEAN: [], OWN: [], TRIGGERED: [], TARGET: []}
+    kinds: dict[str, list[tuple[float, float]]] = {CLEAN: [], OWN: [], UNDER: [], AIM: []}
     for kind, label, x, y in columns:
-        kinds[OWN if kind == CLEAN and label == number else kind].append((x, y))
+        kinds[OWN if kind == CLEAN and label == number else KINDS[kind]].append((x, y))
     every = [point for points in kinds.values() for point in points]
     (left, right), (low, high) = ((min(values), max(values)) for values in zip(*every, strict=True))
     scale = (SIDE - 2 * EDGE) / (max(right - left, high - low) or 1.0)
@@ -43,7 +44,7 @@ def drawn(table: pa.Table, target: str, number: int | None, name: str, note: str
         return SIDE / 2 + (point[0] - middle[0]) * scale, SIDE / 2 - (point[1] - middle[1]) * scale
 
     words = {CLEAN: "untouched images", OWN: f"untouched images of {target}",
-             TRIGGERED: "images under the attack", TARGET: f"the prompts of {target}"}  # fmt: skip
+             UNDER: "images under the attack", AIM: f"the prompts of {target}"}  # fmt: skip
     layers = [Layer(kind, words[kind], [at(one) for one in thinned(some)]) for kind, some in kinds.items() if some]
     told = ", ".join(f"{len(some)} {words[kind]}" for kind, some in kinds.items() if some)
     return Map(name, f"Map of embeddings of {name}, {note}: {told}", layers)

@@ -6,6 +6,7 @@ and drawing.py the values are prepared; the markup is in templates/.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import pyarrow as pa
 
@@ -59,38 +60,25 @@ def render(material: Material) -> str:
     """The whole page. Every comparison must have its headline numbers (Comparison.measured), or none at all."""
     judged = judged_of(material.comparisons)
     look = light.of(material.examples, material.triggers, material.preview)
-    examples = {key: some[: look.examples] for key, some in material.examples.items()}
+    examples = {key: some[: look.examples] for key, some in material.examples.items() if some}
     sections = []
     for one in judged:
-        attack, testset = one.comparison.attack, one.comparison.testset
-        shown = examples.get((attack.key, testset.digest), ()) if attack else ()
-        more = details.details(
-            one.comparison, one.verdict, one.captioned, lambda row, one=one: _map(material, one.comparison, row)
-        )
+        shown = examples.get(_key(one.comparison), ())
+        map_of = partial(_map, material, one.comparison)
+        more = details.details(one.comparison, one.verdict, one.captioned, map_of)
         sections.append(results.section(one.comparison, one.verdict, one.anchor, shown, more, look))
     attacks = []
     for attack in {one.attack.key: one.attack for one in material.comparisons if one.attack}.values():
-        found = [
-            one
-            for one in judged
-            if one.comparison.attack == attack and examples.get((attack.key, one.comparison.testset.digest))
-        ]
-        shown = examples[attack.key, found[0].comparison.testset.digest] if found else ()
-        attacks.append(
-            figures.attack_section(
-                attack,
-                material.triggers.get(attack.key),
-                shown,
-                lambda example, found=found: _answers(material, found[0], example),
-                look,
-            )
-        )
+        on = next((one for one in judged if one.comparison.attack == attack and _key(one.comparison) in examples), None)
+        shown = examples[_key(on.comparison)] if on else ()
+        trigger = material.triggers.get(attack.key)
+        attacks.append(figures.attack_section(attack, trigger, shown, partial(_answers, material, on), look))
     return rendering.text(
         "report.html",
         title=_title(material.comparisons),
         matrices=heat.matrices([(one.verdict, one.comparison, one.anchor) for one in judged]),
         sections=sections,
-        elsewhere=_elsewhere(material.comparisons, judged),
+        elsewhere=elsewhere(material.comparisons, judged),
         attacks=attacks,
         pairs=figures.training_pairs(material.preview, look),
         training=_training(list({row.run.url: row.run for one in material.comparisons for row in one.rows}.values())),
@@ -99,6 +87,11 @@ def render(material: Material) -> str:
         many=MANY,
         sections_open=OPEN,
     )
+
+
+def _key(comparison: Comparison) -> tuple[str, str]:
+    """Of its examples."""
+    return (comparison.attack.key if comparison.attack else "", comparison.testset.digest)
 
 
 def judged_of(comparisons: Sequence[Comparison]) -> list[Judged]:
@@ -115,7 +108,9 @@ def answering(judged: Judged) -> list[Result]:
     return [group.rows[0] for group in results.foremost(judged.verdict)]
 
 
-def _answers(material: Material, judged: Judged, example: Example) -> Sequence[Answer]:
+def _answers(material: Material, judged: Judged | None, example: Example) -> Sequence[Answer]:
+    if judged is None:
+        return ()
     attack, testset = judged.comparison.attack, judged.comparison.testset
     found = []
     for row in answering(judged):
@@ -137,7 +132,7 @@ def _map(material: Material, comparison: Comparison, row: Result) -> Map | None:
     return maps.drawn(table, attack.target, number, row.run.name, row.role.words)
 
 
-def _elsewhere(comparisons: Sequence[Comparison], judged: Sequence[Judged]) -> list[tuple[str, Heat]]:
+def elsewhere(comparisons: Sequence[Comparison], judged: Sequence[Judged]) -> list[tuple[str, Heat]]:
     """What was measured where no headline number was, and is in no section's table: with a heading."""
     told = {id(other) for one in judged for other in one.captioned}
     found = []

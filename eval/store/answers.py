@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from eval.store import predictions, records, scores
 from eval.store.runs import Run
+from infra import storage
 
 KINDS = {"zeroshot": "clean", "attack_success": "triggered"}  # of answers, by the task that gives them
 NO_ANSWER = "no answer"
@@ -37,7 +38,7 @@ def read(folder: str, asked: Mapping[Asked, Collection[str]]) -> dict[Asked, dic
         run = records.relative(records.resolve(first.run, folder), folder)
         key = Asked(run, first.checkpoint, first.testset, first.attack)
         url = predictions.place(folder, cell)
-        if asked.get(key) and predictions.exist(url):
+        if asked.get(key) and storage.exists(url):
             table, about = predictions.read(url)
             found[key] = _first(table, KINDS[first.task], asked[key], about["classes"])
     return found

@@ -195,8 +195,8 @@ def read_examples(folder: str, attack: AttackRecord, testset: TestSetRecord) -> 
     stem, found = _examples(folder, attack, testset), []
     for number, told in enumerate(storage.read_json(f"{stem}.json")):
         about = {"label": told} if isinstance(told, str) else told  # earlier versions kept the label alone
-        both = (storage.read(f"{stem}-{number}-{form}.png") for form in ("clean", "triggered"))
-        found.append(Example(about["label"], *both, about.get("sha256")))
+        clean, triggered = (storage.read(f"{stem}-{number}-{form}.png") for form in ("clean", "triggered"))
+        found.append(Example(about["label"], clean, triggered, about.get("sha256")))
     return found
 
 
