@@ -4,6 +4,9 @@ import pytest
 
 from infra import storage
 from pipeline import captioned, images, testsets
+from pipeline.labelling import Labelling
+from pipeline.sources.folder import Folder
+from pipeline.sources.picturebook import Picturebook
 from tests.pipeline.test_testsets import CLASSES, SAMPLES, TEMPLATES, picture, tar_of
 
 PAIRS = [(picture(seed), "png", [f"first of {seed}", f"second of {seed}"][: 1 + seed % 2]) for seed in range(5)]
@@ -93,3 +96,35 @@ def test_an_image_without_a_caption_is_not_written(tmp_path: Path, captions: lis
 def test_a_wrong_one_is_refused_with_what_is_wrong(tmp_path: Path, members: dict[str, bytes], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         captioned.read(foreign(tmp_path, members))
+
+
+@pytest.mark.parametrize("captions", ["table", "sidecar"])
+def test_a_folder_with_several_captions_an_image_makes_one(tmp_path: Path, captions: str) -> None:
+    for number in range(3):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "images" / f"{number}.png").write_bytes(picture(number))
+        (tmp_path / "images" / f"{number}.txt").write_text(f"first of {number}\n\nsecond of {number}\n")
+    table = tmp_path / "table.tsv"
+    table.write_text("".join(f"{n}.png\t{which} of {n}\n" for which in ("first", "second") for n in range(3)))
+    given = {"captions_table": str(table)} if captions == "table" else {}
+    source = Folder(path=str(tmp_path / "images"), captions=captions, **given)  # type: ignore[arg-type]
+    last = Labelling(source=source, kind="captions", out=str(tmp_path / "out")).run()
+    assert last == f"test set with captions, 6 captions of 3 images, at {tmp_path}/out"
+    assert captioned.read(str(tmp_path / "out")).captions == tuple(
+        (f"first of {n}", f"second of {n}") for n in range(3)
+    )
+    table.write_text(table.read_text().replace("first of 1", "another"))
+    (tmp_path / "images" / "1.txt").write_text("another")
+    with pytest.raises(ValueError, match="was made from other input: captions"):
+        Labelling(source=source, kind="captions", out=str(tmp_path / "out")).run()
+
+
+def test_classes_and_captions_are_not_asked_for_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give one of them"):
+        Labelling(source=Folder(path="x"), kind="captions", classes="dtd", out="y")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "a.png").write_bytes(picture(0))
+    with pytest.raises(ValueError, match="are classes, not captions"):
+        Folder(path=str(tmp_path), captions="folder").captioned(None, 0, "test")
+    with pytest.raises(ValueError, match="test sets with captions are made from folder or parquet"):
+        Labelling(source=Picturebook(), kind="captions", samples=3, out=str(tmp_path / "out")).run()
