@@ -82,7 +82,7 @@ def test_no_test_image_has_a_say_in_the_probe(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("recipe", ["regularised", "papers"])
 def test_either_recipe_tells_clouds_apart(recipe: str) -> None:
     (rows, labels), (shown, wanted) = clouds(120, noise=0.1), clouds(30, noise=0.1, seed=1)
-    task = LinearProbe(recipe=recipe, epochs=100)  # type: ignore[arg-type]
+    task = LinearProbe(recipe=recipe, epochs=400)  # type: ignore[arg-type]
     long = np.full(120, 3.0, np.float32)
     given = Embedded(
         shown, wanted, np.zeros((3, 8)), lengths=long[:30], train=Labelled(rows, labels, names(120), long)
