@@ -48,7 +48,8 @@ class Cell:
     """What was measured of a row. how: the attack in words; poisons: pairs that it made, of `samples` (None: not known).
 
     machine: the kind of processor; seconds: of its own training and its measuring, few where the run was there before.
-    read_back: the page that the numbers were read from again, of cells whose folder of scores is gone.
+    read_back: the page that the numbers were read from again, where the scores are gone: of counts that print alike the
+    first is taken, and code and seconds are not known.
     """
 
     attack: str
@@ -61,8 +62,8 @@ class Cell:
     samples: int | None
     numbers: tuple[Number, ...]
     machine: str
-    code_version: str
-    seconds: float
+    code_version: str | None
+    seconds: float | None
     read_back: str | None = None
 
     @property
