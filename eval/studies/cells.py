@@ -48,8 +48,8 @@ class Cell:
     """What was measured of a row. how: the attack in words; poisons: pairs that it made, of `samples` (None: not known).
 
     machine: the kind of processor; seconds: of its own training and its measuring, few where the run was there before.
-    read_back: the page that the numbers were read from again, where the scores are gone: of counts that print alike the
-    first is taken, and code and seconds are not known.
+    read_back: the page that the numbers were read from again, where the scores are gone: of counts that print alike
+    the first that its figure shows; code and seconds are not known.
     """
 
     attack: str
