@@ -40,7 +40,7 @@ class of which most images are taken for the target. A dash is planned and not m
 """
 
 
-def markdown(study: Study, figure: str | None = None, at: str | None = None) -> str:
+def markdown(study: Study) -> str:
     """The whole as one matrix, what of it zero-shot success misjudges, and each attack with intervals."""
     parts = [f"{SAID}\n{_matrix(study)}", _misjudged(study)]
     parts += [f"### {attack}\n\n{_about(study, attack)}\n\n{_attack(study, attack)}" for attack in study.rows]

@@ -16,7 +16,9 @@ def cell(row: Row, seconds: float) -> Cell:
     """What was measured of a row's run, of the weights that it has now. Raises ValueError for what is not there."""
     attacks = [found for found in records.read_attacks(row.scores) if ledger_name(found) == row.attack]
     if len(attacks) != 1:
-        raise ValueError(f"{row.scores} has {len(attacks) or 'no'} attacks whose ledger is called {row.attack}, not one")
+        raise ValueError(
+            f"{row.scores} has {len(attacks) or 'no'} attacks whose ledger is called {row.attack}, not one"
+        )
     numbers = _numbers(row, attacks[0].key)
     wanted = [cells.metric(text) for text in row.metrics]
     if missing := [text for text, key in zip(row.metrics, wanted, strict=True) if key not in numbers]:
@@ -49,7 +51,9 @@ def _numbers(row: Row, attack: str) -> dict[tuple[str, str, int | None], Number]
         told_by = asdict(score)
         number = Number(**{name: told_by[name] for name in KEPT if name in told_by})
         if told.setdefault((*number.key, number.of), number).value != number.value:
-            raise ValueError(f"{row.scores} has two values of {score.metric} of {row.run}: keep one test set a task there")
+            raise ValueError(
+                f"{row.scores} has two values of {score.metric} of {row.run}: keep one test set a task there"
+            )
         if number.key not in found or number.value > found[number.key].value:
             found[number.key] = number
     return found

@@ -19,10 +19,10 @@ from eval.studies.study import Study, filled
 from infra import storage
 
 ROOT = Path(__file__).parents[2]
-KINDS: dict[str, Callable[[Study, str | None, str | None], str]] = {
-    "attacks": tables.attacks,
-    "frontier": tables.frontier,
-    "exposure": exposures.markdown,
+KINDS: dict[str, Callable[[Study, Page], str]] = {
+    "attacks": lambda study, _: tables.attacks(study),
+    "frontier": lambda study, page: tables.frontier(study, page.figure, page.at),
+    "exposure": lambda study, _: exposures.markdown(study),
 }
 
 
@@ -76,7 +76,7 @@ def replaced(text: str, name: str, block: str, place: str) -> str:
 def _block(study: Study, page: Page) -> str:
     if page.table not in KINDS:
         raise ValueError(f"a table is one of {', '.join(KINDS)}, not {page.table!r}")
-    return KINDS[page.table](study, page.figure, page.at)
+    return KINDS[page.table](study, page)
 
 
 def _is(name: str, text: str) -> bool:

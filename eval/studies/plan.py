@@ -278,7 +278,13 @@ class _Planner:
         about = tables["attack"][attack]
         book = about.get("book", self.plan.variables.get("book", "small"))
         values = dict(self.plan.variables)
-        for table in (tables["book"].get(str(book), {}), about, tables["method"][method], self.plan.settings, self.given):
+        for table in (
+            tables["book"].get(str(book), {}),
+            about,
+            tables["method"][method],
+            self.plan.settings,
+            self.given,
+        ):
             values |= {name: _text(one) for name, one in table.items()}
         here = (storage.join(self.out, f"{book}-s{seed}"),)
         return values | {
@@ -308,7 +314,9 @@ class _Planner:
             return self.steps[command]
         needed = words(str(about.get("needs", "")), values)
         needs = [
-            self._step(one, values) if one in known else self._other(one, str(values["attack"]), int(str(values["seed"])))
+            self._step(one, values)
+            if one in known
+            else self._other(one, str(values["attack"]), int(str(values["seed"])))
             for one in needed
         ]
         out = command[command.index("--out") + 1]
@@ -330,7 +338,9 @@ class _Planner:
         places = [place.removeprefix(f"{self.out}/") for place in dict.fromkeys([out, *run])]
         label = f"{name} {' of '.join(places)}"
         if self.labels.setdefault(label, command) != command:
-            raise ValueError(f"{self.plan.name}: two steps are called {label!r}: let the --out of one say what it is of")
+            raise ValueError(
+                f"{self.plan.name}: two steps are called {label!r}: let the --out of one say what it is of"
+            )
         return label
 
 

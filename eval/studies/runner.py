@@ -74,7 +74,9 @@ class Studying:
         left = [row for row in wanted if row.name not in found]
         if left and self.hours is None:
             raise Lost(f"{len(left)} of {len(wanted)} rows have no cell: {left[0].name}, ...")
-        what = f"{len(wanted) - len(left)} of {len(wanted)} rows of {planned.name} have cells in {folder}, tables: {shown}"
+        what = (
+            f"{len(wanted) - len(left)} of {len(wanted)} rows of {planned.name} have cells in {folder}, tables: {shown}"
+        )
         return what if missing else f"nothing to do: {what}"
 
     def _wanted(self, planned: Plan, rows: Sequence[Row]) -> list[Row]:

@@ -35,7 +35,7 @@ def frontier(study: Study, figure: str | None, at: str | None = None) -> str:
     return "\n".join([*parts, NOTE.lstrip() + (STAR.lstrip() if starred else "")])
 
 
-def attacks(study: Study, figure: str | None = None, at: str | None = None) -> str:
+def attacks(study: Study) -> str:
     """What each attack achieves on an undefended model, beside the floor: a line for each."""
     lines = [HEAD, RULE]
     for attack in study.rows:
