@@ -1,7 +1,7 @@
 """What a study has measured, a small file a row: `scores/NAME/ATTACK.METHOD.VALUE.sSEED.json`, kept in git.
 
-A study goes on from these alone: what is here needs no run, on whatever machine. A cell names the definition that it was
-measured by (the digest of every command that led to it): a row that is planned otherwise now is missing.
+A study goes on from these alone: what is here needs no run, on whatever machine. A cell names the definition that it
+was measured by (the digest of every command that led to it): a row that is planned otherwise now is missing.
 """
 
 import platform
@@ -45,7 +45,7 @@ class Number:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """What was measured of a row. how: the attack in words; poisons: pairs that it made, of `samples` (None: not known).
+    """What was measured of a row. how: the attack in words; poisons: pairs that it made, of `samples` (None: unknown).
 
     machine: the kind of processor; seconds: of its own training and its measuring, few where the run was there before.
     read_back: the page that the numbers were read from again, where the scores are gone: of counts that print alike

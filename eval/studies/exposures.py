@@ -32,8 +32,8 @@ INTERFACES = (
     Interface("image search, hit@10", ("retrieval", "attack_hit", 10), ("retrieval", "text_to_image_recall", 10)),
     Interface("worst class", ("per_class", "taken_for_target", 1)),
 )
-SAID = """Success under attack at each interface, and after *at* its clean accuracy (of image search: recall@10). Bold: above
-the floor, the same number of the model that was never poisoned. Means over seeds.
+SAID = """Success under attack at each interface, and after *at* its clean accuracy (of image search: recall@10). Bold:
+above the floor, the same number of the model that was never poisoned. Means over seeds.
 """
 NOTE = """In brackets: 95% intervals of one seed; of several, from the lowest end to the highest. *Worst class*: the
 class of which most images are taken for the target. A dash is planned and not measured, or has no such interface.
@@ -92,7 +92,7 @@ def _misjudged(study: Study) -> str:
                     how = "more than it says" if found.above(least) else "less than it says"
                     numbers = (percent(seen.value), interface.name, percent(found.value), percent(least.value))
                     lines.append((attack, _name(row), *numbers, how))
-    said = "Where zero-shot success misjudges the risk: it is above its floor and another interface is not, or the reverse."
+    said = "Where zero-shot success misjudges the risk: above its floor where another is not, or the reverse."
     if not lines:
         return f"{said} Nowhere here.\n"
     return f"{said}\n\n{_table(('attack', 'method', 'zero-shot', 'interface', 'there', 'floor there', 'risk'), lines)}"

@@ -19,8 +19,8 @@
 
 `{name}` in a command is a variable: of [variables], then of the row's [book.NAME], [attack.NAME] and [method.NAME]
 (any key of these is one), then seed, attack, method, value, book, here (the folder of the book and seed), run (the
-row's) and runs (with those of `beside`). Standing alone it may be several words, and name variables in turn; {seed+1000}
-is a sum.
+row's) and runs (with those of `beside`). Standing alone it may be several words, and name variables in turn;
+{seed+1000} is a sum.
 
 Two rows whose steps are the same command share the step. A new kind of step is one more table in a plan.
 """

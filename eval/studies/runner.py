@@ -21,7 +21,7 @@ FILTERS = ("seed", "attack", "method", "value")
 class Studying:
     """Which study, where its runs go, and how much of it."""
 
-    name: tyro.conf.Positional[str]
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """A study of eval/studies/plans, or a file like those (.toml)."""
     out: str | None = None
     """Folder of everything that is made on the way: datasets, runs, logs."""

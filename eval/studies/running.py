@@ -23,6 +23,7 @@ from infra.errors import Lost
 POLL, PATIENCE = 0.1, 120.0  # seconds: between two looks, and until a step that was told to end is killed
 SHOWN = 5  # lines of a log, of a step that failed
 WHOLE = ("DONE", "dataset.json")  # a folder with one of these is finished, whoever made it
+ENTRY = (sys.executable, "-m", "infra.cli")  # `antidote`, of this interpreter
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled", "PYTHONUNBUFFERED": "1"}
 
 
@@ -107,7 +108,7 @@ class Workshop:
     def _started(self, step: Step) -> Running:
         with open(self._log(step), "wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "infra.cli", *step.command],
+                [*ENTRY, *step.command],
                 env=os.environ | ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
                 stdout=file,

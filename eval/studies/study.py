@@ -95,7 +95,7 @@ class Study:
 
 
 def filled(plan: Plan, found: Mapping[str, Cell]) -> Study:
-    """A plan with the cells that there are, by their rows' names. Methods stand side by side, weakest settings first."""
+    """A plan with the cells that there are, by their rows' names. Methods side by side, weakest settings first."""
     planned: dict[tuple[str, str, str], list[Planned]] = {}
     for row in plan.rows("@"):
         # Of a method without a chosen value none is: a method without values has just the one.
