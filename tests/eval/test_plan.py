@@ -120,7 +120,9 @@ def test_a_digest_is_of_the_definition_and_of_nothing_else(tmp_path: Path):
     assert len({row.digest for row in before.values()}) == len(before)
     changed = by_name(small(tmp_path, SMALL.replace("big = 4", "big = 5")).rows("/here"))
     other = {name for name in before if before[name].digest != changed[name].digest}
-    assert other == {name for name in before if name.startswith("b.")}, "its floor is measured beside its undefended run"
+    assert other == {name for name in before if name.startswith("b.")}, (
+        "its floor is measured beside its undefended run"
+    )
     by_hand = by_name(small(tmp_path, SMALL, "big=9").rows("/here"))
     assert all(before[name].digest != by_hand[name].digest for name in before), "what is set by hand is set everywhere"
 
