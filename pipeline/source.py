@@ -3,7 +3,7 @@
 A subclass is one file in `pipeline/sources/`, a frozen dataclass whose fields are its knobs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -19,7 +19,8 @@ TABLE = pa.schema([("row", pa.int64()), ("caption", pa.string()), ("url", pa.str
 class Labelled:
     """Images with class labels: (encoded bytes, extension, class index) one after another, and what the classes are.
 
-    templates: prompts with `{c}` where the class name goes, as CLIP_benchmark writes them. identity: what the images
+    templates: prompts with `{c}` where the class name goes, as CLIP_benchmark writes them. numbered: whether labels are
+    the data set's own numbers, and not only the order of names that were found. identity: what the images
     depend on beside the source's fields, as `Source.identity`. called: what to call a sample in a message, by its
     number from 0; the name of its file where it has one.
     """
@@ -27,6 +28,17 @@ class Labelled:
     classes: tuple[str, ...]
     templates: tuple[str, ...]
     samples: Iterator[tuple[bytes, str, int]]
+    identity: dict[str, Any] = field(default_factory=dict)
+    called: Callable[[int], str] = "image {}".format
+    numbered: bool = False
+
+
+@dataclass(frozen=True)
+class WithCaptions:
+    """Images with captions, one or more each: (encoded bytes, extension, captions) one after another. The rest as
+    `Labelled`."""
+
+    samples: Iterator[tuple[bytes, str, Sequence[str]]]
     identity: dict[str, Any] = field(default_factory=dict)
     called: Callable[[int], str] = "image {}".format
 
@@ -59,4 +71,10 @@ class Source:
 
     def labelled(self, samples: int | None, seed: int, split: str) -> Labelled:
         """Images with class labels for a test set. Raises ValueError where this corpus has none."""
-        raise ValueError("this source has captions but no class labels; test sets are made from picturebook or folder")
+        raise ValueError(
+            "this source has captions but no class labels; test sets are made from picturebook, folder or parquet"
+        )
+
+    def captioned(self, samples: int | None, seed: int, split: str) -> WithCaptions:
+        """Images with captions for a test set of retrieval. Raises ValueError where this corpus makes none."""
+        raise ValueError("test sets with captions are made from folder or parquet")

@@ -1,7 +1,10 @@
-"""A labelled test set in CLIP_benchmark's WebDataset layout (images, classes, prompt templates).
+"""A test set in CLIP_benchmark's WebDataset layout: images with classes and prompt templates, or with captions.
 
     python pipeline/testset.py picturebook --samples 1400 --out data/test
     python pipeline/testset.py folder --path photos/test --captions folder --out data/photos-test
+    python pipeline/testset.py parquet --path imagenet/data --split validation --classes imagenet1k --out data/imagenet
+    python pipeline/testset.py folder --path flickr --captions table --captions-table flickr.tsv --kind captions \\
+        --out data/flickr
 
 A clean split for finetuning is made by prepare: --disjoint-from DATASET takes only rows that are not in it.
 """

@@ -12,8 +12,8 @@ from eval.store.records import AttackRecord, TestSetRecord
 from eval.store.runs import Run
 from eval.store.scores import Score
 
-Kind = Literal["floor", "poisoned", "baseline", "defended"]
-ORDER: tuple[Kind, ...] = ("floor", "poisoned", "baseline", "defended")
+Kind = Literal["floor", "poisoned", "baseline", "defended", "unknown"]
+ORDER: tuple[Kind, ...] = ("floor", "poisoned", "baseline", "defended", "unknown")
 UNDEFENDED = ("clip", "augmented", "mmcl")  # the CLIP loss alone, in pretraining and in finetuning
 POINTS_ALLOWED = 0.03  # how much clean accuracy a cure may cost before it is called none
 
@@ -23,8 +23,9 @@ class Role:
     """What a run is to an attack. words: for people.
 
     floor: no step of its lineage saw the poisons. poisoned: it learned from them last, undefended. baseline: finetuned
-    on other pairs afterwards, without a defence. defended: any other. twin: a floor that began with the very pairs
-    that the attack then poisoned.
+    on other pairs afterwards, without a defence. defended: any other. unknown: weights from elsewhere, finetuned or
+    not, of which no known step saw the poisons; such a run is no floor and no start of a cure. twin: a floor that
+    began with the very pairs that the attack then poisoned.
     """
 
     kind: Kind
@@ -54,7 +55,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All runs on one test set under one attack, in the order floor, poisoned, baseline, defended."""
+    """All runs on one test set under one attack, in the order of ORDER."""
 
     testset: TestSetRecord
     attack: AttackRecord | None
@@ -86,7 +87,7 @@ def role(run: Run, attack: AttackRecord | None, known: Sequence[AttackRecord] = 
     poisoned_before = any(carries(step.dataset_digest, attack, known) for step in run.ancestors)
     undefended = run.objective in UNDEFENDED
     if not (poisoned_last or poisoned_before):
-        kind: Kind = "floor"
+        kind: Kind = "floor" if run.known and all(step.known for step in run.ancestors) else "unknown"
     elif not undefended:
         kind = "defended"
     else:
@@ -103,7 +104,10 @@ def _words(
     if run.ancestors:
         how = "without a defence" if undefended else f"with {run.objective}"
         where = ", on the poisoned pairs" if poisoned_last else ""
-        return f"finetuned from {run.ancestors[0].name} {how}{where}"
+        unsaid = "" if all(step.known for step in run.ancestors) else "; what that learned from is not known"
+        return f"finetuned from {run.ancestors[0].name} {how}{where}{unsaid}"
+    if not run.known:
+        return "weights from elsewhere; what it learned from is not known"
     how = "" if undefended else f" with {run.objective}"
     if poisoned_last:
         return f"trained on the poisoned pairs{how or ', undefended'}"
@@ -167,7 +171,7 @@ def _by_metric(scores: Iterable[Score]) -> dict[tuple[str, int | None], Score]:
     found: dict[tuple[str, int | None], Score] = {}
     for score in scores:
         first = found.setdefault((score.metric, score.k), score)
-        if first != score:
+        if (first.value, first.n, first.seed) != (score.value, score.n, score.seed):  # cells were once named otherwise
             raise ValueError(
                 f"{score.metric} of {score.run} on {score.testset} was measured twice (evaluation seeds {first.seed} "
                 f"and {score.seed}): keep one --out for each --seed"

@@ -172,6 +172,7 @@ class Evaluation:
                 identity = {
                     "run": run.key,
                     "weights": run.weights_sha256,
+                    "architecture": run.architecture,
                     "testset": [about.key, about.digest],
                     "task": config.to_json(task),
                     "attack": key,

@@ -66,10 +66,11 @@ def _title(comparisons: Sequence[Comparison]) -> str:
 
 
 def _training(runs: Sequence[Run]) -> list[tuple[str, Chart]]:
-    """Losses of what was pretrained and of what was finetuned, where there are such runs."""
+    """Losses of what was pretrained and of what was finetuned, where there are such runs; weights from elsewhere have
+    none."""
     found = []
     for heading, some in (
-        ("Pretraining", [run for run in runs if not run.ancestors]),
+        ("Pretraining", [run for run in runs if not run.ancestors and run.known]),
         ("Finetuning", [run for run in runs if run.ancestors]),
     ):
         if some:

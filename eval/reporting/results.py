@@ -27,6 +27,7 @@ PARTS: dict[Kind, str] = {
     "poisoned": "Poisoned, undefended",
     "baseline": "Baseline, no defence",
     "defended": "Defended",
+    "unknown": "From elsewhere, data unknown",
 }
 MOST = 7  # rows of the chart at the head of the page
 NONE = "–"

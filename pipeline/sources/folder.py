@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +12,7 @@ from infra import log, plugins, storage, text
 from infra.seeding import rng
 from pipeline import listing
 from pipeline.shards import read_source
-from pipeline.source import TABLE, Labelled, Source
+from pipeline.source import TABLE, Labelled, Source, WithCaptions
 
 TEMPLATES = (
     "a photo of a {c}",
@@ -80,18 +80,43 @@ class Folder(Source):
         found.say(captions=True)
         paths = list(found.images)
         classes = sorted({_folder_of(path) for path in paths})
-        if samples is not None:
-            paths = sorted(sorted(paths, key=lambda path: rng(seed, "testset", path).integers(1 << 62))[:samples])
+        paths = _chosen(paths, samples, seed)
 
         def pictures() -> Iterator[tuple[bytes, str, int]]:
             for path in paths:
-                data = read_source(storage.join(self.path, path), "image")
-                extension = listing.ending(path)[1:]
-                yield data, {"jfif": "jpg"}.get(extension, extension), classes.index(_folder_of(path))
+                yield *self._image(path), classes.index(_folder_of(path))
 
         names = tuple(name.replace("_", " ") for name in classes)
         called = [storage.join(self.path, path) for path in paths]
         return Labelled(names, TEMPLATES, pictures(), {"images": found.digest}, called.__getitem__)
+
+    def captioned(self, samples: int | None, seed: int, split: str) -> WithCaptions:
+        """sidecar: a caption a line of NAME.txt; table: a line for each caption. `samples` as for `labelled`."""
+        found = listing.images(self.path)
+        found.say(captions=self.captions == "sidecar")
+        paths = list(found.images)
+        match self.captions:
+            case "sidecar":
+                captions = {path: [line for line in self._sidecar(path).split("\n") if line.strip()] for path in paths}
+            case "table":
+                captions = {path: [caption for _, caption in lines] for path, lines in self._table(paths).items()}
+            case "folder":
+                raise ValueError(
+                    "the names of folders are classes, not captions: --captions sidecar or table, or leave --kind out"
+                )
+        said = hashlib.sha256(json.dumps([captions[path] for path in paths]).encode()).hexdigest()
+        paths = _chosen(paths, samples, seed)
+
+        def pictures() -> Iterator[tuple[bytes, str, Sequence[str]]]:
+            for path in paths:
+                yield *self._image(path), captions[path]
+
+        called = [storage.join(self.path, path) for path in paths]
+        return WithCaptions(pictures(), {"images": found.digest, "captions": said}, called.__getitem__)
+
+    def _image(self, path: str) -> tuple[bytes, str]:
+        extension = listing.ending(path)[1:]
+        return read_source(storage.join(self.path, path), "image"), {"jfif": "jpg"}.get(extension, extension)
 
     def _sidecar(self, path: str) -> str:
         place = storage.join(self.path, f"{listing.stem(path)}.txt")
@@ -105,26 +130,44 @@ class Folder(Source):
         return template.replace("{c}", _folder_of(path).replace("_", " "))
 
     def _from_table(self, paths: list[str]) -> list[str]:
+        """The one caption of each."""
+        known = self._table(paths)
+        for path, lines in known.items():
+            for number, caption in lines:
+                if caption != lines[0][1]:
+                    raise ValueError(
+                        f"{self.captions_table}, line {number}: {path} has another caption in an earlier line; keep one"
+                    )
+        return [known[path][0][1] for path in paths]
+
+    def _table(self, paths: list[str]) -> dict[str, list[tuple[int, str]]]:
+        """By path the numbers of its lines, and their captions."""
         place = self.captions_table
         assert place is not None
         try:
             data = storage.read(place)
         except FileNotFoundError as error:
             raise ValueError(f"no caption table at {place}") from error
-        known: dict[str, str] = {}
+        known: dict[str, list[tuple[int, str]]] = {}
         for number, line in enumerate(text.lines(data, place), start=1):
             path, *captions = line.split("\t")
             if len(captions) != 1:
                 raise ValueError(
                     f"{place}, line {number}: {len(captions) + 1} columns where path TAB caption is expected"
                 )
-            if known.setdefault(path, captions[0].strip()) != captions[0].strip():
-                raise ValueError(f"{place}, line {number}: {path} has another caption in an earlier line; keep one")
+            known.setdefault(path, []).append((number, captions[0].strip()))
         if missing := [path for path in paths if path not in known]:
             raise ValueError(f"{place} has no caption for {len(missing)} images, {missing[0]} the first")
         if unused := sorted(set(known) - set(paths)):
             log.warn(f"{place} has {len(unused):,} paths of no image in {self.path}, {unused[0]} the first")
-        return [known[path] for path in paths]
+        return {path: known[path] for path in paths}
+
+
+def _chosen(paths: list[str], samples: int | None, seed: int) -> list[str]:
+    """At most so many, the lowest by hash, in their order."""
+    if samples is None:
+        return paths
+    return sorted(sorted(paths, key=lambda path: rng(seed, "testset", path).integers(1 << 62))[:samples])
 
 
 def _folder_of(path: str) -> str:

@@ -70,6 +70,18 @@ def test_every_cell_of_the_grid_is_scored_once_and_shown(small: World, capsys: p
     assert "trained on the same pairs, without the poison" in printed
 
 
+def test_the_same_weights_with_another_activation_are_another_cell(small: World) -> None:
+    one = grid(small, ledger=(), tasks=("zeroshot",), runs=(small.run("poisoned", small.poisoned),))
+    assert "1 cells of scores" in one.run()
+    place = small.url("runs/poisoned/open_clip/open_clip_config.json")
+    found = storage.read_json(place)
+    found["model_cfg"]["quick_gelu"] = True
+    storage.write_json(place, found)
+    assert not one.run().startswith("nothing to do")
+    first, second = (scores.read(small.url(f"scores/{name}"))[0] for name in cells(small))
+    assert first.checkpoint == second.checkpoint
+
+
 def test_the_ledgers_of_a_chain_of_attacks_are_all_measured_on_the_run_that_learned_from_it(small: World) -> None:
     """Three kinds of attack, one on top of the other, never on the same pair."""
     urls, ledgers = [small.poisoned.url], [small.ledger]
