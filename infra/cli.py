@@ -19,7 +19,7 @@ VERBS = {
     "finetune": ("train.finetune", "a run defended on clean pairs (torchrun for several ranks)"),
     "evaluate": ("eval.evaluate", "clean accuracy and attack success of runs on test sets"),
     "tabulate": ("eval.table", "many folders of scores -> one table, a line for every attack and run"),
-    "frontier": ("eval.frontier", "a planned study -> the table and figure of what each defence leaves, at what cost"),
+    "study": ("eval.study", "a planned grid of attacks and methods: what of it is missing is run; its tables"),
     "report": ("eval.report", "scores and runs -> report.html, tables.md, scores.csv"),
 }
 

@@ -3,14 +3,27 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from eval.judging.roles import Comparison, Kind, Result
 from eval.store.runs import Run
-from eval.store.scores import Score
 from infra import storage
 
 # What may differ besides: where things lie, and what shapes no weights.
 APART = ("seed", "out", "dataset", "pretrained", "workers", "cache_gib", "checkpoint_steps", "checkpoint_seconds")
+
+
+class Measured(Protocol):
+    """What a mean is made of. value: in [0, 1] for shares; n: trials; interval: 95%."""
+
+    @property
+    def value(self) -> float: ...
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def interval(self) -> tuple[float, float]: ...
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,7 @@ class Group:
         return together([row.success for row in self.rows])
 
 
-def together(scores: Sequence[Score]) -> Share:
+def together(scores: Sequence[Measured]) -> Share:
     """Of shares alone; other numbers have no interval."""
     values = [score.value for score in scores]
     lows, highs = zip(*(score.interval for score in scores), strict=True)

@@ -13,7 +13,7 @@ from html import escape
 from eval.reporting import rendering
 from eval.reporting.drawing import DASHES, SERIES, ticks
 from eval.reporting.formatting import percent
-from eval.studies.study import FLOOR, ROLES, UNDEFENDED, Cell, Study
+from eval.studies.study import FLOOR, ROLES, UNDEFENDED, Planned, Study
 
 WIDTH, COLUMNS, SIDE = 680, 2, 220  # of the figure; panels in a row; height of a panel's axes
 LEFT, RIGHT, TOP, BOTTOM = 48, 26, 32, 34  # around the axes
@@ -113,7 +113,7 @@ class Panels:
             for cell in row.cells:
                 yield self._mark(cell, shape, look, LEAST + strength * MORE if cell.seed == self.seed else SMALL)
 
-    def _mark(self, cell: Cell, shape: str, look: str, radius: float) -> str:
+    def _mark(self, cell: Planned, shape: str, look: str, radius: float) -> str:
         """With whiskers, but for a small one. Nothing for a cell without a measurement."""
         if cell.result is None:
             return ""
@@ -140,7 +140,7 @@ class Panels:
         low, high = self.ticks[0], self.ticks[-1]
         return min(max((accuracy - low) / (high - low), 0.0), 1.0) * self.width
 
-    def _place(self, cell: Cell) -> tuple[float, float]:
+    def _place(self, cell: Planned) -> tuple[float, float]:
         assert cell.result is not None
         return self._x(cell.result.accuracy.value), SIDE * (1 - math.sqrt(cell.result.success.value))
 

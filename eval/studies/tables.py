@@ -5,27 +5,66 @@ What has not been measured is a dash with its name; a mean over fewer seeds than
 
 from collections.abc import Sequence
 
-from eval.judging.roles import Result
 from eval.judging.seeds import Share
 from eval.reporting import formatting
 from eval.reporting.formatting import percent, within
-from eval.studies.study import FLOOR, ROLES, UNDEFENDED, Cell, Row, Study
-from eval.studies.tabulation import shown
+from eval.studies.cells import Cell
+from eval.studies.study import FLOOR, ROLES, UNDEFENDED, Planned, Row, Study
 
 NAMES = {FLOOR: "never poisoned", UNDEFENDED: "undefended"}
 NOTE = """
 In brackets: 95% intervals (Clopper-Pearson over test images) of one seed; of several, from the lowest end to the
 highest. *Each seed* is its clean accuracy and its attack success, in percent. A dash is planned and not measured.
 """
+STAR = """
+A star: trained, victim included, on a processor without AVX-512, which rounds otherwise.
+"""
+HEAD = ("attack", "how", "poisons", "run", "clean accuracy", "attack success", "floor", "seeds")
+RULE = ("---", "---", "---:", "---", "---:", "---:", "---:", "---")
 
 
-def markdown(study: Study, figure: str, at: str | None = None) -> str:
-    """figure: name of the file that shows the same. at: a method for the table at equal clean accuracy."""
-    parts = [f"![Clean accuracy and attack success of each method]({figure})\n\n{_chosen(study)}"]
+def frontier(study: Study, figure: str | None, at: str | None = None) -> str:
+    """What each method leaves. figure: name of the file that shows the same. at: a method for the table at equal clean
+    accuracy."""
+    parts = [f"![Clean accuracy and attack success of each method]({figure})\n"] if figure else []
+    parts.append(_chosen(study))
     if at is not None:
         parts.append(_matched(study, at))
     parts += [_attack(study, attack) for attack in study.rows]
-    return "\n".join([*parts, NOTE.lstrip()])
+    starred = any(cell.result and cell.result.elsewhere for cell in study.cells)
+    return "\n".join([*parts, NOTE.lstrip() + (STAR.lstrip() if starred else "")])
+
+
+def attacks(study: Study) -> str:
+    """What each attack achieves on an undefended model, beside the floor: a line for each."""
+    lines = [HEAD, RULE]
+    for attack in study.rows:
+        undefended, floor = study.chosen(attack, UNDEFENDED), study.chosen(attack, FLOOR)
+        measured = [cell for row in (undefended, floor) if row for cell in row.cells if cell.result]
+        counts = sorted({cell.result.poisons for cell in measured if cell.result})
+        count = " to ".join(dict.fromkeys(f"{number:,}" for number in counts[:1] + counts[-1:]))
+        known = study.known(attack)
+        line = (known.how if known else "-", f"{count}{_rate(known)}" or "-", "undefended")
+        numbers = (
+            _range(undefended.accuracy if undefended else None, undefended),
+            _range(undefended.success if undefended else None, undefended),
+            _range(floor.success if floor else None, floor),
+        )
+        seeds = undefended.cells if undefended else ()
+        lines.append((attack, *line, *numbers, ", ".join(str(cell.seed) for cell in seeds if cell.result) or "-"))
+    return formatting.markdown(lines)
+
+
+def _rate(known: Cell | None) -> str:
+    return f" ({percent(known.poisons / known.samples, 2)})" if known and known.samples else ""
+
+
+def _range(share: Share | None, row: Row | None) -> str:
+    """The mean over seeds and their range; of one seed, its 95% interval."""
+    if share is None or row is None:
+        return "-"
+    low, high = (share.low, share.high) if len(row.measured) == 1 else (share.least, share.most)
+    return within(share.value, low, high)
 
 
 def _chosen(study: Study) -> str:
@@ -73,7 +112,7 @@ def _matched(study: Study, at: str) -> str:
 
 
 def _nearest(study: Study, attack: str, method: str, seed: int, accuracy: float) -> str:
-    def away(cell: Cell) -> float:
+    def away(cell: Planned) -> float:
         assert cell.result is not None
         return abs(cell.result.accuracy.value - accuracy)
 
@@ -81,17 +120,14 @@ def _nearest(study: Study, attack: str, method: str, seed: int, accuracy: float)
     return f"{_at(best)} ({study.knob} {best.setting})" if (best := min(cells, key=away, default=None)) else "-"
 
 
-def _at(cell: Cell) -> str:
+def _at(cell: Planned) -> str:
     assert cell.result is not None
     return f"{percent(cell.result.success.value)} at {percent(cell.result.accuracy.value)}"
 
 
 def _attack(study: Study, attack: str) -> str:
-    record = study.record(attack)
-    about = "Not measured yet."
-    if record is not None:
-        share = f" ({percent(record.poisons / record.samples, 2)})" if record.samples else ""
-        about = f"{shown(record.attack)}; {record.poisons:,} poisons{share}"
+    known = study.known(attack)
+    about = f"{known.how}; {known.poisons:,} poisons{_rate(known)}" if known else "Not measured yet."
     lines = []
     for row in study.rows[attack]:
         each = ", ".join(f"{cell.seed}: {_pair(cell.result)}" for cell in row.cells)
@@ -105,8 +141,11 @@ def _share(share: Share | None) -> str:
     return within(share.value, share.low, share.high) if share else "-"
 
 
-def _pair(result: Result | None) -> str:
-    return f"{100 * result.accuracy.value:.1f} / {100 * result.success.value:.1f}" if result else "-"
+def _pair(result: Cell | None) -> str:
+    if result is None:
+        return "-"
+    numbers = f"{100 * result.accuracy.value:.1f} / {100 * result.success.value:.1f}"
+    return numbers + ("*" if result.elsewhere else "")
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -9,7 +9,7 @@ import tyro
 
 from eval.measuring.evaluation import Evaluation
 from eval.reporting.report import Report
-from eval.studies.frontiers import Frontier
+from eval.studies.runner import Studying
 from eval.studies.tabulation import Tabulation
 from infra import config, plugins
 from pipeline.labelling import Labelling
@@ -21,7 +21,7 @@ from poison.sheets.sheet import Sheet
 from poison.writing.injection import Injection
 from train.training import Finetuning, Pretraining
 
-PLAIN = (Evaluation, Report, Frontier, Tabulation, Verification, Optimization, Evidence, Sheet)
+PLAIN = (Evaluation, Report, Studying, Tabulation, Verification, Optimization, Evidence, Sheet)
 WITH_PLUGIN = {Preparation: "source", Labelling: "source", Injection: "attack", Pretraining: "objective"}
 WITH_PLUGIN |= {Finetuning: "objective"}
 
@@ -38,6 +38,8 @@ def flags(kind: type, wanted: bool = True) -> Iterator[tuple[str, str]]:
             yield from flags(inner, wanted)
         elif wanted and float in (inner, *typing.get_args(inner)):
             yield f"--{field.name.replace('_', '-')}", "nan"
+        elif not wanted and tyro.conf.Positional in getattr(hint, "__metadata__", ()):
+            yield "", "x"
         elif not wanted and required:
             yield f"--{field.name.replace('_', '-')}", "1" if inner in (int, float) else "x"
 
@@ -50,7 +52,7 @@ def cases() -> Iterator[tuple[str, type, str | None, list[str], str]]:
             parts = [kind, *([plugins.load(base.FOLDERS, name, base)] if base else [])]
             needed = [pair for part in parts for pair in flags(part, wanted=False)]
             for flag, _ in (pair for part in parts for pair in flags(part)):
-                without = [word for pair in needed if pair[0] != flag for word in pair]
+                without = [word for pair in needed if pair[0] != flag for word in pair if word]
                 yield f"{kind.__name__} {name or ''} {flag}", kind, field, [*([name] if name else []), *without], flag
 
 

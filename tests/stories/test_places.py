@@ -28,13 +28,7 @@ FOLDERS = {
 }
 FILES = {
     "tabulate": "tabulate --scores {root}/scores --out {out}.md",
-    "frontier": "frontier --plan {root}/plan.tsv --out {out}.md",
 }
-
-PLAN = """attack method lr seed mark scores run
-ledger undefended - 0 tried scores runs/poisoned
-ledger floor - 0 tried scores runs/clean
-""".replace(" ", "\t")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +38,6 @@ def root(tmp_path_factory) -> Path:
     runs = (small.run("poisoned", small.poisoned), small.run("clean", small.dataset))
     places = {"runs": runs, "testsets": (small.testset,), "ledger": (small.ledger,), "out": small.url("scores")}
     Evaluation(**places, backend="local").run()
-    (home / "plan.tsv").write_text(PLAN)
     (home / "file").write_text("mine")
     (home / "weights.safetensors").write_bytes(weights(0))
     for name in ("folder.md",):

@@ -27,7 +27,6 @@ SCRIPTS = [
     str(path.relative_to(ROOT))
     for folder, kind in (("jobs", "*"), ("clusters", "*.yaml"), ("images", "Dockerfile"))
     for path in sorted((ROOT / "infra" / folder).glob(kind))
-    if path.name not in ("attacks.sh", "defenses.sh", "side_by_side.sh")  # all variables: other stories run them
 ]
 EXAMPLES = ("corner", "...")  # the attack that the README shows how to write; a command that is cut short
 

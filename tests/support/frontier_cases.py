@@ -3,59 +3,45 @@
 from dataclasses import replace
 
 from eval.interval import clopper_pearson
-from eval.judging.roles import Result, role
-from eval.store.records import AttackRecord
-from eval.store.runs import Run
-from eval.store.scores import Score
-from eval.studies.study import Cell, Row, Study
-from tests.support.eval_helpers import ATTACKED, TESTED, after, some_run
+from eval.studies.cells import Cell, Number
+from eval.studies.study import Planned, Row, Study
 
 METHODS = ("mmcl", "cleanclip", "tacleaner", "supervised")
 LRS = ("1e-3", "2e-3", "4e-3")
 
 
-def record(attack: str) -> AttackRecord:
-    made = {"plugin": "targeted" if attack == "robust" else attack.split("-")[0]}
-    return replace(ATTACKED, attack=made, place=f"../ledgers/{attack}", dataset_digest=f"poisoned by {attack}")
+def number(task: str, metric: str, value: float, n: int = 1000, k: int | None = 1) -> Number:
+    hits = round(value * n)
+    low, high = clopper_pearson(hits, n)
+    return Number(task=task, metric=metric, k=k, value=hits / n, n=n, low=low, high=high)
 
 
-def result(run: Run, attack: str, accuracy: float, success: float, n: int = 1000) -> Result:
-    def score(task: str, metric: str, value: float) -> Score:
-        hits = round(value * n)
-        low, high = clopper_pearson(hits, n)
-        return Score(
-            run=run.key,
-            checkpoint=run.version,
-            dataset=run.dataset_digest,
-            attack=None if metric == "accuracy" else attack,
-            testset=TESTED.key,
-            task=task,
-            metric=metric,
-            k=1,
-            value=hits / n,
-            n=n,
-            low=low,
-            high=high,
-            seed=0,
-            seconds=1.0,
-            code_version="0.1.0",
-        )
-
-    scores = [score("zeroshot", "accuracy", accuracy), score("attack_success", "attack_success", success)]
-    return Result(run, role(run, record(attack)), {(one.metric, one.k): one for one in scores})
+def measured(attack: str, method: str, setting: str, seed: int, *numbers: Number) -> Cell:
+    return Cell(
+        attack=attack,
+        method=method,
+        value=setting,
+        seed=seed,
+        definition="planned",
+        how=f"{'targeted' if attack == 'robust' else attack.split('-')[0]}: size 42",
+        poisons=30,
+        samples=3000,
+        numbers=numbers,
+        machine="x86_64 with AVX-512",
+        code_version="0.1.0",
+        seconds=1.0,
+    )
 
 
 def cell(
     attack: str, method: str, setting: str, seed: int, numbers: tuple[float, float] | None, chosen: bool = False
-) -> Cell:
+) -> Planned:
     """numbers: clean accuracy and attack success; None: planned and not measured."""
-    digest = {"floor": "clean", "undefended": f"poisoned by {attack}"}.get(method, "other")
-    before = () if method in ("floor", "undefended") else (after(some_run(attack, f"poisoned by {attack}")),)
-    run = some_run(f"{method}-{setting}", digest, *before, objective="mmcl" if method == "mmcl" else "clip", seed=seed)
-    made = Cell(attack, method, setting, seed, chosen, f"/s{seed}/scores", f"/s{seed}/{attack}/{method}-{setting}")
+    made = Planned(attack, method, setting, seed, chosen)
     if numbers is None:
         return made
-    return replace(made, result=result(run, attack, *numbers), record=record(attack))
+    two = number("zeroshot", "accuracy", numbers[0]), number("attack_success", "attack_success", numbers[1])
+    return replace(made, result=measured(attack, method, setting, seed, *two))
 
 
 def rows(attack: str, level: float = 0.0) -> tuple[Row, ...]:
@@ -79,8 +65,7 @@ def rows(attack: str, level: float = 0.0) -> tuple[Row, ...]:
 def emptied(some: tuple[Row, ...], methods: tuple[str, ...] = METHODS) -> tuple[Row, ...]:
     """The same plan, nothing of these methods measured."""
     return tuple(
-        Row(tuple(replace(one, result=None, record=None) if one.method in methods else one for one in row.cells))
-        for row in some
+        Row(tuple(replace(one, result=None) if one.method in methods else one for one in row.cells)) for row in some
     )
 
 

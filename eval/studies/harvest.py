@@ -1,0 +1,59 @@
+"""From a folder of scores, as `evaluate` left it, to the cell of one row."""
+
+from dataclasses import asdict, fields
+
+from eval.store import records, runs, scores
+from eval.studies import cells
+from eval.studies.cells import Cell, Number
+from eval.studies.plan import Row
+from eval.studies.tabulation import ledger_name, shown
+from infra import rundir, storage
+
+KEPT = [field.name for field in fields(Number)]
+
+
+def cell(row: Row, seconds: float) -> Cell:
+    """What was measured of a row's run, of the weights that it has now. Raises ValueError for what is not there."""
+    attacks = [found for found in records.read_attacks(row.scores) if ledger_name(found) == row.attack]
+    if len(attacks) != 1:
+        raise ValueError(
+            f"{row.scores} has {len(attacks) or 'no'} attacks whose ledger is called {row.attack}, not one"
+        )
+    numbers = _numbers(row, attacks[0].key)
+    wanted = [cells.metric(text) for text in row.metrics]
+    if missing := [text for text, key in zip(row.metrics, wanted, strict=True) if key not in numbers]:
+        raise ValueError(f"{row.scores} has no {', '.join(missing)} of {row.run} under {row.attack}")
+    return Cell(
+        attack=row.attack,
+        method=row.method,
+        value=row.value,
+        seed=row.seed,
+        definition=row.digest,
+        how=shown(attacks[0].attack),
+        poisons=attacks[0].poisons,
+        samples=attacks[0].samples,
+        numbers=tuple(numbers[key] for key in wanted),
+        machine=cells.machine(),
+        code_version=rundir.code_version(),
+        seconds=round(seconds, 1),
+    )
+
+
+def _numbers(row: Row, attack: str) -> dict[tuple[str, str, int | None], Number]:
+    """By task, metric and k."""
+    run = runs.read(row.run, row.scores)
+    found: dict[tuple[str, str, int | None], Number] = {}
+    told: dict[tuple[str, str, int | None, str | None], Number] = {}
+    for score in scores.read_all(row.scores):
+        mine = storage.real(records.resolve(score.run, row.scores)) == storage.real(row.run)
+        if not mine or score.checkpoint != run.version or score.attack not in (None, attack):
+            continue
+        told_by = asdict(score)
+        number = Number(**{name: told_by[name] for name in KEPT if name in told_by})
+        if told.setdefault((*number.key, number.of), number).value != number.value:
+            raise ValueError(
+                f"{row.scores} has two values of {score.metric} of {row.run}: keep one test set a task there"
+            )
+        if number.key not in found or number.value > found[number.key].value:
+            found[number.key] = number
+    return found

@@ -1,0 +1,169 @@
+"""A study goes on from its cells alone, and the pages say what the cells say."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from eval import study
+from eval.studies import cells, exposures, pages, plan
+from eval.studies.cells import Cell
+from eval.studies.plan import Row
+from eval.studies.runner import KEPT, Studying
+from eval.studies.study import filled
+from tests.eval.test_plan import SMALL
+from tests.support.frontier_cases import measured, number
+
+ROOT = Path(__file__).parents[2]
+
+
+def some(row: Row, accuracy: float = 0.9, success: float = 0.1) -> Cell:
+    two = number("zeroshot", "accuracy", accuracy), number("attack_success", "attack_success", success)
+    return replace(measured(row.attack, row.method, row.value, row.seed, *two), definition=row.digest)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> tuple[str, list[Row]]:
+    """A plan's file, and its rows."""
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL)
+    return str(path), plan.read(str(path)).rows(str(tmp_path / "out"))
+
+
+def test_a_finished_study_runs_nothing_wherever_it_is(small: tuple[str, list[Row]], tmp_path: Path):
+    path, rows = small
+    for row in rows:
+        cells.write(str(tmp_path / "cells"), row, some(row))
+    given = Studying(name=path, out=str(tmp_path / "another"), scores=str(tmp_path / "cells"))
+    assert given.run().startswith(f"nothing to do: {len(rows)} of {len(rows)} rows of small have cells in ")
+    there = sorted(str(found.relative_to(tmp_path)) for found in (tmp_path / "another").rglob("*") if found.is_file())
+    assert there == ["another/small.md", "another/small.svg"]
+    assert "| mmcl (chosen) | 2e-3 | 90.0% [" in (tmp_path / "another/small.md").read_text()
+
+
+def test_only_what_is_missing_or_was_defined_otherwise_is_planned(
+    small: tuple[str, list[Row]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path, rows = small
+    for row in rows:
+        cells.write(str(tmp_path / "cells"), row, some(row))
+    gone, other, short = (next(row for row in rows if row.name == name) for name in
+                          ("a.mmcl.1e-3.s0", "b.undefended.s1", "b.after.1.s0"))  # fmt: skip
+    (tmp_path / "cells" / f"{gone.name}.json").unlink()
+    cells.write(str(tmp_path / "cells"), other, replace(some(other), definition="of before"))
+    cells.write(str(tmp_path / "cells"), short, replace(some(short), numbers=some(short).numbers[1:]))
+    given = Studying(name=path, scores=str(tmp_path / "cells"), dry_run=True)
+    assert f"{len(rows)} rows, 3 without a cell" in given.run()
+    said = capsys.readouterr().out
+    missing = [line.split()[0] for line in said.splitlines() if line.endswith("missing")]
+    assert set(missing) == {gone.name, other.name, short.name}
+    assert "small-s1/b" in said and "small-s1/a" not in said and "clean" not in said
+    assert not list(tmp_path.glob("small"))
+
+
+def test_a_filter_leaves_its_rows_alone(small: tuple[str, list[Row]], tmp_path: Path):
+    path, _ = small
+    given = Studying(name=path, dry_run=True, only=("seed=1", "method=floor,mmcl"))
+    assert "4 rows, 4 without a cell; 10 steps, about 0.2 core-hours" in given.run()
+    for only, said in (
+        ("seed=4", "plans no seed 4; it has: 0, 1"),
+        ("sort=1", "--only takes seed=..., attack=..., method=..., value=..."),
+        ("seed", "--only takes"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(said)):
+            replace(given, only=(only,)).run()
+    with pytest.raises(ValueError, match="leaves no row"):
+        replace(given, only=("seed=1", "method=after")).run()
+
+
+def test_a_cell_that_cannot_be_read_is_named(small: tuple[str, list[Row]], tmp_path: Path):
+    path, rows = small
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / f"{rows[0].name}.json").write_text('{"attack": "a"}')
+    with pytest.raises(ValueError, match=r"a.floor.s0.json is no cell of a study .*remove it"):
+        Studying(name=path, scores=str(tmp_path / "cells"), dry_run=True).run()
+
+
+def test_bad_input_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    for words, said in (
+        (["nothing", "--dry-run"], "no study is named 'nothing'; there are: attacks, defenses, "),
+        (["attacks"], "give --out, or --tables, or --dry-run"),
+        (["attacks", "--dry-run", "--jobs", "0"], "--jobs is at least 1"),
+        (["attacks", "--out", "s3://bucket/x"], "a folder on this machine's disk"),
+        (["attacks", "--dry-run", "--set", "colour=red"], "no variable 'colour'"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            study.main(words)
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------- what an attack achieves at each interface
+
+
+def exposed(method: str, seed: int, success: float, probe: float, hit: float) -> Cell:
+    return measured(
+        "badnet",
+        method,
+        "-" if method in ("floor", "undefended") else "8e-3",
+        seed,
+        number("zeroshot", "accuracy", 0.95),
+        number("attack_success", "attack_success", success),
+        number("linear_probe", "accuracy", 0.97),
+        number("linear_probe", "attack_success", probe),
+        number("retrieval", "attack_hit", hit, k=10),
+    )
+
+
+def test_an_interface_is_held_against_its_own_floor():
+    planned = replace(plan.read("exposure"), attacks=("badnet",), seeds=(0,))
+    found = {
+        "badnet.floor.s0": exposed("floor", 0, 0.01, 0.01, 0.10),
+        "badnet.undefended.s0": exposed("undefended", 0, 0.95, 0.90, 0.11),
+        "badnet.mmcl.8e-3.s0": exposed("mmcl", 0, 0.01, 0.30, 0.12),
+    }
+    text = exposures.markdown(filled(planned, found))
+    lines = {line.split(" | ")[1]: line for line in text.splitlines() if line.startswith("| badnet | ")}
+    assert "| badnet | never poisoned | 1.0% at 95.0% | 1.0% at 97.0% | - | 10.0% | - |" in text
+    assert "| badnet | undefended | **95.0%** at 95.0% | **90.0%** at 97.0% | - | 11.0% | - |" in text
+    assert "| badnet | mmcl 8e-3 | 1.0% | linear probe | 30.0% | 1.0% | more than it says |" in text
+    assert "| badnet | undefended | 95.0% | image search, hit@10 | 11.0% | 10.0% | less than it says |" in text
+    assert text.count("it says |") == 2 and lines
+    assert "### badnet" in text and "| cleanclip 8e-3 | - | - | - | - | - | - |" in text
+
+
+# ---------------------------------------------------------------------- what is committed
+
+
+@pytest.mark.parametrize("name", plan.names())
+def test_the_pages_hold_the_tables_that_the_cells_make(name: str):
+    planned = plan.read(name)
+    found = cells.read(str(KEPT / name), planned.rows("@"))
+    assert planned.pages, "a study of the repository has a page"
+    for file, text in pages.made(planned, found).items():
+        assert (ROOT / file).read_text() == text, f"antidote study {name} --tables"
+
+
+@pytest.mark.parametrize("name", plan.names())
+def test_every_committed_cell_is_of_a_row_as_it_is_planned(name: str):
+    rows = plan.read(name).rows("@")
+    there = {path.stem for path in (KEPT / name).glob("*")}
+    assert there == set(cells.read(str(KEPT / name), rows)), "others are of no row, or of another definition of it"
+
+
+def test_a_page_without_the_marks_of_a_study_is_refused():
+    with pytest.raises(ValueError, match="put <!-- study:x --> and <!-- end of study:x -->"):
+        pages.replaced("text", "x", "| a |", "page.md")
+    text = "a\n<!-- study:x -->\nold\n<!-- end of study:x -->\nb\n"
+    new = pages.replaced(text, "x", "new\n", "page.md")
+    assert new == "a\n<!-- study:x -->\n\nnew\n\n<!-- end of study:x -->\nb\n" == pages.replaced(new, "x", "new", "")
+
+
+def test_prose_about_a_study_cites_only_figures_of_its_tables():
+    """Of eval/measured.md; percentages with a decimal, which no protocol is made of."""
+    text = (ROOT / "eval/measured.md").read_text()
+    tables = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+    prose = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
+    known = set(re.findall(r"\d+\.\d%", tables))
+    assert [figure for figure in re.findall(r"\d+\.\d%", prose) if figure not in known] == []
