@@ -20,7 +20,8 @@ class Neighbours:
 
     rows: int (N, K), their places in the set; the row itself is never among them, whatever equals it. distances: float
     (N, K): half the squared distance of two rows of length 1, which is 1 - cosine, exact where they are close too. K
-    is what was asked for, or N - 1 where that is less. radii: float (N,) by rank, of ranks beyond K.
+    is what was asked for, or N - 1 where that is less. radii: float (N,) by rank, of ranks beyond K (N - 1 among them
+    where it is less than the largest).
     """
 
     rows: np.ndarray
@@ -29,17 +30,21 @@ class Neighbours:
 
     def nearest(self, count: int) -> np.ndarray:
         """The places of the `count` nearest, fewer where there are fewer: int (N, min(count, N - 1))."""
-        assert count <= self.rows.shape[1] or self.rows.shape[1] == len(self.rows) - 1, "more than was asked for"
+        assert count <= self.rows.shape[1] or self.are_all, "more than was asked for"
         return self.rows[:, :count]
 
     def radius(self, rank: int) -> np.ndarray:
         """Distance to the `rank`-th nearest other row, the farthest where there are fewer: float64 (N,), >= CLOSE."""
-        rank = min(rank, len(self.rows) - 1)
+        rank = min(rank, self.rows.shape[1] if self.are_all else len(self.rows) - 1)
         if rank <= 0:
             return np.full(len(self.rows), CLOSE)
-        within = rank <= self.distances.shape[1]
-        found = self.distances[:, rank - 1] if within else self.radii[rank]
+        found = self.distances[:, rank - 1] if rank <= self.rows.shape[1] else self.radii[rank]
         return np.maximum(found.astype(np.float64), CLOSE)
+
+    @property
+    def are_all(self) -> bool:
+        """Whether there are no more others than these; of pairs within a batch, one's own other half is none."""
+        return self.rows.shape[1] >= len(self.rows) - 2
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ def blur(square: Image.Image) -> Image.Image:
 
 
 def median(square: Image.Image) -> Image.Image:
-    """The median of every channel over a window of about 9% of the side, odd, at least 3."""
-    return square.filter(ImageFilter.MedianFilter(max(3, 2 * round(square.width * 0.045) + 1)))
+    """The median of every channel over a window of about 8% of the side, odd, at least 3."""
+    return square.filter(ImageFilter.MedianFilter(2 * max(1, square.width // 24) + 1))
 
 
 def half(square: Image.Image) -> Image.Image:
