@@ -18,9 +18,9 @@ CLOSE = 1e-6  # distances below are this one: rows so near are the same, and a r
 class Neighbours:
     """The nearest other rows of every row, the nearest first; of equal distances the lower row id first.
 
-    rows: int (N, K), their places in the set; the row itself is never among them, whatever equals it. distances: float
-    (N, K): half the squared distance of two rows of length 1, which is 1 - cosine, exact where they are close too. K
-    is what was asked for, or N - 1 where that is less. radii: float (N,) by rank, of ranks beyond K (N - 1 among them
+    rows: int (N, K), their places in the set; the row itself is never among them, whatever equals it. distances:
+    float64 (N, K), half the squared distance of two rows of length 1: 1 - cosine, exact where they are close too. K is
+    what was asked for, or N - 1 where that is less. radii: float64 (N,) by rank, of ranks beyond K (N - 1 among them
     where it is less than the largest).
     """
 
