@@ -43,8 +43,8 @@ class Viewer:
         if saw is not True:
             known = "what it learned from is unknown" if saw is None else "it learned from other pairs"
             log.warn(
-                f"{self.url}: {known}. To a model that never saw these pairs a trigger means nothing, and its poisons may "
-                "not stand out: for a full scan, train on them first"
+                f"{self.url}: {known}. To a model that never saw these pairs a trigger means nothing, and its poisons "
+                "may not stand out: for a full scan, train on them first"
             )
 
     def embedder(self, number: int) -> Embedder:

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from defense import scan as entry
+from defense.scanning.filtering import Filter
 from defense.scanning.folder import ScanFolder
 from defense.scanning.scanning import Scan
 from infra import storage
 from infra.errors import Damaged, Lost
 from pipeline.dataset import Dataset
 from tests.support.drawn import drawn
-from tests.support.eval_helpers import finished_run
+from tests.support.eval_helpers import finished_run, world
+from tests.support.watching import Watch
 
 
 def test_a_scan_has_a_line_for_every_pair_and_says_what_was_done(scanned: Scan) -> None:
@@ -79,10 +81,10 @@ def test_sharding_and_the_order_of_rows_change_no_score(scanned: Scan, tmp_path:
 def test_a_scan_that_cannot_be_is_refused_in_one_line(scanned: Scan, tmp_path: Path) -> None:
     dataset = Dataset.open(scanned.dataset)
     other = drawn(f"{tmp_path}/other", 12, 1, first=100)
-    with pytest.raises(ValueError, match="was made by a different command.*scan.dataset"):
+    with pytest.raises(ValueError, match=r"was made by a different command.*scan\.dataset"):
         replace(scanned, dataset=other.url).start()
     another = finished_run(f"{tmp_path}/another", dataset, seed=5)
-    with pytest.raises(ValueError, match="was made by a different command.*scan.run.weights_sha256"):
+    with pytest.raises(ValueError, match=r"was made by a different command.*scan\.run\.weights_sha256"):
         replace(scanned, run=another).start()
     (Path(another) / "DONE").unlink()
     with pytest.raises(ValueError, match="is not finished"):
@@ -116,3 +118,31 @@ def test_a_damaged_table_is_damage(scanned: Scan, tmp_path: Path) -> None:
     storage.write_json(f"{place}/scan.json", json.loads(storage.read(f"{place}/scan.json")) | {"format": 7})
     with pytest.raises(ValueError, match="scan format 7"):
         ScanFolder.open(str(place))
+
+
+def test_neither_scan_nor_filter_opens_a_ledger(tmp_path: Path, watched: Watch) -> None:
+    small = world(tmp_path)
+    run = small.run("run", small.poisoned)
+    watched.forbidden.append(small.ledger)
+    with pytest.raises(AssertionError, match="the ledger was opened"):
+        storage.read(f"{small.ledger}/attack.json")
+    Scan(run=run, dataset=small.poisoned.url, out=f"{tmp_path}/scan", backend="local").start()
+    for name, options in {"masked": {}, "copied": {"materialise": True}}.items():
+        wanted = {"dataset": small.poisoned.url, "scan": f"{tmp_path}/scan", "out": f"{tmp_path}/{name}"}
+        Filter(**wanted, remove="0.1", backend="local", **options).run()  # type: ignore[arg-type]
+        assert Dataset.open(f"{tmp_path}/{name}").contains_poison, "nobody knows whether it is all gone"
+    assert any("suspicion.parquet" in path for path in watched.opened)
+
+
+def test_a_bucket_holds_the_same_scan_and_the_same_filtered_dataset(scanned: Scan, s3: str) -> None:
+    dataset = drawn(f"{s3}/train", 40, 3)
+    run = finished_run(f"{s3}/run", dataset)
+    scan = replace(scanned, dataset=dataset.url, run=run, out=f"{s3}/scan")
+    scan.start()
+    for name in storage.find(scanned.out):
+        if name != "scan.json":
+            assert storage.read(f"{scan.out}/{name}") == storage.read(f"{scanned.out}/{name}"), name
+    assert scan.start().startswith("nothing to do: ")
+    Filter(dataset=dataset.url, scan=scan.out, out=f"{s3}/less", remove="0.1", list=f"{s3}/list.csv").run()
+    assert Dataset.open(f"{s3}/less").samples == 36
+    assert storage.read(f"{s3}/list.csv").count(b"\n") == 5
