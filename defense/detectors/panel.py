@@ -2,6 +2,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from defense import density
 from defense.detector import Detector, Evidence
 from defense.detectors.agreement import Agreement
 from defense.detectors.gap import Gap
@@ -9,12 +10,13 @@ from defense.detectors.scatter import Scatter
 
 LEAST_SPREAD = 1e-6  # of a score over the set: one that is the same for nearly all says nothing
 ORDINARY = 1.0  # robust z; what lies below is no evidence, nor counts against other evidence
+ENOUGH = 8.0  # beyond: no single member may decide, as a moat would for near-duplicates
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel(Detector):
     """One fusion for all attacks: the sum, over `gap` and over `agreement` and `scatter` under every view, of how far a
-    robust z lies above 1.
+    robust z lies above 1, up to 8 each.
 
     z is the distance to the set's median in units of 1.4826 times the median absolute deviation. A trigger breaks under
     one change and not under another, so evidence that is absent subtracts nothing.
@@ -43,12 +45,20 @@ class Panel(Detector):
             found += [Agreement(view=view, k=self.k), Scatter(view=view, k=self.k)]
         return found
 
+    def lost(self, evidence: Evidence) -> dict[str, np.ndarray]:
+        """Agreement of captions that every row loses under each change, not smoothed: float64 (N,) by view."""
+        before = density.agreement(evidence.texts, evidence.near, self.k)
+        return {
+            view: before - density.agreement(evidence.texts, evidence.changed[view].near, self.k)
+            for view in self.changes
+        }
+
     def score(self, evidence: Evidence) -> np.ndarray:
         return np.sum([evident(member.score(evidence)) for member in self.members()], axis=0)
 
 
 def evident(scores: np.ndarray) -> np.ndarray:
-    """How far the robust z of every score lies above ORDINARY, 0 below: float64 (N,)."""
+    """How far the robust z of every score lies above ORDINARY, from 0 to ENOUGH: float64 (N,)."""
     median = np.median(scores)
     spread = 1.4826 * np.median(np.abs(scores - median))
-    return np.maximum((scores - median) / max(float(spread), LEAST_SPREAD) - ORDINARY, 0)
+    return np.clip((scores - median) / max(float(spread), LEAST_SPREAD) - ORDINARY, 0, ENOUGH)
