@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from defense.detector import Evidence, Neighbours
-from defense.detectors.panel import Panel
+from defense.detectors.panel import ENOUGH, Panel
 
-SUSPICIOUS = 12.0  # of the panel's score
+SUSPICIOUS = ENOUGH  # of the panel's score: one member that has seen enough will do
 LINKS = 8  # nearest images over which suspicious rows are joined
 SMALLEST = 8  # rows of a cluster
 SHARED = 0.8  # of a cluster's captions have its word

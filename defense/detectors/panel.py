@@ -10,13 +10,13 @@ from defense.detectors.scatter import Scatter
 
 LEAST_SPREAD = 1e-6  # of a score over the set: one that is the same for nearly all says nothing
 ORDINARY = 1.0  # robust z; what lies below is no evidence, nor counts against other evidence
-ENOUGH = 8.0  # beyond: no single member may decide, as a moat would for near-duplicates
+ENOUGH = 12.0  # beyond: near-duplicates have a moat of any depth, and shall be seen, but not before poisons
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel(Detector):
     """One fusion for all attacks: the sum, over `gap` and over `agreement` and `scatter` under every view, of how far a
-    robust z lies above 1, up to 8 each.
+    robust z lies above 1, up to 12 each.
 
     z is the distance to the set's median in units of 1.4826 times the median absolute deviation. A trigger breaks under
     one change and not under another, so evidence that is absent subtracts nothing.
