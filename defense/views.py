@@ -14,15 +14,12 @@ BICUBIC, BOX = Image.Resampling.BICUBIC, Image.Resampling.BOX
 
 def crop(square: Image.Image) -> Image.Image:
     """The central 75% of the side, brought back to size."""
-    side = square.width
-    margin = side / 8
-    return square.resize((side, side), BICUBIC, box=(margin, margin, side - margin, side - margin))
+    return _centre(square, 1 / 8)
 
 
 def corner(square: Image.Image) -> Image.Image:
-    """The central half of the side, brought back to size: nothing near a border is left."""
-    side = square.width
-    return square.resize((side, side), BICUBIC, box=(side / 4, side / 4, side - side / 4, side - side / 4))
+    """The central half of the side, brought back to size: what lies in a corner is gone."""
+    return _centre(square, 1 / 4)
 
 
 def blur(square: Image.Image) -> Image.Image:
@@ -50,6 +47,13 @@ def mirror(square: Image.Image) -> Image.Image:
 def grey(square: Image.Image) -> Image.Image:
     """Without colour: ITU-R 601 luma in every channel."""
     return square.convert("L").convert("RGB")
+
+
+def _centre(square: Image.Image, margin: float) -> Image.Image:
+    """Cut first: a resize with a box reads beyond the box."""
+    side = square.width
+    cut = round(side * margin)
+    return square.crop((cut, cut, side - cut, side - cut)).resize((side, side), BICUBIC)
 
 
 VIEWS: dict[str, Callable[[Image.Image], Image.Image]] = {
