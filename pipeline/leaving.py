@@ -24,10 +24,21 @@ def recipe(parent: Dataset, by: dict[str, Any]) -> dict[str, Any]:
 
 def ancestry(url: str) -> tuple[str, ...]:
     """Digests of the datasets of which the one at a folder is a part, the nearest first; () where it is no part."""
+    made = _how(url)
+    return (made["parent"], *made.get("older", ())) if "parent" in made else ()
+
+
+def filtered_from(url: str) -> tuple[str, ...]:
+    """The same of a dataset that a filter made; () for any other."""
+    return ancestry(url) if "filter" in _how(url) else ()
+
+
+def _how(url: str) -> dict[str, Any]:
+    """What its recipe.json says of the leaving out; {} where nothing was."""
     place = storage.join(url, "recipe.json")
     made = storage.read_json(place) if storage.exists(place) else {}
-    made = made.get("leave_out", {}) if isinstance(made, dict) else {}
-    return (made["parent"], *made.get("older", ())) if "parent" in made else ()
+    found = made.get("leave_out") if isinstance(made, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def leave_out(parent: Dataset, pairs: pa.Table, out: str, by: dict[str, Any]) -> Dataset:

@@ -47,7 +47,7 @@ def draw(
     """
     drawn = members[:CLUSTERS]
     wanted = sorted({int(line) for lines in drawn for line in lines[:AVERAGED]})
-    squares = _squares(dataset, viewer, pairs.table.take(wanted), wanted)
+    squares = _squares(dataset, viewer, pairs.table.take(pa.array(wanted, pa.int64())), wanted)
     told: list[dict[str, Any]] = []
     for number, lines in enumerate(members):
         shown = pairs.table.take(lines[:SHOWN].tolist())

@@ -11,7 +11,6 @@ It says nothing about what was poisoned: that is the ledger's, which no scan ope
 
 import hashlib
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from defense.verdict import Verdict
 from infra import storage
 from infra.errors import Damaged
 from pipeline import shards
@@ -86,15 +86,14 @@ def write(
     pairs: pa.Table,
     scores: dict[str, np.ndarray],
     panel: np.ndarray,
-    cluster: Sequence[int | None],
-    proposed: np.ndarray,
+    verdict: Verdict,
     about: dict[str, Any],
 ) -> ScanFolder:
     """The table, and scan.json after it. pairs: columns PAIR; all of the same order, by row id."""
     columns = {name: pa.array(values, pa.float64()) for name, values in sorted(scores.items())}
     columns["panel"] = pa.array(panel, pa.float64())
-    columns["cluster"] = pa.array(cluster, pa.int32())
-    columns["proposed"] = pa.array(proposed, pa.bool_())
+    columns["cluster"] = pa.array(verdict.cluster, pa.int32(), mask=verdict.cluster < 0)
+    columns["proposed"] = pa.array(verdict.proposed, pa.bool_())
     table = pa.table({name: pairs[name] for name in PAIR} | columns)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
@@ -102,3 +101,16 @@ def write(
     sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
     storage.write_json(storage.join(url, ABOUT), about | {"format": FORMAT, "suspicion_sha256": sha256})
     return ScanFolder.open(url)
+
+
+def told(clusters: list[dict[str, Any]]) -> str:
+    """What was found, in words. clusters: of scan.json, those that look planted first."""
+    planted = [cluster for cluster in clusters if cluster["planted"]]
+    rest = len(clusters) - len(planted)
+    if not planted:
+        said = "nothing looks planted"
+    else:
+        each = [f"{cluster['pairs']:,} pairs whose captions say {cluster['words'][0]['text']!r}" for cluster in planted]
+        said = f"{'a cluster looks' if len(each) == 1 else f'{len(each)} clusters look'} planted: {', '.join(each)}"
+    more = f"{rest:,} {'cluster' if rest == 1 else 'clusters'} to look at" if rest else ""
+    return f"{said}; {more}" if more else said

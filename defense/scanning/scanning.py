@@ -5,20 +5,23 @@ Shards are encoded where there is room (Ray, or this process); then the whole se
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from defense import detector
+from defense import detector, verdict
 from defense.detector import Detector
+from defense.detectors.panel import Panel
 from defense.neighbours import How
-from defense.scanning import exhibits, folder, gathering, judging, viewer
+from defense.scanning import exhibits, folder, gathering, viewer
 from defense.scanning.encoding import Encode, source
 from defense.scanning.folder import ScanFolder
 from defense.scanning.gathering import Pairs
 from defense.scanning.viewer import Viewer
+from defense.verdict import Cluster
 from infra import config, log, plugins, rundir, storage
 from infra.spread import Backend, spread
 from pipeline import dataset as datasets
@@ -80,8 +83,11 @@ class Scan:
             evidence, recall = gathering.evidence(gathered, pairs, needs, encode.parts, self.search, device)
             log.say(f"scoring by {', '.join(detectors)}")
             scores = {name: one.score(evidence) for name, one in detectors.items()}
-            found = judging.judge(evidence, scores, pairs.table["caption"].to_pylist())
-            shown = exhibits.draw(dataset, eyes, needs.views, pairs, found.members, gathered.mean, out)
+            panel, suspicion = detectors["panel"], scores.pop("panel")
+            assert isinstance(panel, Panel)
+            found = verdict.judge(panel, suspicion, evidence, pairs.table["caption"].to_pylist())
+            members = [each.rows[np.argsort(-suspicion[each.rows], kind="stable")] for each in found.clusters]
+            shown = exhibits.draw(dataset, eyes, needs.views, pairs, members, gathered.mean, out)
         about = {
             "dataset": {
                 "url": storage.relative(dataset.url, out),
@@ -92,15 +98,14 @@ class Scan:
             "detectors": {name: config.to_json(one) for name, one in detectors.items()},
             "changes": list(needs.views),
             "recall": recall,
-            "clusters": [facts | one for facts, one in zip(found.facts, shown, strict=True)],
-            "verdict": found.said,
+            "clusters": [_facts(one) | seen for one, seen in zip(found.clusters, shown, strict=True)],
             "proposed": int(found.proposed.sum()),
             "seconds": round(time.monotonic() - begun, 1),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "versions": rundir.versions(),
             "hardware": rundir.hardware(),
         }
-        made = folder.write(out, pairs.table, scores, found.panel, found.cluster, found.proposed, about)
+        made = folder.write(out, pairs.table, scores, suspicion, found, about)
         storage.remove(encode.parts)
         return _said(made)
 
@@ -136,5 +141,10 @@ class Scan:
         )
 
 
+def _facts(cluster: Cluster) -> dict[str, Any]:
+    facts: dict[str, Any] = {name: value for name, value in asdict(cluster).items() if name != "rows"}
+    return facts
+
+
 def _said(scan: ScanFolder) -> str:
-    return f"{scan.about['verdict']}; scan of {scan.table.num_rows:,} pairs at {scan.url}"
+    return f"{folder.told(scan.about['clusters'])}; scan of {scan.table.num_rows:,} pairs at {scan.url}"

@@ -12,8 +12,9 @@ from eval.store.records import AttackRecord, TestSetRecord
 from eval.store.runs import Run
 from eval.store.scores import Score
 
-Kind = Literal["floor", "poisoned", "baseline", "defended"]
-ORDER: tuple[Kind, ...] = ("floor", "poisoned", "baseline", "defended")
+Kind = Literal["floor", "poisoned", "baseline", "filtered", "defended"]
+ORDER: tuple[Kind, ...] = ("floor", "poisoned", "baseline", "filtered", "defended")
+CURES: tuple[Kind, ...] = ("filtered", "defended")
 UNDEFENDED = ("clip", "augmented", "mmcl")  # the CLIP loss alone, in pretraining and in finetuning
 POINTS_ALLOWED = 0.03  # how much clean accuracy a cure may cost before it is called none
 
@@ -23,7 +24,8 @@ class Role:
     """What a run is to an attack. words: for people.
 
     floor: no step of its lineage saw the poisons. poisoned: it learned from them last, undefended. baseline: finetuned
-    on other pairs afterwards, without a defence. defended: any other. twin: a floor that began with the very pairs
+    on other pairs afterwards, without a defence. filtered: it never saw the whole poisoned set, only what a scan left of
+    it. defended: any other. twin: a floor that began with the very pairs
     that the attack then poisoned.
     """
 
@@ -54,7 +56,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All runs on one test set under one attack, in the order floor, poisoned, baseline, defended."""
+    """All runs on one test set under one attack, in the order of ORDER."""
 
     testset: TestSetRecord
     attack: AttackRecord | None
@@ -86,7 +88,8 @@ def role(run: Run, attack: AttackRecord | None, known: Sequence[AttackRecord] = 
     poisoned_before = any(carries(step.dataset_digest, attack, known) for step in run.ancestors)
     undefended = run.objective in UNDEFENDED
     if not (poisoned_last or poisoned_before):
-        kind: Kind = "floor"
+        left_of = [digest for step in (run, *run.ancestors) for digest in step.filtered_from]
+        kind: Kind = "filtered" if any(carries(digest, attack, known) for digest in left_of) else "floor"
     elif not undefended:
         kind = "defended"
     else:
@@ -105,6 +108,8 @@ def _words(
         where = ", on the poisoned pairs" if poisoned_last else ""
         return f"finetuned from {run.ancestors[0].name} {how}{where}"
     how = "" if undefended else f" with {run.objective}"
+    if any(carries(digest, attack, known) for digest in run.filtered_from):
+        return f"trained on what a scan left of the poisoned pairs{how}"
     if poisoned_last:
         return f"trained on the poisoned pairs{how or ', undefended'}"
     if run.dataset_digest in beneath(attack, known):

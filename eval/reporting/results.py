@@ -26,6 +26,7 @@ PARTS: dict[Kind, str] = {
     "floor": "Never poisoned",
     "poisoned": "Poisoned, undefended",
     "baseline": "Baseline, no defence",
+    "filtered": "Filtered, trained anew",
     "defended": "Defended",
 }
 MOST = 7  # rows of the chart at the head of the page

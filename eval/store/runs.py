@@ -12,12 +12,14 @@ from train import checkpoint as checkpoints
 
 @dataclass(frozen=True)
 class Ancestor:
-    """A run that another was finetuned from, by content. name: of its folder, where that is known."""
+    """A run that another was finetuned from, by content. name: of its folder, where that is known. filtered_from: as of
+    Run."""
 
     name: str
     weights_sha256: str
     dataset_digest: str
     dataset_samples: int
+    filtered_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Run:
 
     dataset: as the run's command named it. losses: (steps taken, training loss), as they were logged. classes: of a
     classifier, by label: their names, or numbers where its images came without; () for a run that answers by prompts.
+    filtered_from: digests of the datasets of which a filter left the one that it learned from, the nearest first.
     """
 
     url: str
@@ -43,6 +46,7 @@ class Run:
     config: dict[str, Any]
     attempts: tuple[dict[str, Any], ...]
     classes: tuple[str, ...] = ()
+    filtered_from: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -80,6 +84,7 @@ def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
         config=config,
         attempts=tuple(environment["attempts"]),
         classes=tuple(learned.get("classes", ())),
+        filtered_from=tuple(learned.get("filtered_from", ())),
     )
 
 
@@ -97,6 +102,7 @@ def _ancestors(url: str | None, lineage: dict[str, Any] | None) -> tuple[Ancesto
     name = (url or "").rstrip("/").rsplit("/", 1)[-1]
     while lineage is not None and "inputs" in lineage:  # without inputs it is a file of weights, not a run
         learned = lineage["inputs"]["dataset"]
-        found.append(Ancestor(name, lineage["sha256"], learned["digest"], learned["samples"]))
+        left_of = tuple(learned.get("filtered_from", ()))
+        found.append(Ancestor(name, lineage["sha256"], learned["digest"], learned["samples"], left_of))
         name, lineage = "an earlier run", lineage["inputs"]["pretrained"]
     return tuple(found)

@@ -3,6 +3,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from defense.objectives.roclip import RoClip
 from defense.objectives.safeclip import SafeClip
 from infra import config, plugins, rundir, storage
 from infra.errors import Damaged
+from pipeline import leaving
 from pipeline.dataset import Dataset
 from poison.attacks.badnet import BadNet
 from poison.writing.injection import Injection
@@ -399,6 +401,15 @@ def test_only_rank_0_speaks(data, capsys, monkeypatch):
     assert pretrain.main(["clup", "--dataset", data, "--out", data + "-run"]) == 2
     said = capsys.readouterr()
     assert said.out + said.err == ""
+
+
+def test_a_run_says_of_which_datasets_a_filter_left_its_own(data):
+    parent = Dataset.open(data)
+    pairs = pa.table({"shard": [0], "row": [parent.index_of_samples(["row"])["row"][0].as_py()], "reason": ["x"]})
+    pairs = pairs.set_column(0, "shard", pairs["shard"].cast(pa.int32()))
+    for by, told in (("filter", [parent.digest]), ("verify", None)):
+        made = leaving.leave_out(parent, pairs, f"{data}-{by}", {by: {}})
+        assert pretraining(made.url).job().inputs["dataset"].get("filtered_from") == told
 
 
 # No training run sees a ledger
