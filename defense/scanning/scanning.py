@@ -25,6 +25,7 @@ from defense.verdict import Cluster
 from infra import config, log, plugins, rundir, storage
 from infra.spread import Backend, spread
 from pipeline import dataset as datasets
+from pipeline import leaving
 from pipeline.dataset import Dataset
 
 
@@ -93,6 +94,7 @@ class Scan:
                 "url": storage.relative(dataset.url, out),
                 "digest": dataset.digest,
                 "samples": dataset.samples,
+                "part_of": list(leaving.ancestry(dataset.url)),
             },
             "run": {"url": storage.relative(eyes.url, out), "saw_these_pairs": eyes.saw(dataset)} | eyes.identity,
             "detectors": {name: config.to_json(one) for name, one in detectors.items()},

@@ -24,9 +24,8 @@ class Role:
     """What a run is to an attack. words: for people.
 
     floor: no step of its lineage saw the poisons. poisoned: it learned from them last, undefended. baseline: finetuned
-    on other pairs afterwards, without a defence. filtered: it never saw the whole poisoned set, only what a scan left of
-    it. defended: any other. twin: a floor that began with the very pairs
-    that the attack then poisoned.
+    on other pairs afterwards, without a defence. filtered: it never saw the poisoned set whole, only what a scan left.
+    defended: any other. twin: a floor that began with the very pairs that the attack then poisoned.
     """
 
     kind: Kind

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 from eval.judging.roles import POINTS_ALLOWED, Comparison
 from eval.reporting import drawing, figures, rendering, results
+from eval.reporting import scans as tables
 from eval.reporting.drawing import Chart
 from eval.reporting.formatting import counted, listed
 from eval.reporting.provenance import Facts
 from eval.store.records import Example
 from eval.store.runs import Run
+from eval.store.scans import ScanRecord
 from poison.sheets.layout import Shown
 
 
@@ -22,7 +24,7 @@ class Material:
     """Everything a page shows.
 
     examples: by attack key and test set digest. triggers: PNG of the trigger alone, by attack key. preview: poisoned
-    pairs, before and after. facts: provenance, a heading with names and values.
+    pairs, before and after. facts: provenance, a heading with names and values. scans: what they were worth.
     """
 
     comparisons: Sequence[Comparison]
@@ -30,6 +32,7 @@ class Material:
     triggers: Mapping[str, bytes]
     preview: Sequence[Shown]
     facts: Sequence[tuple[str, Facts]]
+    scans: Sequence[ScanRecord] = ()
 
 
 def render(material: Material) -> str:
@@ -48,6 +51,8 @@ def render(material: Material) -> str:
         sections=sections,
         attacks=attacks,
         pairs=figures.training_pairs(material.preview),
+        scans=tables.tables(material.scans),
+        scans_explained=tables.EXPLAINED,
         training=_training(list({row.run.url: row.run for one in material.comparisons for row in one.rows}.values())),
         points_allowed=f"{100 * POINTS_ALLOWED:.0f}",
         provenance=material.facts,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from eval.judging.roles import Comparison, compare
 from eval.reporting import page, preview, provenance, tabular
-from eval.store import current, records
+from eval.reporting import scans as tables
+from eval.store import current, records, scans
 from infra import config, storage
 
 FILES = ("report.html", "tables.md", "scores.csv")
@@ -33,6 +34,7 @@ class Report:
         attacks = [record for record in records.read_attacks(folder) if record.key in {key for _, key in used}]
         comparisons = compare(kept, runs, testsets, attacks)
         _check(comparisons)
+        assessed = scans.read(folder)
         material = page.Material(
             comparisons=comparisons,
             examples={
@@ -42,9 +44,14 @@ class Report:
             },
             triggers={attack.key: data for attack in attacks if (data := records.read_trigger(folder, attack))},
             preview=preview.read(self.preview) if self.preview is not None else [],
+            scans=assessed,
             facts=provenance.facts(folder, kept, runs, testsets, attacks),
         )
-        made = (page.render(material), tabular.markdown(comparisons), tabular.as_csv(kept, comparisons))
+        made = (
+            page.render(material),
+            tabular.markdown(comparisons) + tables.markdown(assessed),
+            tabular.as_csv(kept, comparisons),
+        )
         if self.dry_run:
             print(storage.dump_json(config.to_json(self)).decode(), end="")
             return f"dry run: would report {len(kept)} scores of {len(runs)} runs to {storage.join(out, FILES[0])}"
