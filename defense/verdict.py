@@ -69,14 +69,14 @@ def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[s
     change (near-duplicates lose none).
     """
     labels = components(scores >= SUSPICIOUS, evidence.near, LINKS)
+    for rows in members(labels):
+        if len(rows) < SMALLEST:
+            labels[rows] = -1
     lost = panel.lost(evidence)
     vocabulary = [words_of(caption) for caption in captions]
     everywhere = Counter(word for words in vocabulary for word in words)
     found = []
-    for label in np.unique(labels[labels >= 0]):
-        rows = np.flatnonzero(labels == label)
-        if len(rows) < SMALLEST:
-            continue
+    for rows in members(grown(labels, evidence.near, LINKS)):
         words = common_words([vocabulary[row] for row in rows], everywhere, len(captions))
         losses = {view: float(np.median(values[rows])) for view, values in lost.items()}
         aimed = any(word.elsewhere >= ELSEWHERE * len(rows) for word in words)
@@ -109,6 +109,32 @@ def components(chosen: np.ndarray, near: Neighbours, count: int) -> np.ndarray:
         if (updated == labels).all():
             return np.where(chosen, labels, -1)
         labels = updated
+
+
+def grown(labels: np.ndarray, near: Neighbours, count: int) -> np.ndarray:
+    """Clusters with every row besides that has half of its `count` nearest in one of them, until there is none.
+
+    labels: int64 (N,), -1 for rows in no cluster; so is what is returned. A poison that looks less suspicious than
+    others still lies among them.
+    """
+    rows = near.nearest(count)
+    half = (rows.shape[1] + 1) // 2
+    while True:
+        around = np.sort(labels[rows], axis=1)
+        more = labels.copy()
+        for first in reversed(range(rows.shape[1] - half + 1)):
+            some = (labels < 0) & (around[:, first] >= 0) & (around[:, first] == around[:, first + half - 1])
+            more[some] = around[some, first]
+        if (more == labels).all():
+            return more
+        labels = more
+
+
+def members(labels: np.ndarray) -> list[np.ndarray]:
+    """The places of every cluster, rising, by its label."""
+    chosen = np.flatnonzero(labels >= 0)
+    order = chosen[np.argsort(labels[chosen], kind="stable")]
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(order) else []
 
 
 def words_of(caption: str) -> frozenset[str]:

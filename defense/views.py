@@ -14,12 +14,12 @@ BICUBIC, BOX = Image.Resampling.BICUBIC, Image.Resampling.BOX
 
 def crop(square: Image.Image) -> Image.Image:
     """The central 75% of the side, brought back to size."""
-    return _centre(square, 1 / 8)
+    return _middle(square, 1 / 8)
 
 
-def corner(square: Image.Image) -> Image.Image:
+def centre(square: Image.Image) -> Image.Image:
     """The central half of the side, brought back to size: what lies in a corner is gone."""
-    return _centre(square, 1 / 4)
+    return _middle(square, 1 / 4)
 
 
 def blur(square: Image.Image) -> Image.Image:
@@ -34,9 +34,12 @@ def median(square: Image.Image) -> Image.Image:
 
 def half(square: Image.Image) -> Image.Image:
     """Half the size, each pixel the mean of its area, and back."""
-    side = square.width
-    small = max(1, side // 2)
-    return square.resize((small, small), BOX).resize((side, side), BICUBIC)
+    return _shrunk(square, 2)
+
+
+def quarter(square: Image.Image) -> Image.Image:
+    """A quarter of the size, each pixel the mean of its area, and back."""
+    return _shrunk(square, 4)
 
 
 def mirror(square: Image.Image) -> Image.Image:
@@ -49,15 +52,21 @@ def grey(square: Image.Image) -> Image.Image:
     return square.convert("L").convert("RGB")
 
 
-def _centre(square: Image.Image, margin: float) -> Image.Image:
+def _middle(square: Image.Image, margin: float) -> Image.Image:
     """Cut first: a resize with a box reads beyond the box."""
     side = square.width
     cut = round(side * margin)
     return square.crop((cut, cut, side - cut, side - cut)).resize((side, side), BICUBIC)
 
 
+def _shrunk(square: Image.Image, times: int) -> Image.Image:
+    side = square.width
+    small = max(1, side // times)
+    return square.resize((small, small), BOX).resize((side, side), BICUBIC)
+
+
 VIEWS: dict[str, Callable[[Image.Image], Image.Image]] = {
-    function.__name__: function for function in (blur, corner, crop, grey, half, median, mirror)
+    function.__name__: function for function in (blur, centre, crop, grey, half, median, mirror, quarter)
 }
 
 

@@ -23,7 +23,7 @@ class Panel(Detector):
     """
 
     summary = "a dense cluster that shares its captions, and no longer lies together when the images are changed"
-    changes: tuple[str, ...] = ("blur", "crop", "mirror")
+    changes: tuple[str, ...] = ("blur", "crop", "mirror", "quarter")
     k: int = 16
 
     @property

@@ -38,7 +38,7 @@ def test_strength_goes_with_the_size(name: str) -> None:
     assert np.abs(difference).mean() < 2.5
 
 
-@pytest.mark.parametrize(("name", "border"), [("crop", 0.125), ("corner", 0.25)])
+@pytest.mark.parametrize(("name", "border"), [("crop", 0.125), ("centre", 0.25)])
 def test_what_lies_in_the_border_is_gone(name: str, border: float) -> None:
     square = np.full((64, 64, 3), 90, np.uint8)
     width = round(64 * border)
@@ -87,5 +87,5 @@ def test_mirror_and_grey() -> None:
 
 
 def test_an_unknown_view_is_refused_with_the_names_that_exist() -> None:
-    with pytest.raises(ValueError, match=r"no view is named 'blurr'; there are: blur, corner, crop"):
+    with pytest.raises(ValueError, match=r"no view is named 'blurr'; there are: blur, centre, crop"):
         changed("blurr", scene(8))
