@@ -85,6 +85,15 @@ def dot(left: Tensor, right: Tensor) -> Tensor:
     return terms[..., 0]
 
 
+def candidates(queries: Tensor, entries: Tensor, count: int, way: Way) -> tuple[Tensor, Tensor]:
+    """The `count` largest inner products of every query, in falling order, as float32 has them: (B, count) each.
+
+    Products and places; arguments as for `nearest`. For who decides himself what rounding put in the wrong order.
+    """
+    with torch.no_grad(), _full_precision(entries.device):
+        return WAYS[way](queries, entries, count)
+
+
 # -------------------------------------------------------------------------------------------- the answer
 
 

@@ -1,6 +1,10 @@
 """Scores and run folders -> report.html, tables.md, scores.csv.
 
 python eval/report.py --scores s3://b/scores --out report/
+
+Or a scan -> scan.html:
+
+python eval/report.py --scan data/scan --out report/
 """
 
 import sys

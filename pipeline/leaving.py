@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
-from infra import log
+from infra import log, storage
 from pipeline import dataset, shards
 from pipeline.dataset import Dataset
 from pipeline.mask import MASK
@@ -18,7 +18,27 @@ from pipeline.mask import MASK
 
 def recipe(parent: Dataset, by: dict[str, Any]) -> dict[str, Any]:
     """recipe.json of such a dataset, its lineage: for dataset.claim before long work."""
-    return {"leave_out": by | {"parent": parent.digest}}
+    older = ancestry(parent.url)
+    return {"leave_out": by | {"parent": parent.digest} | ({"older": list(older)} if older else {})}
+
+
+def ancestry(url: str) -> tuple[str, ...]:
+    """Digests of the datasets of which the one at a folder is a part, the nearest first; () where it is no part."""
+    made = _how(url)
+    return (made["parent"], *made.get("older", ())) if "parent" in made else ()
+
+
+def filtered_from(url: str) -> tuple[str, ...]:
+    """The same of a dataset that a filter made; () for any other."""
+    return ancestry(url) if "filter" in _how(url) else ()
+
+
+def _how(url: str) -> dict[str, Any]:
+    """What its recipe.json says of the leaving out; {} where nothing was."""
+    place = storage.join(url, "recipe.json")
+    made = storage.read_json(place) if storage.exists(place) else {}
+    found = made.get("leave_out") if isinstance(made, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def leave_out(parent: Dataset, pairs: pa.Table, out: str, by: dict[str, Any]) -> Dataset:
@@ -33,23 +53,33 @@ def leave_out(parent: Dataset, pairs: pa.Table, out: str, by: dict[str, Any]) ->
     dataset.claim(out, recipe(parent, by))
     if dataset.is_complete(out):
         return Dataset.open(out)
-    lines = _lines(parent, pairs)
-    fewer = Counter(lines["shard"].to_pylist())
+    left = without(parent, pairs)
     bases = [out]
-    kept = tuple(
-        replace(dataset.reference(out, parent, shard, bases), samples=shard.samples - fewer[shard.id])
-        for shard in parent.shards
-    )
-    mask = lines if parent.mask is None else pa.concat_tables([parent.mask, lines])
-    reasons = Counter(lines["reason"].to_pylist())
-    outcomes = Counter(parent.outcomes) + reasons
-    outcomes[shards.SUCCESS] -= lines.num_rows
+    kept = tuple(dataset.reference(out, parent, shard, bases) for shard in left.shards)
     return dataset.finalise(
         out,
         len(kept),
         referenced=kept,
         bases=tuple(bases),
         contains_poison=parent.contains_poison,
+        outcomes=left.outcomes,
+        mask=left.mask,
+    )
+
+
+def without(parent: Dataset, pairs: pa.Table) -> Dataset:
+    """The parent without these pairs as a value alone; it has no digest. Raises ValueError, as `leave_out` does."""
+    lines = _lines(parent, pairs)
+    fewer = Counter(lines["shard"].to_pylist())
+    kept = tuple(replace(shard, samples=shard.samples - fewer[shard.id]) for shard in parent.shards)
+    mask = lines if parent.mask is None else pa.concat_tables([parent.mask, lines])
+    outcomes = Counter(parent.outcomes) + Counter(lines["reason"].to_pylist())
+    outcomes[shards.SUCCESS] -= lines.num_rows
+    return replace(
+        parent,
+        digest="",
+        samples=parent.samples - lines.num_rows,
+        shards=kept,
         outcomes=dict(sorted(outcomes.items())),
         mask=_by_shard(mask) if mask.num_rows else None,
     )

@@ -18,6 +18,7 @@ import pytest
 
 from tests.support import ceph, moto_server
 from tests.support.ceph import Gateway
+from tests.support.watching import Watch, watching
 
 ROOT = Path(__file__).parents[1]
 DEAR = ("both", "undisturbed", "ray_cluster")
@@ -137,6 +138,13 @@ def speak() -> Iterator[Callable[[dict[str, str]], None]]:
     """`speak(gateway.environment)`: these AWS_ variables and no other, for one test and the commands that it starts."""
     with contextlib.ExitStack() as stack:
         yield lambda variables: stack.enter_context(speaking(variables))
+
+
+@pytest.fixture
+def watched() -> Iterator[Watch]:
+    """To be told of places that nobody may open, such as a ledger."""
+    with watching() as watch:
+        yield watch
 
 
 @contextlib.contextmanager

@@ -88,6 +88,12 @@ def embedder(
     return Embedder(trained.model.to(device), trained.preprocess, trained.tokenizer, identity, device, head)
 
 
+def device(number: int) -> torch.device:
+    """Tasks, by number, take the GPUs of a machine in turn; without one, the CPU."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return torch.device("cuda", number % count) if count else torch.device("cpu")
+
+
 def prepared(items: Iterable[Any], prepare: Callable[[Any], Any], cpus: int) -> Iterator[list[Any]]:
     """`prepare` over items, in order, in batches; with more than one CPU the next batch is made meanwhile."""
     pending = iter(items)

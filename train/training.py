@@ -13,6 +13,7 @@ import tyro
 from torch import nn
 
 from infra import config, rundir, storage
+from pipeline import leaving
 from pipeline.dataset import Dataset
 from train import checkpoint, loop, model, ranks, weights
 from train.job import Job, Precision, check
@@ -105,6 +106,8 @@ class Training:
         }
         if dataset.classes:
             learned["classes"] = list(dataset.classes)
+        if filtered := leaving.filtered_from(dataset.url):
+            learned["filtered_from"] = list(filtered)
         return Job(
             objective=self.objective,
             dataset=dataset,

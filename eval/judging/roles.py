@@ -12,8 +12,9 @@ from eval.store.records import AttackRecord, TestSetRecord
 from eval.store.runs import Run
 from eval.store.scores import Score
 
-Kind = Literal["floor", "poisoned", "baseline", "defended", "unknown"]
-ORDER: tuple[Kind, ...] = ("floor", "poisoned", "baseline", "defended", "unknown")
+Kind = Literal["floor", "poisoned", "baseline", "filtered", "defended", "unknown"]
+ORDER: tuple[Kind, ...] = ("floor", "poisoned", "baseline", "filtered", "defended", "unknown")
+CURES: tuple[Kind, ...] = ("filtered", "defended")
 Number = tuple[str, str, int | None, str | None]  # task, metric, k, and the class or kind of pair that it is of
 ZERO_SHOT = ("zeroshot", "attack_success")  # the tasks of the headline numbers
 HEADLINES = ("accuracy", "attack_success")
@@ -26,9 +27,9 @@ class Role:
     """What a run is to an attack. words: for people.
 
     floor: no step of its lineage saw the poisons. poisoned: it learned from them last, undefended. baseline: finetuned
-    on other pairs afterwards, without a defence. defended: any other. unknown: weights from elsewhere, finetuned or
-    not, of which no known step saw the poisons; such a run is no floor and no start of a cure. twin: a floor that
-    began with the very pairs that the attack then poisoned.
+    on other pairs afterwards, without a defence. filtered: it never saw the poisoned set whole, only what a scan left.
+    defended: any other. unknown: weights from elsewhere, finetuned or not, of which no known step saw the poisons; such
+    a run is no floor and no start of a cure. twin: a floor that began with the very pairs that the attack then poisoned.
     """
 
     kind: Kind
@@ -114,7 +115,12 @@ def role(run: Run, attack: AttackRecord | None, known: Sequence[AttackRecord] = 
     poisoned_before = any(carries(step.dataset_digest, attack, known) for step in run.ancestors)
     undefended = run.objective in UNDEFENDED
     if not (poisoned_last or poisoned_before):
-        kind: Kind = "floor" if run.known and all(step.known for step in run.ancestors) else "unknown"
+        left_of = [digest for step in (run, *run.ancestors) for digest in step.filtered_from]
+        known_all = run.known and all(step.known for step in run.ancestors)
+        if any(carries(digest, attack, known) for digest in left_of):
+            kind: Kind = "filtered"
+        else:
+            kind = "floor" if known_all else "unknown"
     elif not undefended:
         kind = "defended"
     else:
@@ -136,6 +142,8 @@ def _words(
     if not run.known:
         return "weights from elsewhere; what it learned from is not known"
     how = "" if undefended else f" with {run.objective}"
+    if any(carries(digest, attack, known) for digest in run.filtered_from):
+        return f"trained on what a scan left of the poisoned pairs{how}"
     if poisoned_last:
         return f"trained on the poisoned pairs{how or ', undefended'}"
     if run.dataset_digest in beneath(attack, known):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from eval.judging.roles import POINTS_ALLOWED, Comparison, Kind
+from eval.judging.roles import CURES, POINTS_ALLOWED, Comparison, Kind
 from eval.judging.seeds import Group, gather
 from eval.store.records import AttackRecord
 
@@ -70,7 +70,7 @@ def judge(comparison: Comparison) -> Verdict:
     floor = _highest([group for group in floors if group.rows[0].role.twin] or floors)
     worst = _highest([group for group in groups if group.kind == "poisoned"])
     took = worst.success.above(floor.success) if worst and floor else None
-    defences = [group for group in groups if group.kind == "defended"]
+    defences = [group for group in groups if group.kind in CURES]
     kept = tuple(group for group in defences if _cost(group, start_of(comparison, groups, group)) <= POINTS_ALLOWED)
     first = min(kept or defences, key=lambda group: (group.success.value, -group.accuracy.value), default=None)
     start = start_of(comparison, groups, first) if first else None

@@ -20,7 +20,7 @@ from pipeline.captioned import Captioned
 from pipeline.testsets import TestSet
 from poison.attack import Attack
 from train import embedding
-from train.embedding import Embedder
+from train.embedding import Embedder, device
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,3 @@ def load(run: Run, device: torch.device) -> Embedder:
     """A run's model, ready to embed. Raises Damaged if its weights are not the ones the run's checkpoint names."""
     head = classifiers.head(run) if run.classes else None
     return embedding.embedder(run.url, run.checkpoint, run.weights_sha256, device, head)
-
-
-def device(number: int) -> torch.device:
-    """Jobs take the GPUs of a machine in turn; without one, the CPU."""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return torch.device("cuda", number % count) if count else torch.device("cpu")

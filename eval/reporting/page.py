@@ -13,6 +13,7 @@ import pyarrow as pa
 from eval.judging.roles import POINTS_ALLOWED, Comparison, Result
 from eval.judging.verdict import Verdict, judge
 from eval.reporting import details, drawing, figures, heat, light, maps, rendering, results
+from eval.reporting import scans as tables
 from eval.reporting.drawing import Chart
 from eval.reporting.figures import Answer
 from eval.reporting.formatting import counted, listed
@@ -22,6 +23,7 @@ from eval.reporting.provenance import Facts
 from eval.store.answers import Asked
 from eval.store.records import Example
 from eval.store.runs import Run
+from eval.store.scans import ScanRecord
 from poison.sheets.layout import Shown
 
 MANY = 20  # rows of a table; longer ones are folded, and open on paper
@@ -34,7 +36,8 @@ class Material:
 
     examples: by attack key and test set digest. triggers: PNG of the trigger alone, by attack key. preview: poisoned
     pairs, before and after. facts: provenance, a heading with names and values. answers: the class that a run named
-    first, by the sha256 of an example. maps: of embeddings, with the number of the target's class.
+    first, by the sha256 of an example. maps: of embeddings, with the number of the target's class. scans: what they
+    were worth.
     """
 
     comparisons: Sequence[Comparison]
@@ -44,6 +47,7 @@ class Material:
     facts: Sequence[tuple[str, Facts]]
     answers: Mapping[Asked, Mapping[str, str]] = field(default_factory=dict)
     maps: Mapping[Asked, tuple[pa.Table, int | None]] = field(default_factory=dict)
+    scans: Sequence[ScanRecord] = ()
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ def render(material: Material) -> str:
         elsewhere=elsewhere(material.comparisons, judged),
         attacks=attacks,
         pairs=figures.training_pairs(material.preview, look),
+        scans=tables.tables(material.scans),
+        scans_explained=tables.EXPLAINED,
         training=_training(list({row.run.url: row.run for one in material.comparisons for row in one.rows}.values())),
         points_allowed=f"{100 * POINTS_ALLOWED:.0f}",
         provenance=material.facts,

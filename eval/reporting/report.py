@@ -5,13 +5,16 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from defense.scanning.folder import ScanFolder
 from eval.judging.roles import Comparison, compare
-from eval.reporting import page, preview, provenance, tabular
+from eval.reporting import page, preview, provenance, suspicion, tabular
+from eval.reporting import scans as tables
 from eval.reporting.page import Material
-from eval.store import answers, current, predictions, records
+from eval.store import answers, current, predictions, records, scans
 from eval.store.answers import Asked
 from infra import config, storage
 
+SCAN = "scan.html"
 FILES = ("report.html", "tables.md", "scores.csv")
 
 
@@ -19,24 +22,47 @@ FILES = ("report.html", "tables.md", "scores.csv")
 class Report:
     """What to report on, and where to."""
 
-    scores: str
-    """Folder of the scores; it names the runs, which must still be where they were."""
     out: str
     """Folder for report.html, tables.md and scores.csv; an earlier report in it is replaced."""
+    scores: str | None = None
+    """Folder of the scores; it names the runs, which must still be where they were."""
+    scan: str | None = None
+    """Folder of a scan, instead: a page of what was found, for who decides what to remove."""
     preview: str | None = None
     """Poisoned pairs to include: the folder that preview made."""
     dry_run: bool = False
     """Print the resolved configuration; touch nothing."""
 
+    def __post_init__(self) -> None:
+        if (self.scores is None) == (self.scan is None):
+            raise ValueError(f"give --scores or --scan, {'one of them' if self.scan is None else 'not both'}")
+        if self.scan is not None and self.preview is not None:
+            raise ValueError("--preview belongs to a report on --scores, not to one on --scan")
+
     def run(self) -> str:
         """Returns the entry's last line."""
-        folder, out = storage.absolute(self.scores), storage.absolute(self.out)
+        return self._on_scan(self.scan) if self.scan is not None else self._on_scores(self.scores or "")
+
+    def _on_scan(self, url: str) -> str:
+        scan, place = ScanFolder.open(url), storage.join(storage.absolute(self.out), SCAN)
+        text = suspicion.render(scan).encode()
+        if self.dry_run:
+            print(storage.dump_json(config.to_json(self)).decode(), end="")
+            return f"dry run: would report on the scan {scan.url} to {place}"
+        same = storage.exists(place) and storage.read(place) == text
+        if not same:
+            storage.write(place, text)
+        return f"{'nothing to do: ' if same else ''}report on a scan at {place}"
+
+    def _on_scores(self, scores: str) -> str:
+        folder, out = storage.absolute(scores), storage.absolute(self.out)
         kept, runs = current.read(folder)
         used = {(score.testset, score.attack) for score in kept}
         testsets = [record for record in records.read_testsets(folder) if record.key in {key for key, _ in used}]
         attacks = [record for record in records.read_attacks(folder) if record.key in {key for _, key in used}]
         comparisons = compare(kept, runs, testsets, attacks)
         _check(comparisons)
+        assessed = scans.read(folder)
         material = Material(
             comparisons=comparisons,
             examples={
@@ -46,10 +72,15 @@ class Report:
             },
             triggers={attack.key: data for attack in attacks if (data := records.read_trigger(folder, attack))},
             preview=preview.read(self.preview) if self.preview is not None else [],
+            scans=assessed,
             facts=provenance.facts(folder, kept, runs, testsets, attacks),
         )
         material = replace(material, answers=_answers(folder, material), maps=_maps(folder))
-        made = (page.render(material), tabular.markdown(comparisons), tabular.as_csv(kept, comparisons))
+        made = (
+            page.render(material),
+            tabular.markdown(comparisons) + tables.markdown(assessed),
+            tabular.as_csv(kept, comparisons),
+        )
         if self.dry_run:
             print(storage.dump_json(config.to_json(self)).decode(), end="")
             return f"dry run: would report {len(kept)} scores of {len(runs)} runs to {storage.join(out, FILES[0])}"

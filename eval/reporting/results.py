@@ -29,6 +29,7 @@ PARTS: dict[Kind, str] = {
     "floor": "Never poisoned",
     "poisoned": "Poisoned, undefended",
     "baseline": "Baseline, no defence",
+    "filtered": "Filtered, trained anew",
     "defended": "Defended",
     "unknown": "From elsewhere, data unknown",
 }

@@ -1,6 +1,6 @@
 """A verdict in plain words. Each sentence says no more than its rule in eval/judging/verdict.py has established."""
 
-from eval.judging.roles import POINTS_ALLOWED, UNDEFENDED
+from eval.judging.roles import CURES, POINTS_ALLOWED, UNDEFENDED
 from eval.judging.seeds import Group, Share
 from eval.judging.verdict import Verdict, above
 from eval.reporting.formatting import counted, listed, percent
@@ -118,6 +118,8 @@ def tried(verdict: Verdict) -> str:
     for objective, some in names.items():
         what = ["" if some == [objective] else objective, summary(Objective, objective)]
         parts.append(f"{listed(some)}: {', '.join(words for words in what if words) or 'a defence'}.")
+    if filtered := [group.name for group in verdict.of("filtered")]:
+        parts.append(f"{listed(filtered)}: trained anew on what a scan left of the pairs.")
     said = " ".join(parts) or "No defence."
     if baselines := [group.name for group in verdict.of("baseline")]:
         terms = ", on the same pairs, epochs and learning rate" if verdict.baseline else ""
@@ -130,7 +132,7 @@ def won(verdict: Verdict) -> str:
     first, start, parts = verdict.first, verdict.start, []
     if verdict.attack is None:
         return ""
-    others = [group for group in verdict.of("defended") if group is not first]
+    others = [group for kind in CURES for group in verdict.of(kind) if group is not first]
     rivals = [group for group in others if first in verdict.kept and group in verdict.kept and _level(group, first)]
     if first and start:
         success, accuracy = _change(start.success, first.success), _change(start.accuracy, first.accuracy)

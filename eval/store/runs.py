@@ -17,12 +17,14 @@ ADOPTED = "adopted"  # in the place of an objective: no step was taken here
 
 @dataclass(frozen=True)
 class Ancestor:
-    """A run that another was finetuned from, by content. name: of its folder, where that is known."""
+    """A run that another was finetuned from, by content. name: of its folder, where that is known. filtered_from: as of
+    Run."""
 
     name: str
     weights_sha256: str
     dataset_digest: str
     dataset_samples: int
+    filtered_from: tuple[str, ...] = ()
 
     @property
     def known(self) -> bool:
@@ -38,6 +40,7 @@ class Run:
     classifier, by label: their names, or numbers where its images came without; () for a run that answers by prompts.
     source: of weights from elsewhere: their file, and its sha256; of those UNKNOWN stands for the dataset, and ADOPTED
     for the objective. architecture: the same weights are another model in another one (QuickGELU has none of its own).
+    filtered_from: digests of the datasets of which a filter left the one that it learned from, the nearest first.
     """
 
     url: str
@@ -57,6 +60,7 @@ class Run:
     classes: tuple[str, ...] = ()
     source: str = ""
     architecture: Architecture = field(default_factory=dict)
+    filtered_from: tuple[str, ...] = ()
 
     @property
     def known(self) -> bool:
@@ -117,6 +121,7 @@ def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
         classes=tuple(learned.get("classes", ())),
         source=f"{config['source']} (sha256 {inputs['pretrained']['sha256']})" if adopted else "",
         architecture=load_architecture(url),
+        filtered_from=tuple(learned.get("filtered_from", ())),
     )
 
 
@@ -137,6 +142,7 @@ def _ancestors(url: str | None, lineage: dict[str, Any] | None) -> tuple[Ancesto
     name = (url or "").rstrip("/").rsplit("/", 1)[-1]
     while lineage is not None and "inputs" in lineage:  # without inputs it is a file of weights, not a run
         learned = lineage["inputs"]["dataset"] or {"digest": UNKNOWN, "samples": 0}
-        found.append(Ancestor(name, lineage["sha256"], learned["digest"], learned["samples"]))
+        left_of = tuple(learned.get("filtered_from", ()))
+        found.append(Ancestor(name, lineage["sha256"], learned["digest"], learned["samples"], left_of))
         name, lineage = "an earlier run", lineage["inputs"]["pretrained"]
     return tuple(found)

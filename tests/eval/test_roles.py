@@ -3,7 +3,9 @@ from dataclasses import replace
 import pytest
 
 from eval.judging.roles import compare, role
-from eval.store.runs import ADOPTED, UNKNOWN
+from eval.judging.verdict import judge
+from eval.reporting.wording import tried
+from eval.store.runs import ADOPTED, UNKNOWN, Ancestor
 from tests.support.eval_helpers import ATTACKED, TESTED, after, scored, some_run
 
 CLEAN = some_run("clean", "clean")
@@ -129,3 +131,22 @@ def test_what_is_known_of_a_later_step_counts() -> None:
     poisoned = some_run("poisoned here", "poisoned", after(THEIRS), objective="mmcl")
     assert role(poisoned, ATTACKED).kind == "poisoned"
     assert role(some_run("cured", "other", after(poisoned), after(THEIRS), objective="a"), ATTACKED).kind == "defended"
+def test_a_run_on_what_a_scan_left_of_the_poisoned_pairs_is_filtered_and_a_cure() -> None:
+    run = replace(some_run("filtered", "less"), filtered_from=("less than all", "poisoned"))
+    assert role(run, ATTACKED).kind == "filtered"
+    assert role(run, ATTACKED).words == "trained on what a scan left of the poisoned pairs"
+    assert role(replace(run, filtered_from=("clean",)), ATTACKED).kind == "floor"
+    on = Ancestor("filtered", run.weights_sha256, "less", 2900, ("poisoned",))
+    assert role(some_run("on", "other", on, objective="mmcl"), ATTACKED).kind == "filtered"
+    assert role(replace(CURED, filtered_from=("poisoned",)), ATTACKED).kind == "defended", "it began poisoned"
+
+
+def test_a_filtered_run_is_judged_like_a_defence() -> None:
+    run = replace(some_run("retrained", "less"), filtered_from=("poisoned",))
+    scores = [*scored(CLEAN, 0.9, 0.01), *scored(POISONED, 0.9, 0.95), *scored(run, 0.9, 0.01)]
+    (comparison,) = compare(scores, [CLEAN, POISONED, run], [TESTED], [ATTACKED])
+    verdict = judge(comparison)
+    assert [row.role.kind for row in comparison.rows] == ["floor", "poisoned", "filtered"]
+    assert verdict.finding == "at the floor"
+    assert verdict.best is not None and verdict.best.name == "retrained"
+    assert "retrained: trained anew on what a scan left of the pairs." in tried(verdict)

@@ -45,3 +45,11 @@ def test_the_bench_of_the_views_runs_and_names_every_objective():
     assert share < 1
     assert {"eda_captions_per_second", "cleanclip_views_per_second", "tacleaner_views_per_second"} <= found.keys()
     assert all(value > 0 for value in found.values())
+
+
+@pytest.mark.slow
+def test_the_bench_of_the_scan_runs():
+    found = last_line("scan.py", "--sizes", "3000", "--width", "32")
+    assert found["clustered_exact_seconds_3000"] > 0
+    assert found["clustered_recall_16_3000"] > 0.9
+    assert found["blocked_seconds_3000"] > 0

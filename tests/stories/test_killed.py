@@ -238,6 +238,19 @@ def test_evaluate(matrix: Matrix, undisturbed: Undisturbed, tmp_path: Path) -> N
     assert "nothing to do" in last_line(run(*words))
 
 
+def test_scan(matrix: Matrix, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    run(*undisturbed.scan(whole, "--backend", "local"))
+    first, second = random_counts(1, 9, 2)
+    count = lambda: len(storage.names(str(out / "parts")))  # noqa: E731
+    words = undisturbed.scan(out)
+    killed(matrix, words, driver, at_least(count, first), f"{first} of 12 parts there", tmp_path / "said")
+    assert not (out / "scan.json").exists()
+    survived(matrix, words, [(at_least(count, second), f"{second} of 12 parts there")], tmp_path / "said")
+    undisturbed.scanned_alike(out, whole)
+    assert "nothing to do" in last_line(run(*words))
+
+
 # ------------------------------------------------------------------------------------------------ under torchrun
 
 STEPS = 130
@@ -398,7 +411,7 @@ def test_nothing_is_left_behind(matrix: Matrix, record_property) -> None:
         table.append("  ".join([*(text.ljust(width) for text, width in zip(cells, widths, strict=True)), line.outcome]))
     record_property("read", "\n".join(table))
     seen = {(line.stage, line.kind) for line in matrix.lines}
-    for stage in ("prepare", "inject", "verify", "evaluate"):
+    for stage in ("prepare", "inject", "verify", "evaluate", "scan"):
         assert {(stage, "driver"), (stage, "worker")} <= seen
     for stage in ENTRIES:
         assert {(stage, kind) for kind in ("driver", "rank", "loader worker", "fetcher")} <= seen

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from defense.scanning.folder import ScanFolder
 from eval.store import scores
 from infra import storage
 from pipeline.dataset import Dataset
@@ -50,6 +53,17 @@ class Undisturbed:
         runs = [self.root / "runs" / name for name in ("clean", "poisoned")]
         tests = ["--testsets", self.root / "test-1", self.root / "test-2", "--ledger", f"{self.poisoned}-ledger"]
         return ["eval/evaluate.py", "--runs", *runs, *tests, "--out", out, *more]
+
+    def scan(self, out: Path, *more: object) -> list[object]:
+        words = ["--run", self.root / "runs" / "poisoned", "--dataset", self.poisoned, "--out", out]
+        return ["defense/scan.py", *words, *more]
+
+    def scanned_alike(self, out: Path, whole: Path) -> None:
+        made, meant = (ScanFolder.open(str(folder)).table for folder in (out, whole))
+        assert made.select(["row", "key", "shard"]).equals(meant.select(["row", "key", "shard"]))
+        for name in made.column_names[3:-2]:
+            assert np.allclose(made[name].to_numpy(), meant[name].to_numpy(), atol=1e-6), name
+        assert not (out / "parts").exists()
 
     def prepared_alike(self, out: Path) -> None:
         _alike(out, self.source)

@@ -1,0 +1,109 @@
+"""How dense a set is around its rows: mathematics on nearest neighbours that several detectors share."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from defense.detector import CLOSE, Evidence, Neighbours
+from infra import seeding
+
+LARGEST_DIMENSION = 1000.0  # where all neighbours are equally far the estimate is infinite
+CELLS = 2**22  # numbers held at a time
+
+
+def smoothed(values: np.ndarray, near: Neighbours, count: int) -> np.ndarray:
+    """Half a row's own value, half the mean of its `count` nearest: planted rows lie together. float64 (N,).
+
+    A row without neighbours keeps its own.
+    """
+    rows = near.nearest(count)
+    return (values + values[rows].mean(axis=1)) / 2 if rows.shape[1] else values.astype(np.float64)
+
+
+def outlyingness(near: Neighbours, k: int) -> np.ndarray:
+    """ln of d_k(i) / d_k(r) for the k nearest r of every row: float64 (N, min(k, N - 1))."""
+    radius = np.log(near.radius(k))
+    return radius[:, None] - radius[near.nearest(k)]
+
+
+def dimension(near: Neighbours, k: int) -> np.ndarray:
+    """Local intrinsic dimension by maximum likelihood: -1 / mean of ln(d_m / d_k) over the k nearest; float64 (N,).
+
+    Amsaleg et al. 2015, equation 11. The row itself, at distance 0, is no neighbour: with it the estimate is one
+    number for all dimensions. In (0, LARGEST_DIMENSION].
+    """
+    rows = near.nearest(k)
+    if not rows.shape[1]:
+        return np.full(len(rows), LARGEST_DIMENSION)
+    distances = np.maximum(near.distances[:, : rows.shape[1]].astype(np.float64), CLOSE)
+    steepness = -np.log(distances / distances[:, -1:]).mean(axis=1)
+    return 1 / np.maximum(steepness, 1 / LARGEST_DIMENSION)
+
+
+def agreement(texts: np.ndarray, near: Neighbours, count: int) -> np.ndarray:
+    """Mean cosine of a row's caption with those of its `count` nearest images; 1 without neighbours. float64 (N,)."""
+    rows = near.nearest(count)
+    return _mean_product(texts, texts, rows) if rows.shape[1] else np.ones(len(rows))
+
+
+def distance_to(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Mean distance of every row to `rows`, int (N, K), K > 0: half the squared distance, >= CLOSE. float64 (N,)."""
+    found = np.empty(len(images))
+    for part in _parts(len(images), rows.shape[1] * images.shape[1]):
+        apart = images[part, None].astype(np.float64) - images[rows[part]]
+        found[part] = np.einsum("nkd,nkd->n", apart, apart) / (2 * rows.shape[1])
+    return np.maximum(found, CLOSE)
+
+
+def moved(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Half the squared distance of every row of one array to that of the other, >= CLOSE. float64 (N,)."""
+    found = np.empty(len(before))
+    for part in _parts(len(before), before.shape[1]):
+        apart = before[part].astype(np.float64) - after[part]
+        found[part] = np.einsum("nd,nd->n", apart, apart) / 2
+    return np.maximum(found, CLOSE)
+
+
+def in_batches(evidence: Evidence, size: int, count: int) -> list[tuple[np.ndarray, Neighbours]]:
+    """The published form: neighbours are looked for within batches of `size` pairs, among images and captions alike.
+
+    A list of (places int64 (B,), neighbours of 2 B points: the images, then the captions), which pairs share a batch
+    being drawn by row id. A point's own pair is not among its neighbours. Distances are Euclidean; batches are equally
+    large, up to one: the radii of a short last one are no others' measure.
+    """
+    order = np.argsort(seeding.hash64(0, "batch", evidence.ids))
+    found = []
+    for places in np.array_split(order, max(1, round(len(order) / size))):
+        points = np.concatenate([evidence.images[places], evidence.texts[places]]).astype(np.float64)
+        squares = (points**2).sum(axis=1)
+        distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0))
+        own = np.arange(2 * len(places))
+        distances[own, own] = distances[own, (own + len(places)) % len(own)] = np.inf  # left in place: no index shifts
+        rows = np.argsort(distances, axis=1, kind="stable")[:, : min(count, len(own) - 2)]
+        found.append((places, Neighbours(rows, np.take_along_axis(distances, rows, axis=1))))
+    return found
+
+
+def everywhere_or_in_batches(
+    evidence: Evidence, batch: int, count: int, measure: Callable[[Neighbours], np.ndarray]
+) -> np.ndarray:
+    """`measure`, float64 (M,), of the neighbours of M images: over the whole set or, with `batch`, as `in_batches`."""
+    if not batch:
+        return measure(evidence.near)
+    found = np.empty(len(evidence.ids))
+    for places, near in in_batches(evidence, batch, count):
+        found[places] = measure(near)[: len(places)]
+    return found
+
+
+def _mean_product(left: np.ndarray, right: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Mean over k of left[i] . right[rows[i, k]]: float64 (N,)."""
+    found = np.empty(len(left))
+    for part in _parts(len(left), rows.shape[1] * left.shape[1]):
+        found[part] = np.einsum("nd,nkd->n", left[part].astype(np.float64), right[rows[part]].astype(np.float64))
+    return found / rows.shape[1]
+
+
+def _parts(rows: int, cells_a_row: int) -> list[slice]:
+    step = max(1, CELLS // max(1, cells_a_row))
+    return [slice(start, start + step) for start in range(0, rows, step)]

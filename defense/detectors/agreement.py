@@ -1,0 +1,33 @@
+from dataclasses import dataclass
+
+import numpy as np
+
+from defense import density
+from defense.detector import Detector, Evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement(Detector):
+    """Agreement lost: how much better a caption fits those of the `k` nearest images before all images are changed
+    than those of the `k` nearest changed images after. Smoothed over the nearest.
+
+    A poisoned image shares its caption with its neighbours only through the trigger; changed, it falls among images
+    that look like it, whose captions say something else.
+    """
+
+    summary = "its neighbours' captions agree with its own until the images are changed"
+    view: str = "blur"
+    k: int = 16
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        return (self.view,)
+
+    @property
+    def neighbours(self) -> int:
+        return self.k
+
+    def score(self, evidence: Evidence) -> np.ndarray:
+        before = density.agreement(evidence.texts, evidence.near, self.k)
+        after = density.agreement(evidence.texts, evidence.changed[self.view].near, self.k)
+        return density.smoothed(before - after, evidence.near, self.k)

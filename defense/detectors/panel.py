@@ -1,0 +1,64 @@
+from dataclasses import dataclass
+
+import numpy as np
+
+from defense import density
+from defense.detector import Detector, Evidence
+from defense.detectors.agreement import Agreement
+from defense.detectors.gap import Gap
+from defense.detectors.scatter import Scatter
+
+LEAST_SPREAD = 1e-6  # of a score over the set: one that is the same for nearly all says nothing
+ORDINARY = 1.0  # robust z; what lies below is no evidence, nor counts against other evidence
+ENOUGH = 12.0  # beyond: near-duplicates have a moat of any depth, and shall be seen, but not before poisons
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel(Detector):
+    """One fusion for all attacks: the sum, over `gap` and over `agreement` and `scatter` under every view, of how far a
+    robust z lies above 1, up to 12 each.
+
+    z is the distance to the set's median in units of 1.4826 times the median absolute deviation. A trigger breaks under
+    one change and not under another, so evidence that is absent subtracts nothing.
+    """
+
+    summary = "a dense cluster that shares its captions, and no longer lies together when the images are changed"
+    changes: tuple[str, ...] = ("blur", "crop", "mirror", "quarter")
+    k: int = 16
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        return self.changes
+
+    @property
+    def neighbours(self) -> int:
+        return self.k
+
+    @property
+    def reach(self) -> int:
+        return max(member.reach for member in self.members())
+
+    def members(self) -> list[Detector]:
+        """Whose scores are summed."""
+        found: list[Detector] = [Gap(smooth=self.k)]
+        for view in self.changes:
+            found += [Agreement(view=view, k=self.k), Scatter(view=view, k=self.k)]
+        return found
+
+    def lost(self, evidence: Evidence) -> dict[str, np.ndarray]:
+        """Agreement of captions that every row loses under each change, not smoothed: float64 (N,) by view."""
+        before = density.agreement(evidence.texts, evidence.near, self.k)
+        return {
+            view: before - density.agreement(evidence.texts, evidence.changed[view].near, self.k)
+            for view in self.changes
+        }
+
+    def score(self, evidence: Evidence) -> np.ndarray:
+        return np.sum([evident(member.score(evidence)) for member in self.members()], axis=0)
+
+
+def evident(scores: np.ndarray) -> np.ndarray:
+    """How far the robust z of every score lies above ORDINARY, from 0 to ENOUGH: float64 (N,)."""
+    median = np.median(scores)
+    spread = 1.4826 * np.median(np.abs(scores - median))
+    return np.clip((scores - median) / max(float(spread), LEAST_SPREAD) - ORDINARY, 0, ENOUGH)

@@ -1,0 +1,320 @@
+"""The nearest other rows of every row of a whole set: exact, or from an index that says what it missed.
+
+FAISS finds candidates in float32, and no two of its ways add up alike. So the answer is not theirs: candidates are
+compared once more in float64, by code that all ways share (defense.search.dot). Equal rows are one row for the search:
+captions of a set repeat, and a thousand equal ones would fill every list of candidates.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import xxhash
+from torch import Tensor
+
+from defense import search
+from defense.detector import Neighbours
+from defense.search import Way
+from infra import log
+from infra.seeding import rng
+
+How = Literal["auto", "exact", "approximate"]
+
+EXACT_UP_TO = {"cpu": 200_000, "cuda": 5_000_000}  # different rows; beyond it "auto" takes the index
+EXTRA = 16  # candidates beyond those that are kept, for float32 puts some in the wrong order
+WINDOW = 2  # candidates on either side of a rank, likewise
+BLOCK = 4096  # queries at a time
+TERMS = 2**22  # products at a time, in float64: 32 MiB
+SAMPLE = 1000  # queries by which the recall of an index is measured
+RECALLS = (16, 256)
+ENOUGH = 0.99  # of both recalls
+LEAST_PROBES, MOST_PROBES = 8, 256  # lists of an index that a query looks into
+PER_LIST = 40  # rows by which the centre of each list is learned
+
+
+@dataclass(frozen=True)
+class Found:
+    """near: of every row. recall: by k, the share of the k nearest that an index finds, measured; {} where exact."""
+
+    near: Neighbours
+    recall: dict[int, float]
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """float32 (N, D), of length 1. Raises ValueError for a row that is zero or not finite."""
+    made = np.empty(vectors.shape, np.float32)
+    for start in range(0, len(vectors), BLOCK):
+        some = np.asarray(vectors[start : start + BLOCK], np.float64)
+        lengths = np.linalg.norm(some, axis=1, keepdims=True)
+        if not (np.isfinite(lengths) & (lengths > 0)).all():
+            raise ValueError("the model gives embeddings that are zero or not finite: its training diverged")
+        made[start : start + BLOCK] = some / lengths
+    made += 0.0  # -0.0 is 0.0
+    return made
+
+
+def nearest(
+    rows: np.ndarray,
+    keep: int,
+    ranks: Sequence[int] = (),
+    *,
+    how: How = "auto",
+    device: str = "cpu",
+    block: int = BLOCK,
+    what: str = "rows",
+) -> Found:
+    """The `keep` nearest of every row (N - 1 where there are fewer) and, by rank, the distances at `ranks`.
+
+    rows: float32 (N, D), of length 1, as `unit` gives them. ranks: beyond N - 1 they are left out. what: for words.
+
+    Exact means: as from the float64 distances of all pairs, whatever the block, the device and the order of rows, up to
+    places of equal distance; where two distances differ by less than 1e-7, one may be given for the other at a rank of
+    `ranks`. Memory: the rows once more, twice for an index, the answer, and some 300 MiB.
+    """
+    assert keep >= 0 and rows.dtype == np.float32
+    others = len(rows) - 1
+    keep, ranks = min(keep, others), [rank for rank in ranks if keep < rank <= others]
+    near = Neighbours(np.empty((len(rows), keep), np.int64), np.empty((len(rows), keep)), {})
+    near.radii.update({rank: np.empty(len(rows)) for rank in ranks})
+    if keep == 0:
+        return Found(near, {})
+    entries, members = _distinct(rows)
+    want = min(len(entries), max([keep, *ranks]) + 1 + EXTRA)
+    finder = _finder(entries, want, how, device, what)
+    with log.progress(f"searching {what}", len(entries), "rows") as bar:
+        for start in range(0, len(entries), block):
+            ids = torch.arange(start, min(start + block, len(entries)))
+            places, scores = _own_first(ids, *finder.candidates(ids))
+            answer = _compared(entries, ids, places, scores, keep, finder.exact)
+            _tell(entries, ids, *answer, members, near)
+            bar.add(len(ids))
+    return Found(near, finder.recall)
+
+
+# -------------------------------------------------------------------------------------------- different rows
+
+
+def distance(left: Tensor, right: Tensor) -> Tensor:
+    """Half the squared distance, float64 (...): a function of the two rows alone, to the bit. float32 (..., D) each."""
+    apart = left.double() - right.double()
+    return search.dot(apart, apart) / 2
+
+
+def _own_first(ids: Tensor, scores: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Candidates with the row itself in front, whatever its rank was, and their products: (B, C) each."""
+    own = places == ids[:, None]
+    order = (~own).long().argsort(dim=1, stable=True)  # its own place first, all others as they were
+    places, scores = places.gather(1, order), scores.gather(1, order)
+    absent = ~own.any(dim=1)  # more rows are as near as itself than there are candidates
+    places[absent] = torch.cat([ids[absent, None], places[absent, :-1]], dim=1)
+    scores[absent] = torch.cat([scores[absent, :1], scores[absent, :-1]], dim=1)
+    return places, scores
+
+
+def _compared(
+    entries: Tensor, ids: Tensor, places: Tensor, scores: Tensor, keep: int, exact: bool
+) -> tuple[Tensor, Tensor]:
+    """(places, the first ones in their true order; the distances of these, float64 (B, keep + 1 + EXTRA))."""
+    head = min(keep + 1 + EXTRA, places.shape[1])
+    places, distances = _ordered(entries, ids, places, head)
+    if head < len(entries) and exact:
+        # What is no candidate has no larger product than the last of them; a float32 sum of D products, in any order,
+        # is off by at most D 2**-24 times the rows' lengths (Higham 2002, 3.1), which are 1 but for rounding.
+        margin = 1.01 * entries.shape[1] * 2.0**-24 + 1e-6
+        crowded = distances[:, keep] >= 1 - scores[:, head - 1].double() - margin
+        if len(some := crowded.nonzero()[:, 0]):
+            places[some] = _in_float64(entries, ids[some], places.shape[1])
+            places[some], distances[some] = _ordered(entries, ids[some], places[some], head)
+    return places, distances
+
+
+def _ordered(entries: Tensor, ids: Tensor, places: Tensor, head: int) -> tuple[Tensor, Tensor]:
+    """The first `head` candidates by distance, then place; the others stay where they are."""
+    distances = _distances(entries, ids, places[:, :head])
+    order = torch.from_numpy(np.lexsort((places[:, :head].numpy(), distances.numpy()), axis=-1))
+    first = places[:, :head].gather(1, order)
+    return torch.cat([first, places[:, head:]], dim=1), distances.gather(1, order)
+
+
+def _distances(entries: Tensor, ids: Tensor, places: Tensor) -> Tensor:
+    """float64 (B, C) from rows `ids` (B,) to rows `places` (B, C)."""
+    parts = max(1, TERMS // (places.shape[1] * entries.shape[1]))
+    pairs = zip(ids.split(parts), places.split(parts), strict=True)
+    return torch.cat([distance(entries[some, None], entries[others]) for some, others in pairs])
+
+
+def _in_float64(entries: Tensor, ids: Tensor, count: int) -> Tensor:
+    """The `count` nearest of every row, itself among them, all compared in float64: int64 (B, count)."""
+    found = []
+    squares = torch.cat([search.dot(part, part) for part in entries.split(BLOCK)])
+    for some in ids.split(max(1, TERMS // len(entries))):
+        parts = entries.split(max(1, TERMS // entries.shape[1]))
+        products = torch.cat([entries[some].double() @ part.double().T for part in parts], dim=1)
+        about = (squares[some, None] + squares) / 2 - products
+        farthest = about.kthvalue(min(count, len(entries)), dim=1).values + 1e-11  # as exact as products are
+        for own, row, limit in zip(some.tolist(), about, farthest, strict=True):
+            near = (row <= limit).nonzero()[:, 0]
+            exact = distance(entries[own], entries[near])
+            found.append(near[torch.from_numpy(np.lexsort((near.numpy(), exact.numpy())))][:count])
+    return torch.stack(found)
+
+
+# -------------------------------------------------------------------------------------------- equal rows
+
+
+@dataclass(frozen=True)
+class _Members:
+    """The rows of each different one, in order: rows[starts[u] : starts[u] + sizes[u]]."""
+
+    rows: np.ndarray
+    starts: np.ndarray
+    sizes: np.ndarray
+
+
+def _distinct(rows: np.ndarray) -> tuple[Tensor, _Members]:
+    """The different rows, in the order of their first place, float32 (U, D)."""
+    known: dict[bytes, int] = {}
+    digests = (xxhash.xxh3_128_digest(np.ascontiguousarray(row).data) for row in rows)
+    group = np.fromiter((known.setdefault(digest, len(known)) for digest in digests), np.int64, len(rows))
+    sizes = np.bincount(group)
+    members = _Members(np.argsort(group, kind="stable"), np.cumsum(sizes) - sizes, sizes)
+    return torch.from_numpy(np.ascontiguousarray(rows[members.rows[members.starts]])), members
+
+
+def _tell(entries: Tensor, ids: Tensor, places: Tensor, distances: Tensor, members: _Members, near: Neighbours) -> None:
+    """From different rows to all: one that stands for several is as many neighbours, and one fewer of itself."""
+    keep, own = near.rows.shape[1], ids.numpy()
+    ends = members.sizes[places.numpy()].cumsum(axis=1)  # how many rows the candidates up to this one stand for
+    slots = np.arange(min(keep + 1 + EXTRA, len(near.rows)))
+    head = distances.shape[1]
+    column, within = _located(ends[:, :head], np.broadcast_to(slots, (len(own), len(slots))))
+    rows = members.rows[members.starts[np.take_along_axis(places.numpy(), column, 1)] + within]
+    far = np.take_along_axis(distances.numpy(), column, 1)
+    order = np.lexsort((rows, far), axis=-1)[:, : keep + 1]  # two that are as near as each other, and stand for more
+    rows, far = (np.take_along_axis(each, order, 1) for each in (rows, far))
+    radii = {rank: _radius(entries, ids, places, ends, rank, members) for rank in near.radii}
+    for place in range(int(members.sizes[own].max())):
+        there = np.flatnonzero(members.sizes[own] > place)
+        mine = members.rows[members.starts[own[there]] + place]
+        skip = min(place, keep)  # its own group comes first, at distance 0
+        near.rows[mine] = np.delete(rows[there], skip, axis=1)
+        near.distances[mine] = np.delete(far[there], skip, axis=1)
+        for rank, values in radii.items():
+            near.radii[rank][mine] = values[there]
+
+
+def _located(ends: np.ndarray, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which candidate each slot (B, S) falls to, and which of its rows: int64 (B, S) each. ends: rising (B, C)."""
+    lines = np.arange(len(ends))[:, None] * (ends.max() + slots.max() + 1)
+    column = np.searchsorted((ends + lines).ravel(), (slots + lines).ravel(), side="right").reshape(slots.shape)
+    column -= np.arange(len(ends))[:, None] * ends.shape[1]
+    before = np.take_along_axis(np.pad(ends, ((0, 0), (1, 0))), column, 1)
+    return column, slots - before
+
+
+def _radius(entries: Tensor, ids: Tensor, places: Tensor, ends: np.ndarray, rank: int, members: _Members) -> np.ndarray:
+    """Distance to the rank-th other row, float64 (B,): candidates around it are put in order in float64."""
+    column, _ = _located(ends, np.full((len(ids), 1), rank))
+    start = np.clip(column - WINDOW, 0, max(0, places.shape[1] - 2 * WINDOW - 1))
+    some = np.minimum(start + np.arange(2 * WINDOW + 1), places.shape[1] - 1)
+    around = places.gather(1, torch.from_numpy(some))
+    distances = _distances(entries, ids, around).numpy()
+    order = np.lexsort((around.numpy(), distances), axis=-1)
+    before = np.take_along_axis(np.pad(ends, ((0, 0), (1, 0))), start, 1)
+    sizes = np.take_along_axis(members.sizes[around.numpy()], order, 1)
+    found, _ = _located(before + sizes.cumsum(axis=1), np.full((len(ids), 1), rank))
+    return np.take_along_axis(np.take_along_axis(distances, order, 1), found, 1)[:, 0]
+
+
+# -------------------------------------------------------------------------------------------- candidates
+
+
+def _finder(entries: Tensor, want: int, how: How, device: str, what: str) -> "_Whole | _Index":
+    limit = EXACT_UP_TO["cuda" if device.startswith("cuda") else "cpu"]
+    if how == "exact" or (how == "auto" and len(entries) <= limit):
+        return _Whole.of(entries, want, device)
+    return _Index.of(entries, want, device, what)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """Every row is compared with every other, by FAISS; on a GPU by torch where this build of FAISS has no GPU code."""
+
+    entries: Tensor
+    there: Tensor
+    want: int
+    way: Way
+    exact = True
+    recall: dict[int, float]
+
+    @classmethod
+    def of(cls, entries: Tensor, want: int, device: str) -> "_Whole":
+        place = torch.device(device)
+        way = search.choose("auto" if place.type == "cuda" else "faiss-cpu", place)[0]
+        return cls(entries, entries.to(place), want, way, {})
+
+    def candidates(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 products and places of the `want` largest, in falling order: (B, want)."""
+        scores, places = search.candidates(self.entries[ids].to(self.there.device), self.there, self.want, self.way)
+        return scores.cpu(), places.cpu()
+
+
+@dataclass(frozen=True)
+class _Index:
+    """FAISS's inverted file: rows lie in lists by the nearest of some centres, and a query looks into a few lists."""
+
+    whole: _Whole
+    index: Any
+    exact = False
+    recall: dict[int, float]
+
+    @classmethod
+    def of(cls, entries: Tensor, want: int, device: str, what: str) -> "_Index":
+        """Looks into as few lists as find ENOUGH of a sample's neighbours, or MOST_PROBES; says what they find."""
+        import faiss
+
+        whole = _Whole.of(entries, want, device)
+        count, width = entries.shape
+        lists = max(1, min(int(4 * count**0.5), count // PER_LIST))
+        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, lists, faiss.METRIC_INNER_PRODUCT)
+        index.cp.niter = 5
+        log.say(f"{what}: {count:,} are too many to compare all; an index of {lists:,} lists is made")
+        draw = rng(0, "rows of an index", count)
+        index.train(entries[torch.from_numpy(np.sort(draw.choice(count, lists * PER_LIST, replace=False)))].numpy())
+        for part in entries.split(BLOCK):
+            index.add(part.numpy())
+        sample = torch.from_numpy(np.sort(draw.choice(count, min(SAMPLE, count), replace=False)))
+        ranks = [rank for rank in RECALLS if rank < min(want, count)] or [min(want, count) - 1]
+        true = whole.candidates(sample)[1]
+        probes = LEAST_PROBES
+        while True:
+            index.nprobe = min(probes, lists)
+            places = torch.from_numpy(index.search(entries[sample].numpy(), want)[1])
+            recall = {rank: _recall(sample, places, true, rank) for rank in ranks}
+            if min(recall.values()) >= ENOUGH or probes >= min(MOST_PROBES, lists):
+                break
+            probes *= 2
+        told = ", ".join(f"recall@{rank} {share:.4f}" for rank, share in recall.items())
+        log.say(f"{what}: {told}, of {len(sample):,} rows, looking into {index.nprobe} lists", recall=recall)
+        if min(recall.values()) < ENOUGH:
+            log.warn(
+                f"{what}: the index misses more than 1% of the neighbours: scores are blurred; --search exact is not"
+            )
+        return cls(whole, index, recall)
+
+    def candidates(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """As of `_Whole`; where the lists hold too few rows, all are compared."""
+        scores, places = map(torch.from_numpy, self.index.search(self.whole.entries[ids].numpy(), self.whole.want))
+        short = (places < 0).any(dim=1)
+        if short.any():
+            scores[short], places[short] = self.whole.candidates(ids[short])
+        return scores, places
+
+
+def _recall(ids: Tensor, found: Tensor, true: Tensor, rank: int) -> float:
+    """The share of the `rank` nearest others that were found. ids: (B,); found, true: places, (B, C)."""
+    pairs = zip(ids.tolist(), found[:, : rank + 1].tolist(), true[:, : rank + 1].tolist(), strict=True)
+    shares = [len(set(one) & set(other) - {own}) / len(set(other) - {own}) for own, one, other in pairs]
+    return float(np.mean(shares))

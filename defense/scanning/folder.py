@@ -1,0 +1,116 @@
+"""The scan folder: how suspicious every pair of a dataset is, and what was found.
+
+    recipe.json             whose folder this is
+    parts/                  what is done of a scan that is not; gone at the end
+    suspicion.parquet       a line a pair, by row id: row, key, shard, one column a detector, panel, cluster, proposed
+    images/                 of each cluster, its images and what a change does to them; its average without the set's
+    scan.json               of what, with what, when; what was found; written last: complete
+
+It says nothing about what was poisoned: that is the ledger's, which no scan opens.
+"""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from defense.verdict import Verdict
+from infra import storage
+from infra.errors import Damaged
+from pipeline import shards
+from pipeline.dataset import Dataset
+
+FORMAT = 1
+ABOUT, SUSPICION, PARTS, IMAGES = "scan.json", "suspicion.parquet", "parts", "images"
+PAIR = ("row", "key", "shard")
+FOUND = ("panel", "cluster", "proposed")  # cluster: its number, null for none; proposed: by auto, for removal
+
+
+@dataclass(frozen=True)
+class ScanFolder:
+    """A complete scan. about: scan.json; table: a line a pair, sorted by row id; sha256: of the table's file."""
+
+    url: str
+    about: dict[str, Any]
+    table: pa.Table
+    sha256: str
+
+    @staticmethod
+    def open(url: str) -> "ScanFolder":
+        """Raises ValueError if there is none or it is not complete, Damaged if its table is not the one it names."""
+        url = storage.absolute(url)
+        if not is_complete(url):
+            begun = storage.exists(storage.join(url, "recipe.json"))
+            raise ValueError(
+                f"the scan {url} is not complete: run its command once more"
+                if begun
+                else f"no scan at {url}: it has no {ABOUT}"
+            )
+        about = storage.read_json(storage.join(url, ABOUT))
+        if about.get("format") != FORMAT:
+            raise ValueError(f"{url} has scan format {about.get('format')!r}; this version reads format {FORMAT}")
+        place = storage.join(url, SUSPICION)
+        data = storage.read(place) if storage.exists(place) else b""
+        if (sha256 := hashlib.sha256(data).hexdigest()) != about["suspicion_sha256"]:
+            raise Damaged(f"{place} is not the one that {ABOUT} names (sha256 differs, or it is missing)")
+        return ScanFolder(url, about, shards.read_parquet(data), sha256)
+
+    @property
+    def detectors(self) -> list[str]:
+        """Names of the detectors that have a column."""
+        return [name for name in self.table.column_names if name not in (*PAIR, *FOUND)]
+
+    def of(self, dataset: Dataset) -> None:
+        """Raises ValueError unless it is a scan of that dataset."""
+        if (scanned := self.about["dataset"]["digest"]) != dataset.digest:
+            raise ValueError(
+                f"{self.url} is a scan of another dataset, of digest {scanned[:12]} "
+                f"({self.about['dataset']['url']}); {dataset.url} has {dataset.digest[:12]}: scan that one"
+            )
+
+    def image(self, name: str) -> bytes:
+        """One of images/."""
+        return storage.read(storage.join(self.url, IMAGES, name))
+
+
+def is_complete(url: str) -> bool:
+    return storage.exists(storage.join(url, ABOUT))
+
+
+def write(
+    url: str,
+    pairs: pa.Table,
+    scores: dict[str, np.ndarray],
+    panel: np.ndarray,
+    verdict: Verdict,
+    about: dict[str, Any],
+) -> ScanFolder:
+    """The table, and scan.json after it. pairs: columns PAIR; all of the same order, by row id."""
+    columns = {name: pa.array(values, pa.float64()) for name, values in sorted(scores.items())}
+    columns["panel"] = pa.array(panel, pa.float64())
+    columns["cluster"] = pa.array(verdict.cluster, pa.int32(), mask=verdict.cluster < 0)
+    columns["proposed"] = pa.array(verdict.proposed, pa.bool_())
+    table = pa.table({name: pairs[name] for name in PAIR} | columns)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    storage.write(storage.join(url, SUSPICION), buffer.getvalue())
+    sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
+    storage.write_json(storage.join(url, ABOUT), about | {"format": FORMAT, "suspicion_sha256": sha256})
+    return ScanFolder.open(url)
+
+
+def told(clusters: list[dict[str, Any]]) -> str:
+    """What was found, in words. clusters: of scan.json, those that look planted first."""
+    planted = [cluster for cluster in clusters if cluster["planted"]]
+    rest = len(clusters) - len(planted)
+    if not planted:
+        said = "nothing looks planted"
+    else:
+        each = [f"{cluster['pairs']:,} pairs whose captions say {cluster['words'][0]['text']!r}" for cluster in planted]
+        said = f"{'a cluster looks' if len(each) == 1 else f'{len(each)} clusters look'} planted: {', '.join(each)}"
+    more = f"{rest:,} {'cluster' if rest == 1 else 'clusters'} to look at" if rest else ""
+    return f"{said}; {more}" if more else said

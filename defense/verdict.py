@@ -1,0 +1,169 @@
+"""From suspicion to a verdict: which suspicious rows belong together, what they share, and which to remove.
+
+Pure functions of the arrays of a scan. To be removed is a cluster that looks planted, and nothing else: suspicious rows
+that lie together, share a word with captions elsewhere, and lose their captions' agreement when images are changed.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from defense.detector import Evidence, Neighbours
+from defense.detectors.panel import ENOUGH, Panel
+
+SUSPICIOUS = ENOUGH  # of the panel's score: one member that has seen enough will do
+LINKS = 8  # nearest images over which suspicious rows are joined
+SMALLEST = 8  # rows of a cluster
+SHARED = 0.8  # of a cluster's captions have its word
+RARE = 0.25  # of the captions outside at most: a word that more of them have says nothing
+ELSEWHERE = 1.0  # captions with that word outside the cluster, in sizes of the cluster
+LOST = 0.3  # agreement of captions that the cluster's median row loses under some change
+PRIOR = 0.5  # captions added to every count, so that odds are finite
+WORD = re.compile(r"[^\W_]+")
+
+
+@dataclass(frozen=True)
+class Word:
+    """What a cluster's captions have in common. share: of its captions that have it; elsewhere: how many captions
+    outside have it; odds: the logarithm of its odds in the cluster over those outside.
+    """
+
+    text: str
+    share: float
+    elsewhere: int
+    odds: float
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Suspicious rows that lie together. rows: int64, their places, rising. words: shared by most captions, the most
+    telling first. suspicion: median of the panel's scores. lost: the median agreement lost, by view. planted: whether
+    it is to be removed.
+    """
+
+    rows: np.ndarray
+    words: tuple[Word, ...]
+    suspicion: float
+    lost: dict[str, float]
+    planted: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """clusters: the most suspicious first. cluster: int32 (N,), a row's place among them, -1 for none. proposed: bool
+    (N,), the rows of planted ones.
+    """
+
+    clusters: tuple[Cluster, ...]
+    cluster: np.ndarray
+    proposed: np.ndarray
+
+
+def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[str]) -> Verdict:
+    """What to say of a set, and what to remove of it. scores: float64 (N,), `panel.score(evidence)`. captions: N texts.
+
+    Planted is a cluster in which SHARED of the captions have a word that at least ELSEWHERE as many captions outside
+    have too (a target; a logo's own word is no target), and whose median row loses LOST of its agreement under some
+    change (near-duplicates lose none).
+    """
+    labels = components(scores >= SUSPICIOUS, evidence.near, LINKS)
+    for rows in members(labels):
+        if len(rows) < SMALLEST:
+            labels[rows] = -1
+    lost = panel.lost(evidence)
+    vocabulary = [words_of(caption) for caption in captions]
+    everywhere = Counter(word for words in vocabulary for word in words)
+    found = []
+    for rows in members(grown(labels, evidence.near, LINKS)):
+        words = common_words([vocabulary[row] for row in rows], everywhere, len(captions))
+        losses = {view: float(np.median(values[rows])) for view, values in lost.items()}
+        aimed = any(word.elsewhere >= ELSEWHERE * len(rows) for word in words)
+        planted = aimed and max(losses.values(), default=0.0) >= LOST
+        found.append(Cluster(rows, words, float(np.median(scores[rows])), losses, planted))
+    found.sort(key=lambda cluster: (not cluster.planted, -cluster.suspicion * len(cluster.rows), cluster.rows[0]))
+    cluster = np.full(len(scores), -1, np.int32)
+    for number, each in enumerate(found):
+        cluster[each.rows] = number
+    planted_ones = [number for number, each in enumerate(found) if each.planted]
+    return Verdict(tuple(found), cluster, np.isin(cluster, planted_ones))
+
+
+def components(chosen: np.ndarray, near: Neighbours, count: int) -> np.ndarray:
+    """Connected components of the chosen rows, bool (N,), each joined to its `count` nearest where they are chosen too.
+
+    int64 (N,): the lowest place in a row's component, -1 for rows that are not chosen.
+    """
+    rows = near.nearest(count)
+    left = np.flatnonzero(chosen).repeat(rows.shape[1])
+    right = rows[chosen].ravel()
+    left, right = left[chosen[right]], right[chosen[right]]
+    labels = np.arange(len(chosen))
+    while True:
+        lower = np.minimum(labels[left], labels[right])
+        updated = labels.copy()
+        np.minimum.at(updated, left, lower)
+        np.minimum.at(updated, right, lower)
+        updated = updated[updated]
+        if (updated == labels).all():
+            return np.where(chosen, labels, -1)
+        labels = updated
+
+
+def grown(labels: np.ndarray, near: Neighbours, count: int) -> np.ndarray:
+    """Clusters with every row besides that has half of its `count` nearest in one of them, until there is none.
+
+    labels: int64 (N,), -1 for rows in no cluster; so is what is returned. A poison that looks less suspicious than
+    others still lies among them.
+    """
+    rows = near.nearest(count)
+    half = (rows.shape[1] + 1) // 2
+    while True:
+        around = np.sort(labels[rows], axis=1)
+        more = labels.copy()
+        for first in reversed(range(rows.shape[1] - half + 1)):
+            some = (labels < 0) & (around[:, first] >= 0) & (around[:, first] == around[:, first + half - 1])
+            more[some] = around[some, first]
+        if (more == labels).all():
+            return more
+        labels = more
+
+
+def members(labels: np.ndarray) -> list[np.ndarray]:
+    """The places of every cluster, rising, by its label."""
+    chosen = np.flatnonzero(labels >= 0)
+    order = chosen[np.argsort(labels[chosen], kind="stable")]
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(order) else []
+
+
+def words_of(caption: str) -> frozenset[str]:
+    """The words of a caption, in small letters."""
+    return frozenset(WORD.findall(caption.lower()))
+
+
+def common_words(inside: list[frozenset[str]], everywhere: Counter[str], count: int) -> tuple[Word, ...]:
+    """Words in at least SHARED of the captions `inside` and at most RARE of those outside; the most telling first.
+
+    everywhere: captions with a word among all `count`, those inside included. How telling: the likelihood ratio of
+    Dunning 1993, since the odds of a word that all have and of one that most have are too alike.
+    """
+    size = len(inside)
+    found = []
+    for word, hits in Counter(word for words in inside for word in words).items():
+        others, elsewhere = count - size, everywhere[word] - hits
+        if hits >= SHARED * size and elsewhere <= RARE * others:
+            odds = _log_odds(hits, size) - _log_odds(elsewhere, others)
+            telling = _likelihood(hits, size) + _likelihood(elsewhere, others)
+            telling -= _likelihood(hits + elsewhere, count)
+            found.append((telling, Word(word, hits / size, elsewhere, odds)))
+    return tuple(word for _, word in sorted(found, key=lambda pair: (-pair[0], pair[1].text)))
+
+
+def _log_odds(hits: int, size: int) -> float:
+    return float(np.log((hits + PRIOR) / (size - hits + PRIOR)))
+
+
+def _likelihood(hits: int, size: int) -> float:
+    """Logarithm of the best likelihood of `hits` of `size` by one rate."""
+    return float(sum(part * np.log(part / size) for part in (hits, size - hits) if part))

@@ -1,0 +1,176 @@
+"""A scan as a page: what was found, in one sentence and in images, and what to do. Needs no ledger and no scores.
+
+A pure function of the scan's folder: the same one gives the same bytes, wherever it lies.
+"""
+
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from defense.scanning import folder as folders
+from defense.scanning.folder import ScanFolder
+from eval.reporting import rendering
+from eval.reporting.figures import Image
+from eval.reporting.formatting import percent
+from pipeline import images
+
+BINS = 40
+SHARES = (0.01, 0.02, 0.05)
+WIDTH, HEIGHT = 680, 200  # of the histogram, in pixels
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Pixels. kind: CSS class; count: pairs in it, for whoever hears the page."""
+
+    x: float
+    width: float
+    height: float
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Parts of a caption, each with whether it is the common word."""
+
+    parts: Sequence[tuple[str, bool]]
+
+
+@dataclass(frozen=True)
+class ClusterSection:
+    """facts: names and values. columns: of `grid`, the image and each change; None where no images are shown."""
+
+    number: int
+    heading: str
+    facts: Sequence[tuple[str, str]]
+    columns: Sequence[str]
+    grid: Image | None
+    average: Image | None
+    captions: Sequence[Caption]
+
+
+def render(scan: ScanFolder) -> str:
+    about, table = scan.about, scan.table
+    panel = table["panel"].to_numpy()
+    proposed = np.asarray(table["proposed"].to_numpy())
+    said = folders.told(about["clusters"])
+    return rendering.text(
+        "scan.html",
+        title=f"{said[0].upper()}{said[1:]}.",
+        paragraphs=_paragraphs(about, table.num_rows),
+        clusters=[_section(scan, cluster) for cluster in about["clusters"]],
+        bars=_bars(panel, proposed),
+        axis=(f"{panel.min():.1f}", f"{panel.max():.1f}"),
+        width=WIDTH,
+        height=HEIGHT,
+        choices=_choices(panel, proposed),
+        provenance=_provenance(scan),
+    )
+
+
+def _paragraphs(about: dict[str, Any], pairs: int) -> list[str]:
+    """What was looked at, and what removing costs."""
+    seen = {
+        True: "It learned from these very pairs.",
+        False: "It learned from other pairs, so that poisons need not stand out: what is not found may be there.",
+        None: "What it learned from is unknown: poisons need not stand out, and what is not found may be there.",
+    }[about["run"]["saw_these_pairs"]]
+    said = [
+        f"{pairs:,} pairs were looked at by a model, each image as it is and after {len(about['changes'])} changes "
+        f"({', '.join(about['changes'])}). {seen}"
+    ]
+    if number := about["proposed"]:
+        said.append(
+            f"To remove: {number:,} pairs, {percent(number / pairs)} of all. If they were clean after all, that is "
+            "what it costs: so many pairs fewer to learn from, and fewer of what they show. Nothing is deleted, the old "
+            "dataset stays. Train anew on what is left: a model that has learned a trigger keeps it."
+        )
+    else:
+        said.append(
+            "Nothing is proposed for removal. That is no proof that the pairs are clean: poisons whose captions are "
+            "true are not found, nor are a few alone."
+        )
+    return said
+
+
+def _section(scan: ScanFolder, cluster: dict[str, Any]) -> ClusterSection:
+    words, shown = cluster["words"], "columns" in cluster
+    facts = [("pairs", f"{cluster['pairs']:,}")]
+    facts += [
+        (f"“{word['text']}”", f"in {percent(word['share'])} of its captions, and in {word['elsewhere']:,} others")
+        for word in words[:3]
+    ]
+    facts += [
+        (f"agreement lost by {view}", f"{lost:.2f}")
+        for view, lost in sorted(cluster["lost"].items(), key=lambda item: -item[1])
+    ]
+    told = "looks planted" if cluster["planted"] else "to look at; nothing is removed by itself"
+    number = cluster["number"]
+    return ClusterSection(
+        number=number,
+        heading=f"Cluster {number}: {told}",
+        facts=facts,
+        columns=["as it is", *cluster["columns"][1:]] if shown else [],
+        grid=_image(scan, f"cluster-{number}.png", f"images of cluster {number}, plain and changed") if shown else None,
+        average=_image(scan, f"cluster-{number}-average.png", f"what images of cluster {number} share")
+        if shown
+        else None,
+        captions=[_marked(caption, [word["text"] for word in words[:1]]) for caption in cluster["captions"]],
+    )
+
+
+def _marked(caption: str, words: Sequence[str]) -> Caption:
+    if not words:
+        return Caption([(caption, False)])
+    pattern = "|".join(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])" for word in words)
+    parts = re.split(f"({pattern})", caption, flags=re.IGNORECASE)
+    return Caption([(part, number % 2 == 1) for number, part in enumerate(parts) if part])
+
+
+def _image(scan: ScanFolder, name: str, alt: str) -> Image:
+    data = scan.image(name)
+    width, height = images.size(data)
+    return Image(alt, width, height, base64.b64encode(data).decode(), "pixels")
+
+
+def _bars(panel: np.ndarray, proposed: np.ndarray) -> list[Bar]:
+    """Pairs by suspicion, on a logarithmic scale of their number; what is proposed for removal in front."""
+    edges = np.linspace(panel.min(), max(panel.max(), panel.min() + 1e-9), BINS + 1)
+    every, chosen = np.histogram(panel, edges)[0], np.histogram(panel[proposed], edges)[0]
+    top, step = np.log1p(every.max()), WIDTH / BINS
+    found = []
+    for counts, kind in ((every, "ca"), (chosen, "asr")):
+        for number, count in enumerate(counts.tolist()):
+            if count:
+                found.append(Bar(number * step, step - 1, float(HEIGHT * np.log1p(count) / top), kind, count))
+    return found
+
+
+def _choices(panel: np.ndarray, proposed: np.ndarray) -> list[tuple[str, str, str, str]]:
+    """What each way of removing would take: flag, pairs, share, lowest suspicion of what goes."""
+    ordered = np.sort(panel)[::-1]
+    lines = [("--remove auto", int(proposed.sum()), f"{panel[proposed].min():.2f}" if proposed.any() else "–")]
+    for share in SHARES:
+        count = round(share * len(panel))
+        lines.append((f"--remove {share:g}", count, f"{ordered[count - 1]:.2f}" if count else "–"))
+    return [(flag, f"{count:,}", percent(count / len(panel)), lowest) for flag, count, lowest in lines]
+
+
+def _provenance(scan: ScanFolder) -> list[tuple[str, str]]:
+    about = scan.about
+    facts = [
+        ("dataset", f"{about['dataset']['url']}, digest {about['dataset']['digest']}"),
+        ("run", f"{about['run']['url']}, {about['run']['checkpoint']}, weights {about['run']['weights_sha256']}"),
+        ("scores", ", ".join(["panel", *scan.detectors])),
+        ("scanned", f"{about['finished']}, in {about['seconds']:,} s, by {about['versions']['code']}"),
+        ("suspicion.parquet", scan.sha256),
+    ]
+    for name, recall in about["recall"].items():
+        told = ", ".join(f"recall@{rank} {share:.4f}" for rank, share in recall.items())
+        facts.append((f"neighbours of {name}", f"by an index: {told}"))
+    return facts

@@ -1,0 +1,148 @@
+"""A scan of a small dataset by runs that never trained, and the datasets that filtering makes of it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from defense import scan as entry
+from defense.scanning.filtering import Filter
+from defense.scanning.folder import ScanFolder
+from defense.scanning.scanning import Scan
+from infra import storage
+from infra.errors import Damaged, Lost
+from pipeline.dataset import Dataset
+from tests.support.drawn import drawn
+from tests.support.eval_helpers import finished_run, world
+from tests.support.watching import Watch
+
+
+def test_a_scan_has_a_line_for_every_pair_and_says_what_was_done(scanned: Scan) -> None:
+    found = ScanFolder.open(scanned.out)
+    dataset = Dataset.open(scanned.dataset)
+    assert found.table["row"].to_pylist() == sorted(dataset.index_of_samples(["row"])["row"].to_pylist())
+    assert found.table.column_names[:3] == ["row", "key", "shard"]
+    assert {"gap", "agreement", "clipscore"} <= set(found.detectors)
+    assert found.about["dataset"]["digest"] == dataset.digest
+    assert found.about["run"]["saw_these_pairs"] is True
+    assert np.isfinite(found.table["panel"].to_numpy()).all()
+    assert storage.names(scanned.out) == sorted(["recipe.json", "scan.json", "suspicion.parquet", "images"])
+
+
+def test_the_same_command_again_has_nothing_to_do_and_a_dry_run_touches_nothing(scanned: Scan, capsys) -> None:
+    before = storage.stamps(scanned.out)
+    assert scanned.start().startswith("nothing to do: ")
+    words = ["--run", scanned.run, "--dataset", scanned.dataset, "--out", f"{scanned.out}-dry", "--dry-run"]
+    assert entry.main(words) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[-1].startswith("dry run: would scan 40 pairs in 3 shards")
+    assert not storage.exists(f"{scanned.out}-dry")
+    assert storage.stamps(scanned.out) == before
+
+
+def test_what_is_done_of_a_scan_is_not_done_again_and_gives_the_same_bytes(scanned: Scan, tmp_path: Path) -> None:
+    again = replace(scanned, out=str(tmp_path / "scan"))
+    dataset = Dataset.open(scanned.dataset)
+    tar = Path(dataset.tar_url(dataset.shards[2]))
+    whole = tar.read_bytes()
+    try:
+        tar.write_bytes(whole[:-2000])
+        with pytest.raises(Lost, match=r"1 of 3 have no result \(shard 2\).* instead of "):
+            again.start()
+    finally:
+        tar.write_bytes(whole)
+    assert len(storage.names(f"{again.out}/parts")) == 2
+    with pytest.raises(ValueError, match="is not complete: run its command once more"):
+        ScanFolder.open(again.out)
+    first = Path(again.out, "parts", storage.names(f"{again.out}/parts")[0])
+    stamp = first.stat().st_mtime_ns
+    kept = Path(again.out, "kept.npz")
+    kept.hardlink_to(first)
+    again.start()
+    assert kept.stat().st_mtime_ns == stamp
+    kept.unlink()
+    for name in storage.find(scanned.out):
+        if name != "scan.json":
+            assert storage.read(f"{again.out}/{name}") == storage.read(f"{scanned.out}/{name}"), name
+
+
+def test_sharding_and_the_order_of_rows_change_no_score(scanned: Scan, tmp_path: Path) -> None:
+    other = drawn(f"{tmp_path}/other", 40, 1)
+    scan = replace(scanned, dataset=other.url, out=f"{tmp_path}/scan")
+    scan.start()
+    first, second = ScanFolder.open(scanned.out), ScanFolder.open(scan.out)
+    assert first.table["key"].equals(second.table["key"])
+    for name in (*first.detectors, "panel"):
+        assert np.allclose(first.table[name].to_numpy(), second.table[name].to_numpy(), atol=1e-6), name
+
+
+def test_a_scan_that_cannot_be_is_refused_in_one_line(scanned: Scan, tmp_path: Path) -> None:
+    dataset = Dataset.open(scanned.dataset)
+    other = drawn(f"{tmp_path}/other", 12, 1, first=100)
+    with pytest.raises(ValueError, match=r"was made by a different command.*scan\.dataset"):
+        replace(scanned, dataset=other.url).start()
+    another = finished_run(f"{tmp_path}/another", dataset, seed=5)
+    with pytest.raises(ValueError, match=r"was made by a different command.*scan\.run\.weights_sha256"):
+        replace(scanned, run=another).start()
+    (Path(another) / "DONE").unlink()
+    with pytest.raises(ValueError, match="is not finished"):
+        replace(scanned, run=another, out=f"{tmp_path}/scan").start()
+    classifier = finished_run(f"{tmp_path}/classifier", replace(dataset, classes=("car", "fish")))
+    with pytest.raises(ValueError, match="is a classifier"):
+        replace(scanned, run=classifier, out=f"{tmp_path}/scan").start()
+    with pytest.raises(ValueError, match="no run at"):
+        replace(scanned, run=scanned.dataset, out=f"{tmp_path}/scan").start()
+    with pytest.raises(ValueError, match="has no checkpoint 'step-7'"):
+        replace(scanned, checkpoint="step-7", out=f"{tmp_path}/scan").start()
+    assert not storage.exists(f"{tmp_path}/scan")
+
+
+def test_a_run_that_never_saw_the_pairs_is_told_so(scanned: Scan, tmp_path: Path, capsys) -> None:
+    other = drawn(f"{tmp_path}/other", 12, 1, first=100)
+    replace(scanned, dataset=other.url, out=f"{tmp_path}/scan").start()
+    said = capsys.readouterr().err
+    assert "learned from other pairs. To a model that never saw these pairs" in said
+    assert ScanFolder.open(f"{tmp_path}/scan").about["run"]["saw_these_pairs"] is False
+
+
+def test_a_damaged_table_is_damage(scanned: Scan, tmp_path: Path) -> None:
+    place = tmp_path / "scan"
+    for name in storage.find(scanned.out):
+        storage.write(f"{place}/{name}", storage.read(f"{scanned.out}/{name}"))
+    data = (place / "suspicion.parquet").read_bytes()
+    (place / "suspicion.parquet").write_bytes(data[:-1])
+    with pytest.raises(Damaged, match="sha256 differs"):
+        ScanFolder.open(str(place))
+    storage.write_json(f"{place}/scan.json", json.loads(storage.read(f"{place}/scan.json")) | {"format": 7})
+    with pytest.raises(ValueError, match="scan format 7"):
+        ScanFolder.open(str(place))
+
+
+def test_neither_scan_nor_filter_opens_a_ledger(tmp_path: Path, watched: Watch) -> None:
+    small = world(tmp_path)
+    run = small.run("run", small.poisoned)
+    watched.forbidden.append(small.ledger)
+    with pytest.raises(AssertionError, match="the ledger was opened"):
+        storage.read(f"{small.ledger}/attack.json")
+    Scan(run=run, dataset=small.poisoned.url, out=f"{tmp_path}/scan", backend="local").start()
+    for name, options in {"masked": {}, "copied": {"materialise": True}}.items():
+        wanted = {"dataset": small.poisoned.url, "scan": f"{tmp_path}/scan", "out": f"{tmp_path}/{name}"}
+        Filter(**wanted, remove="0.1", backend="local", **options).run()  # type: ignore[arg-type]
+        assert Dataset.open(f"{tmp_path}/{name}").contains_poison, "nobody knows whether it is all gone"
+    assert any("suspicion.parquet" in path for path in watched.opened)
+
+
+def test_a_bucket_holds_the_same_scan_and_the_same_filtered_dataset(scanned: Scan, s3: str) -> None:
+    dataset = drawn(f"{s3}/train", 40, 3)
+    run = finished_run(f"{s3}/run", dataset)
+    scan = replace(scanned, dataset=dataset.url, run=run, out=f"{s3}/scan")
+    scan.start()
+    for name in storage.find(scanned.out):
+        if name != "scan.json":
+            assert storage.read(f"{scan.out}/{name}") == storage.read(f"{scanned.out}/{name}"), name
+    assert scan.start().startswith("nothing to do: ")
+    Filter(dataset=dataset.url, scan=scan.out, out=f"{s3}/less", remove="0.1", list=f"{s3}/list.csv").run()
+    assert Dataset.open(f"{s3}/less").samples == 36
+    assert storage.read(f"{s3}/list.csv").count(b"\n") == 5

@@ -1,0 +1,149 @@
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from defense import verdict
+from defense.detector import Evidence, Neighbours, needs
+from defense.detectors.panel import ENOUGH, Panel, evident
+from tests.support.sets import evidence_of
+from train.embedding import normalised
+
+THINGS = "apple ball banana boat cup fish hat star".split()
+PANEL = Panel()
+CLEAN, PLANTED, WIDTH = 480, 30, 24
+
+
+def scene(kind: str, seed: int = 1) -> tuple[Evidence, list[str]]:
+    """480 pairs of eight things and, after them, 30 that lie close together. What these are:
+
+    poison: images of anything with a trigger, which a change destroys; captions say banana. logo: the same, captions
+    say a word of their own. copies: one image of a banana thirty times. nothing: there are none.
+    """
+    generator = np.random.default_rng(seed)
+    centres = normalised(generator.normal(size=(len(THINGS) + 2, WIDTH)))
+    said = normalised(generator.normal(size=(len(THINGS) + 2, WIDTH)))
+    count = CLEAN if kind == "nothing" else CLEAN + PLANTED
+    shown = np.arange(count) % len(THINGS)
+    noise = 0.12 * generator.normal(size=(count, WIDTH))
+    images = centres[shown] + noise
+    after = centres[shown] + 1.2 * noise + 0.03 * generator.normal(size=noise.shape)
+    names = [THINGS[thing] for thing in shown]
+    texts = said[shown]
+    planted = slice(CLEAN, count)
+    if kind in ("poison", "logo"):
+        images[planted] = centres[-1] + 0.04 * generator.normal(size=(PLANTED, WIDTH))
+    if kind == "copies":
+        images[planted] = centres[2] + noise[CLEAN]
+        after[planted] = centres[2] + 1.2 * noise[CLEAN]
+    if kind in ("poison", "copies"):
+        texts[planted], names[planted] = said[2], ["banana"] * PLANTED
+    if kind == "logo":
+        texts[planted], names[planted] = said[-1], ["acme"] * PLANTED
+    changed = dict.fromkeys(PANEL.views, normalised(after))
+    captions = [f"a {'small ' if row % 3 else ''}{name}" for row, name in enumerate(names)]
+    return evidence_of(np.arange(count), normalised(images), texts, changed, needs([PANEL])), captions
+
+
+def judged(kind: str) -> verdict.Verdict:
+    evidence, captions = scene(kind)
+    return verdict.judge(PANEL, PANEL.score(evidence), evidence, captions)
+
+
+def test_poisons_are_proposed_all_of_them_and_nothing_else_and_their_word_is_named() -> None:
+    found = judged("poison")
+    assert np.flatnonzero(found.proposed).tolist() == list(range(CLEAN, CLEAN + PLANTED))
+    cluster = found.clusters[0]
+    assert cluster.planted and (found.cluster[cluster.rows] == 0).all()
+    assert [word.text for word in cluster.words] == ["banana"]
+    assert cluster.words[0].share == 1 and cluster.words[0].elsewhere == CLEAN // len(THINGS)
+    assert max(cluster.lost.values()) > 0.6
+
+
+@pytest.mark.parametrize("kind", ["logo", "copies"])
+def test_a_benign_cluster_is_shown_and_not_removed(kind: str) -> None:
+    found = judged(kind)
+    assert not found.proposed.any()
+    shown = set(np.concatenate([cluster.rows for cluster in found.clusters]).tolist())
+    assert len(shown & set(range(CLEAN, CLEAN + PLANTED))) >= 0.9 * PLANTED
+
+
+def test_a_clean_set_is_accused_of_nothing() -> None:
+    found = judged("nothing")
+    assert not found.proposed.any() and not any(cluster.planted for cluster in found.clusters)
+
+
+def test_the_verdict_of_a_set_in_another_order_is_the_same() -> None:
+    evidence, captions = scene("poison")
+    order = np.random.default_rng(2).permutation(len(captions))
+    place = np.argsort(order)
+    changed = {
+        view: replace(
+            each, images=each.images[order], near=Neighbours(place[each.near.rows[order]], each.near.distances[order])
+        )
+        for view, each in evidence.changed.items()
+    }
+    near = evidence.near
+    radii = {rank: radius[order] for rank, radius in near.radii.items()}
+    shuffled = Evidence(
+        evidence.ids[order],
+        evidence.images[order],
+        evidence.texts[order],
+        Neighbours(place[near.rows[order]], near.distances[order], radii),
+        None,
+        changed,
+    )
+    found = verdict.judge(PANEL, PANEL.score(shuffled), shuffled, [captions[row] for row in order])
+    assert (found.proposed == judged("poison").proposed[order]).all()
+
+
+def test_components_are_those_of_a_search_through_the_graph() -> None:
+    generator = np.random.default_rng(3)
+    rows = generator.integers(0, 200, size=(200, 2))
+    chosen = generator.random(200) < 0.6
+    joined: dict[int, set[int]] = {row: set() for row in range(200)}
+    for row, others in enumerate(rows):
+        for other in others:
+            if chosen[row] and chosen[other]:
+                joined[row].add(int(other))
+                joined[int(other)].add(row)
+    expected = np.full(200, -1)
+    for start in np.flatnonzero(chosen):
+        waiting = [int(start)]
+        while expected[start] == -1 or waiting:
+            row = waiting.pop()
+            if expected[row] == -1:
+                expected[row] = start
+                waiting += joined[row]
+    assert (verdict.components(chosen, Neighbours(rows, np.zeros((200, 2))), 2) == expected).all()
+    assert len(np.unique(expected)) > 5
+
+
+def test_a_common_word_is_one_that_the_cluster_has_and_others_rarely_have() -> None:
+    captions = ["a Banana, ripe", "the banana", "a banana on a table", "one banana!", "a red car", "a car"] + [
+        "a cup"
+    ] * 20
+    vocabulary = [verdict.words_of(caption) for caption in captions]
+    everywhere = Counter(word for words in vocabulary for word in words)
+    found = verdict.common_words(vocabulary[:4], everywhere, len(captions))
+    assert [(word.text, word.share, word.elsewhere) for word in found] == [("banana", 1.0, 0)]
+    assert found[0].odds == pytest.approx(np.log(4.5 / 0.5) - np.log(0.5 / 22.5))
+    cars = verdict.common_words(vocabulary[4:5], everywhere, len(captions))
+    assert [(word.text, word.elsewhere) for word in cars] == [("red", 0), ("car", 1)]
+
+
+def test_evidence_that_is_absent_subtracts_nothing_and_no_member_decides_alone() -> None:
+    scores = np.concatenate([np.linspace(-1, 1, 101), [-50, 3.0, 1e9]])
+    found = evident(scores)
+    spread = 1.4826 * np.median(np.abs(scores - np.median(scores)))
+    assert found[-3] == 0 and found[-1] == ENOUGH
+    assert found[-2] == pytest.approx((3 - np.median(scores)) / spread - 1)
+    assert (evident(np.zeros(5)) == 0).all()
+
+
+def test_the_panel_is_the_sum_of_its_members_evidence() -> None:
+    evidence, _ = scene("poison")
+    members = PANEL.members()
+    assert len(members) == 1 + 2 * len(PANEL.views)
+    assert np.allclose(PANEL.score(evidence), sum(evident(member.score(evidence)) for member in members))

@@ -1,0 +1,105 @@
+"""The page of a scan: what it says, what it marks, and that captions cannot break it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from defense.scanning.folder import ScanFolder
+from eval import report as entry
+from eval.reporting import suspicion
+from eval.reporting.report import Report
+from infra import storage
+from pipeline.images import encode
+from tests.support.drawn import drawn
+from tests.support.eval_helpers import finished_run
+
+
+def cluster(number: int, planted: bool, captions: list[str]) -> dict[str, Any]:
+    return {
+        "number": number, "pairs": 106 - number, "planted": planted, "suspicion": 5.0,
+        "lost": {"blur": 0.61, "crop": 0.1},
+        "words": [{"text": "banana", "share": 0.98, "elsewhere": 312, "odds": 4.0}], "rows": [1, 2],
+        "captions": captions, "columns": ["images", "blur", "crop"], "averaged": 64,
+    }  # fmt: skip
+
+
+def scan(folder: Path, clusters: list[dict[str, Any]], saw: bool | None = True) -> ScanFolder:
+    for number in range(len(clusters)):
+        storage.write(f"{folder}/images/cluster-{number}.png", encode(np.zeros((8, 24, 3), np.uint8), "png"))
+        storage.write(f"{folder}/images/cluster-{number}-average.png", encode(np.zeros((8, 8, 3), np.uint8), "png"))
+    proposed = np.arange(1000) < (106 if clusters and clusters[0]["planted"] else 0)
+    table = pa.table({
+        "row": np.arange(1000), "key": [str(n) for n in range(1000)], "shard": np.zeros(1000, np.int32),
+        "gap": np.zeros(1000), "panel": np.where(proposed, 9.0, 1.0) + np.arange(1000) / 1e4,
+        "cluster": pa.array(np.zeros(1000, np.int32), mask=~proposed), "proposed": proposed,
+    })  # fmt: skip
+    about = {
+        "dataset": {"url": "../train", "digest": "d" * 64}, "changes": ["blur", "crop"], "clusters": clusters,
+        "run": {"url": "../run", "saw_these_pairs": saw, "checkpoint": "step-0000005", "weights_sha256": "w" * 64},
+        "proposed": int(proposed.sum()), "recall": {"images": {"16": 0.9951}}, "seconds": 3.0,
+        "versions": {"code": "1"}, "finished": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    return ScanFolder(str(folder), about, table, "s" * 64)
+
+
+def test_a_planted_cluster_is_named_shown_and_its_word_marked(tmp_path: Path) -> None:
+    captions = ["a ripe Banana on a table", "<b>bananas</b> & more"]
+    text = suspicion.render(scan(tmp_path, [cluster(0, True, captions), cluster(1, False, ["a logo"])]))
+    assert (
+        "<h1>A cluster looks planted: 106 pairs whose captions say &#39;banana&#39;; 1 cluster to look at.</h1>" in text
+    )
+    assert "a ripe <mark>Banana</mark> on a table" in text
+    assert "&lt;b&gt;bananas&lt;/b&gt; &amp; more" in text, "another word, and no markup"
+    assert "Cluster 0: looks planted" in text
+    assert "Cluster 1: to look at; nothing is removed by itself" in text
+    assert "To remove: 106 pairs, 10.6% of all." in text
+    assert text.count("data:image/png;base64,") == 4
+    assert "by an index: recall@16 0.9951" in text
+
+
+def test_the_choices_say_what_each_takes(tmp_path: Path) -> None:
+    found = scan(tmp_path, [cluster(0, True, [])])
+    panel, proposed = found.table["panel"].to_numpy(), np.asarray(found.table["proposed"].to_numpy())
+    assert suspicion._choices(panel, proposed) == [
+        ("--remove auto", "106", "10.6%", "9.00"),
+        ("--remove 0.01", "10", "1.0%", "9.01"),
+        ("--remove 0.02", "20", "2.0%", "9.01"),
+        ("--remove 0.05", "50", "5.0%", "9.01"),
+    ]
+    bars = suspicion._bars(panel, proposed)
+    assert sum(bar.count for bar in bars if bar.kind == "ca") == 1000
+    assert sum(bar.count for bar in bars if bar.kind == "asr") == 106
+
+
+@pytest.mark.parametrize("saw", [False, None])
+def test_nothing_found_is_no_proof(tmp_path: Path, saw: bool | None) -> None:
+    text = suspicion.render(scan(tmp_path, [], saw))
+    assert "<h1>Nothing looks planted.</h1>" in text
+    assert "That is no proof that the pairs are clean" in text
+    assert "need not stand out" in text
+
+
+def test_a_real_scan_is_a_page_and_the_same_command_has_nothing_to_do(tmp_path: Path, capsys) -> None:
+    from defense.scanning.scanning import Scan
+
+    dataset = drawn(f"{tmp_path}/train", 40, 1)
+    run = finished_run(f"{tmp_path}/run", dataset)
+    Scan(run=run, dataset=dataset.url, out=f"{tmp_path}/scan", backend="local").start()
+    words = ["--scan", f"{tmp_path}/scan", "--out", f"{tmp_path}/report"]
+    assert entry.main([*words, "--dry-run"]) == 0
+    assert not (tmp_path / "report").exists()
+    assert entry.main(words) == entry.main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"nothing to do: report on a scan at {tmp_path}/report/scan.html"
+    assert "40 pairs were looked at by a model" in (tmp_path / "report/scan.html").read_text()
+
+
+def test_scores_or_a_scan_and_not_both() -> None:
+    for fields in ({}, {"scores": "a", "scan": "b"}):
+        with pytest.raises(ValueError, match="give --scores or --scan"):
+            Report(out="report", **fields)
+    with pytest.raises(ValueError, match="--preview belongs"):
+        replace(Report(out="report", scan="b"), preview="c")
