@@ -123,7 +123,7 @@ def training(given: argparse.Namespace) -> dict[str, float]:
             pool.push(entries, torch.arange(pool.capacity, device=given.device))
 
     def step(name: str) -> None:
-        loss, _ = loop.forward(encoder, kinds[name], states[name], batch, MATCHED)
+        loss, _ = step.forward(encoder, kinds[name], states[name], batch, MATCHED)
         loss.total.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -96,7 +96,7 @@ class Steps:
         start = time.process_time()
         for _ in range(count):
             clock = Clock(self.step, 0, self.steps_per_epoch, self.step * self.batch)
-            loss, _ = loop.forward(self.learner, self.what, self.state, next(self.batches), clock)
+            loss, _ = step.forward(self.learner, self.what, self.state, next(self.batches), clock)
             loss.total.backward()
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
