@@ -33,12 +33,21 @@ def check(url: str, config: dict[str, Any], free: Set[str], inputs: dict[str, An
         if others := storage.names(url):
             raise ValueError(f"{url} exists and is not a run of ours (it holds {others[0]!r}): choose another --out")
         return
-    found, wanted = ({name: v for name, v in one.items() if name not in free} for one in (_config(url), config))
+    found, wanted = (
+        _given({name: value for name, value in one.items() if name not in free}) for one in (_config(url), config)
+    )
     learned = environment(url)["inputs"] if storage.exists(storage.join(url, "environment.json")) else inputs
     for before, now in ((found, wanted), (learned, inputs)):
         if before != now:
             told = differences.first(before, now)
             raise ValueError(f"{url} exists and differs: {told}; choose another --out, or remove that folder")
+
+
+def _given(config: Any) -> Any:
+    """Without what is off, None or False, at any depth: a run of before a setting existed is one without it."""
+    if not isinstance(config, dict):
+        return config
+    return {name: _given(value) for name, value in config.items() if value is not None and value is not False}
 
 
 def claim(url: str, config: dict[str, Any], free: Set[str], inputs: dict[str, Any]) -> None:

@@ -92,6 +92,20 @@ def filled(dataset: Dataset, cache_gib: float, quiet: bool = False) -> Iterator[
         yield local
 
 
+def keys(dataset: Dataset, ids: np.ndarray) -> list[str]:
+    """What samples are called in their shards. ids: int64 (n,), positions over the dataset's shards."""
+    ordered = _ordered(dataset)
+    ends = np.cumsum([shard.samples for shard in ordered])
+    place = np.searchsorted(ends, ids, side="right")
+    found = np.empty(len(ids), object)
+    for position in np.unique(place):
+        shard = ordered[position]
+        named = shards.samples_of(dataset.index(shard))["key"].to_pylist()
+        for i in np.flatnonzero(place == position):
+            found[i] = named[ids[i] - (ends[position] - shard.samples)]
+    return [str(key) for key in found]
+
+
 def _ordered(dataset: Dataset) -> list[Shard]:
     return sorted(dataset.shards, key=lambda shard: shard.id)
 

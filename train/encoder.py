@@ -17,10 +17,24 @@ class Encoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, clip: nn.Module, mean: list[float], std: list[float], autocast: bool = False) -> None:
-        """autocast: run the towers in bfloat16; embeddings and everything after them stay float32."""
+    def __init__(
+        self,
+        clip: nn.Module,
+        mean: list[float],
+        std: list[float],
+        autocast: torch.dtype | None = None,
+        locked: Set[str] = frozenset(),
+    ) -> None:
+        """autocast: run the towers in bfloat16 or float16; embeddings and everything after them stay float32.
+
+        locked: towers that never learn, whatever an objective says.
+        """
         super().__init__()
-        self.clip, self.autocast = clip, autocast
+        self.clip, self.autocast, self.locked = clip, autocast, locked
+        self.compiled: dict[str, Callable[[Tensor], Tensor]] = {}
+        for name, parameter in clip.named_parameters():
+            if tower_of(name) in locked:
+                parameter.requires_grad_(False)
         # A convolutional tower is faster with channels last: by 13% on a CPU with AVX512, by more on GPUs.
         convolutions = sum(isinstance(module, nn.Conv2d) for module in self.clip.visual.modules())
         self.layout = torch.channels_last if convolutions > 1 else torch.contiguous_format
@@ -45,8 +59,10 @@ class Encoder(nn.Module):
         """
         pixels = torch.cat(list(images.values())).contiguous(memory_format=self.layout)
         pixels = transforms.normalised(pixels, self.mean, self.std)
-        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.autocast):
-            image_features = self._tower(self.clip.visual, "image" in learn, self.clip.encode_image, pixels)
+        learn = learn - self.locked
+        with torch.autocast(pixels.device.type, self.autocast, enabled=self.autocast is not None):
+            encode = self.compiled.get("image", self.clip.encode_image)
+            image_features = self._tower(self.clip.visual, "image" in learn, encode, pixels)
             text_features = self._texts(texts, present, "text" in learn)
         with torch.set_grad_enabled(torch.is_grad_enabled() and "scale" in learn):
             scale = self.clip.logit_scale.exp()
@@ -56,10 +72,11 @@ class Encoder(nn.Module):
         if not texts:
             return self.mean.new_zeros(0)
         tower = self.clip.text if hasattr(self.clip, "text") else self.clip.transformer
+        encode = self.compiled.get("text", self.clip.encode_text)
         tokens = torch.cat(list(texts.values()))
         if present is None or len(present) == len(tokens):
-            return self._tower(tower, learns, self.clip.encode_text, tokens)
-        found = self._tower(tower, learns, self.clip.encode_text, tokens[present])
+            return self._tower(tower, learns, encode, tokens)
+        found = self._tower(tower, learns, encode, tokens[present])
         return found.new_zeros(len(tokens), found.shape[1]).index_copy(0, present, found)
 
     def _tower(self, tower: nn.Module, learns: bool, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
@@ -67,6 +84,17 @@ class Encoder(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
             features = encode(inputs)
         return features.to(self.mean.dtype)
+
+    def compile(self) -> None:  # type: ignore[override]
+        """Have torch.compile make faster code of both towers, at their first use. Embeddings agree up to rounding."""
+        self.compiled = {"image": torch.compile(self.clip.encode_image), "text": torch.compile(self.clip.encode_text)}
+
+
+def tower_of(parameter: str) -> str:
+    """Which part of EVERYTHING a parameter of an open_clip model belongs to, by its name."""
+    if parameter.startswith("logit_"):
+        return "scale"
+    return "image" if parameter.startswith("visual.") else "text"
 
 
 def _split(features: Tensor, views: dict[str, Tensor]) -> dict[str, Tensor]:

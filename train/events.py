@@ -28,6 +28,13 @@ class Events:
         self.file.flush()
 
 
+def values(line: dict[str, Any]) -> dict[str, float]:
+    """What is shown of a line of metrics.jsonl, by name."""
+    found = {name: value for name, value in line.items() if name not in ("step", "time", "parts")}
+    found |= {f"parts/{name}": value for name, value in line.get("parts", {}).items()}
+    return {f"train/{name}": value for name, value in found.items()}
+
+
 def _version() -> bytes:
     from tensorboard.compat.proto.event_pb2 import Event
 
@@ -38,9 +45,7 @@ def _record(line: dict[str, Any]) -> bytes:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    values = {name: value for name, value in line.items() if name not in ("step", "time", "parts")}
-    values |= {f"parts/{name}": value for name, value in line.get("parts", {}).items()}
-    summary = Summary(value=[Summary.Value(tag=f"train/{name}", simple_value=value) for name, value in values.items()])
+    summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values(line).items()])
     return _framed(Event(wall_time=line["time"], step=line["step"], summary=summary))
 
 

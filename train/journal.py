@@ -61,20 +61,24 @@ def measurement(step: int, epoch: int, loss: Loss, rate: float, scale: torch.Ten
 class Journal:
     """The files that grow with a run. What an interrupted one wrote after its checkpoint is forgotten."""
 
-    def __init__(self, job: Job, place: Place, step: int) -> None:
+    def __init__(self, job: Job, place: Place, step: int, told: Callable[[dict[str, Any]], None] | None = None) -> None:
+        """told: who else is told each measurement."""
         model.save_architecture(job.architecture, job.out)
         attempt: dict[str, Any] = {"step": step, "ranks": place.ranks, "precision": job.precision}
-        attempt["threads"] = torch.get_num_threads()
+        attempt |= {"threads": torch.get_num_threads()} | job.way_of_start
         if job.command is not None:
             attempt["command"] = list(job.command)
         rundir.record_attempt(job.out, attempt)
         self.metrics = rundir.Metrics(job.out)
         self.events = Events(job.out, self.metrics.truncate(step))
         self.matches = matches.Book(job.out, step)
+        self.told = told
 
     def append(self, line: dict[str, Any]) -> None:
         self.metrics.append(line)
         self.events.append(line)
+        if self.told is not None:
+            self.told(line)
 
     def flush(self) -> None:
         self.metrics.flush()

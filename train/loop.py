@@ -6,6 +6,7 @@ same weights, bit for bit (train.exactness says what that depends on).
 """
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,21 +14,33 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from infra import rundir
+from infra import log, rundir
 from infra.errors import Lost
 from infra.seeding import digest64, rng
-from train import cache, checkpoint, exactness, journal, model, notice, optim, ranks, scoring
+from train import (
+    batchnorm,
+    cache,
+    checkpoint,
+    compilation,
+    exactness,
+    finite,
+    journal,
+    model,
+    notice,
+    online,
+    optim,
+    ranks,
+    scoring,
+)
 from train.encoder import Encoder
 from train.job import Job, check
-from train.objective import Clock, Features, Loss, Objective, Setting
+from train.objective import Clock, Objective, Setting
 from train.ranks import Place
-from train.stream import Batch, Pairs, Stream
-
-ABOUT = ("rows", "roles", "labels")  # of a batch, beside its views
+from train.step import learn
+from train.stream import Pairs, Stream
 
 
 def train(job: Job, place: Place) -> str:
@@ -38,7 +51,8 @@ def train(job: Job, place: Place) -> str:
         rundir.check(job.out, job.config, job.free, job.inputs)
         return rundir.done(job.out)
 
-    check(job, place.ranks)
+    check(job, place)
+    online.check(job.wandb)
     ranks.together(job.objective.ready)
     if (done := ranks.first(before)) is not None:
         return f"nothing to do: {job.out} is finished ({done['checkpoint']})"
@@ -72,7 +86,7 @@ def train(job: Job, place: Place) -> str:
         )
 
         # -------------------------------------------------------------- model, optimiser
-        encoder = ranks.together(lambda: _encoder(job, place.device))
+        encoder = ranks.together(lambda: _encoder(job, place))
         state = _state(job, place.device).to(place.device)
         optimizer = optim.adamw(
             [encoder, state],
@@ -82,14 +96,18 @@ def train(job: Job, place: Place) -> str:
             beta2=job.recipe.beta2,
             eps=job.recipe.eps,
         )
+        scaler = torch.amp.GradScaler(place.device.type) if job.precision == "float16" else None
+        update = optim.Update(optimizer, job.recipe.grad_clip, scaler)
 
         # -------------------------------------------------------------- resume
         ranks.first(lambda: rundir.claim(job.out, job.config, job.free, job.inputs))  # nothing was written before
-        position = ranks.together(lambda: _resume(job, encoder, state, optimizer))
+        position = ranks.together(lambda: _resume(job, encoder, state, update))
         step, roles = position.step, position.roles
-        stack.enter_context(exactness.kept(job.out, step, place.ranks, place.device))
+        stack.enter_context(exactness.kept(job.out, step, place.ranks, place.device, job.way_of_start))
         learner = _distributed(encoder, job.objective, place)
-        book = journal.Journal(job, place, step) if place.first else None
+        book = None
+        if place.first:
+            book = journal.Journal(job, place, step, stack.enter_context(online.told(job)))
         log_steps = max(1, min(50, job.total_steps // 100))
 
         # -------------------------------------------------------------- steps
@@ -97,6 +115,8 @@ def train(job: Job, place: Place) -> str:
         writer = stack.enter_context(checkpoint.Background())
         leaving = stack.enter_context(notice.awaited(place))
         meter = journal.Meter()
+        watch = finite.Watch(job, stream, place.device)
+        stack.enter_context(compilation.refused_in_one_line(job.compile))
         saved_at = time.monotonic()
         while step < job.total_steps:
             epoch, first_step = divmod(step, job.steps_per_epoch)
@@ -109,21 +129,29 @@ def train(job: Job, place: Place) -> str:
                 )
                 rate *= job.objective.rate(clock)
                 optim.set_learning_rate(optimizer, rate)
-                _seed_model(job.seed, step, place)
-                loss, rows = forward(learner, job.objective, state, _on(place.device, batch), clock)
-                loss.total.backward()
-                ranks.average_gradients(list(state.parameters()))
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+                loss, rows = learn(
+                    learner,
+                    job.objective,
+                    state,
+                    batch,
+                    clock,
+                    job.way,
+                    draw=functools.partial(_seed_model, job.seed, step, place),
+                    scaled=update.scaled,
+                )
+                length = update.take()
                 optim.clamp_logit_scale(encoder.clip)
                 step += 1
                 meter.samples += job.recipe.batch
                 if book is not None:
                     book.matches.add(step, rows, loss.matches)
+                watch.add(step, loss.total, roles)
 
                 if step % log_steps == 0 or step == job.total_steps:
+                    watch.check(roles)
                     line = journal.measurement(step, epoch, loss, rate, encoder.clip.logit_scale.exp(), meter)
-                    _check_finite(line["loss"], step)
+                    if length is not None:
+                        line["gradient_norm"] = float(length)
                     if book is not None:
                         book.append(line)
                     bar(job.recipe.batch, f"loss {line['loss']:.3f}")
@@ -132,9 +160,9 @@ def train(job: Job, place: Place) -> str:
                 last, told = step == job.total_steps, leaving()
                 due = job.checkpoint_steps is not None and step % job.checkpoint_steps == 0
                 if book is not None and (last or due or told or time.monotonic() - saved_at > job.checkpoint_seconds):
-                    _check_finite(float(loss.total.detach()), step)
+                    watch.check(roles, alone=True)
                     with meter.paused():
-                        _save(writer, book, job, step, roles, encoder, state, optimizer)
+                        _save(writer, book, job, step, roles, encoder, state, update)
                     saved_at = time.monotonic()
                 writer.check()
                 if book is not None and told and not last:
@@ -146,51 +174,30 @@ def train(job: Job, place: Place) -> str:
         return ranks.first(lambda: _finish(job, encoder))
 
 
-def forward(
-    learner: nn.Module, objective: Objective, state: nn.Module, batch: Batch, clock: Clock
-) -> tuple[Loss, Tensor]:
-    """Encode this rank's part, gather the global batch, and take its loss: the same value on every rank.
-
-    Beside it the row ids of the global batch, int64 (N,).
-    """
-    images, texts, scale = learner(batch["images"], batch["texts"], objective.trainable(clock), batch["present"])
-    # The loss compares each image with every caption of the batch, those on other ranks too, so nothing of it can be
-    # taken before the gather. All views go as one tensor: one collective a step instead of one a view. They go raw,
-    # since some objectives want them so; length 1 follows from that on every rank alike.
-    raw = ranks.gather(torch.stack([*images.values(), *texts.values()], dim=1))
-    views, raw_views = F.normalize(raw, dim=-1).unbind(dim=1), raw.unbind(dim=1)
-    # Row ids, roles and labels in the same order, so that row i of every tensor is the same pair. They are int64 and
-    # would lose digits among the floats above: a collective of their own.
-    about = ranks.gather(torch.stack([batch[name] for name in ABOUT], dim=1)).unbind(dim=1)
-    features = Features(
-        images=dict(zip(images, views[: len(images)], strict=True)),
-        texts=dict(zip(texts, views[len(images) :], strict=True)),
-        raw=dict(zip(images, raw_views[: len(images)], strict=True)),
-        **dict(zip(ABOUT, about, strict=True)),  # type: ignore[arg-type]
-    )
-    loss = objective.loss(features, scale, clock, state)
-    # After the loss: what an objective remembers of this batch (RoCLIP's pool) must not take part in its own loss.
-    with torch.no_grad():
-        objective.remember(features, clock, state)
-    return loss, features.rows
-
-
-def _check_finite(loss: float, step: int) -> None:
-    if not np.isfinite(loss):
-        raise Lost(f"the loss is {loss} at step {step:,}: set --lr lower, or --warmup-steps higher")
-
-
 def _clock(job: Job, step: int) -> Clock:
     return Clock(step, step // job.steps_per_epoch, job.steps_per_epoch, step * job.recipe.batch)
 
 
-def _encoder(job: Job, device: torch.device) -> Encoder:
+def _encoder(job: Job, place: Place) -> Encoder:
     clip = model.create(job.architecture, job.seed)
     job.fill(clip)
     if job.precision == "float64":
         clip.double()
-    low = job.precision == "bfloat16" or (job.precision == "auto" and device.type == "cuda")
-    return Encoder(clip, *model.mean_and_std(job.architecture), autocast=low).to(device)
+    if job.sync_batchnorm and place.ranks > 1:
+        batchnorm.synchronise(clip)
+    if job.grad_checkpointing:
+        have = model.recompute_activations(clip)
+        if place.first and (lacking := sorted({"image", "text"} - have)):
+            log.warn(f"no gradient checkpointing for the {' and '.join(lacking)} tower: this model has none there")
+    low = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(job.precision)
+    if job.precision == "auto" and place.device.type == "cuda":
+        low = torch.bfloat16
+    locked = frozenset({job.recipe.lock} - {None})
+    encoder = Encoder(clip, *model.mean_and_std(job.architecture), autocast=low, locked=locked).to(place.device)
+    if job.compile:
+        compilation.prepare()
+        encoder.compile()
+    return encoder
 
 
 def _state(job: Job, device: torch.device) -> nn.Module:
@@ -225,21 +232,13 @@ def _deterministic(device: torch.device) -> Iterator[None]:
         torch.utils.deterministic.fill_uninitialized_memory = before[1]  # type: ignore[attr-defined]
 
 
-def _seed_model(seed: int, step: int, place: Place) -> None:
+def _seed_model(seed: int, step: int, place: Place, micro_batch: int = 0) -> None:
     """What a model draws in a step (patch dropout) is that step's, so that nothing has to be saved for resuming."""
-    number = digest64(seed, "model draws", step, place.rank)
+    labels = ("micro-batch", micro_batch) if micro_batch else ()
+    number = digest64(seed, "model draws", step, place.rank, *labels)
     torch.default_generator.manual_seed(number)
     if place.device.type == "cuda":
         torch.cuda.manual_seed(number)
-
-
-def _on(device: torch.device, batch: Batch) -> Batch:
-    def move(value: Any) -> Any:
-        return (
-            value.to(device, non_blocking=True) if isinstance(value, Tensor) else {k: move(v) for k, v in value.items()}
-        )
-
-    return {name: move(value) for name, value in batch.items()}
 
 
 def _roles(
@@ -273,10 +272,10 @@ def _save(
     roles: np.ndarray | None,
     encoder: Encoder,
     state: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    update: optim.Update,
 ) -> None:
     training: dict[str, Any] = {
-        "optimizer": optimizer.state_dict(),
+        "optimizer": update.optimizer.state_dict(),
         "objective": state.state_dict(),
         "step": step,
         "epoch": step // job.steps_per_epoch,
@@ -284,6 +283,8 @@ def _save(
         "order": _order(job),
         "roles": None if roles is None else torch.from_numpy(roles),
     }
+    if update.scaler is not None:
+        training["scaler"] = update.scaler.state_dict()
     weights, training = checkpoint.snapshot((encoder.clip.state_dict(), training))
     matched = book.matches.take()
 
@@ -296,7 +297,7 @@ def _save(
     writer.start(write)
 
 
-def _resume(job: Job, encoder: Encoder, state: nn.Module, optimizer: torch.optim.Optimizer) -> _Position:
+def _resume(job: Job, encoder: Encoder, state: nn.Module, update: optim.Update) -> _Position:
     """Load the newest whole checkpoint, the same on every rank, if there is one."""
 
     def newest() -> str | None:
@@ -318,7 +319,9 @@ def _resume(job: Job, encoder: Encoder, state: nn.Module, optimizer: torch.optim
             f"{found.url} was made on another number of ranks, on which this objective's state depends: "
             "start as many as before, or choose another --out"
         ) from error
-    optimizer.load_state_dict(training["optimizer"])
+    update.optimizer.load_state_dict(training["optimizer"])
+    if update.scaler is not None:
+        update.scaler.load_state_dict(training["scaler"])
     roles = training["roles"]
     return _Position(int(training["step"]), None if roles is None else roles.numpy())
 

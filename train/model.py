@@ -99,6 +99,32 @@ def create(architecture: Architecture, seed: int = 0) -> nn.Module:
     return model
 
 
+def batch_normalised(architecture: Architecture) -> frozenset[str]:
+    """Towers, of "image" and "text", with a BatchNorm: to them a batch is more than its pairs one by one."""
+    with torch.device("meta"):
+        clip = create(architecture)
+    norms = nn.modules.batchnorm._BatchNorm
+    names = [name for name, module in clip.named_modules() if isinstance(module, norms)]
+    return frozenset("image" if name.startswith("visual.") else "text" for name in names)
+
+
+def recompute_activations(clip: nn.Module) -> frozenset[str]:
+    """Gradient checkpointing: forget a block's activations and compute them anew on the way back. Returns the towers
+    that have it, "image" or "text". A tower with a BatchNorm is left out: it would count every batch twice.
+    """
+    towers = {"image": clip.visual, "text": clip.text if hasattr(clip, "text") else clip.transformer}
+    found = set()
+    for name, tower in towers.items():
+        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in tower.modules()):
+            continue
+        blocks = [module for module in tower.modules() if hasattr(module, "grad_checkpointing")]
+        for block in blocks:
+            block.grad_checkpointing = True  # type: ignore[assignment]
+        if blocks:
+            found.add(name)
+    return frozenset(found)
+
+
 def image_size(architecture: Architecture) -> int:
     """Pixels of the square that the model sees."""
     return int(architecture["model_cfg"]["vision_cfg"].get("image_size", 224))

@@ -2,7 +2,8 @@
 
 The loop encodes and gathers; an objective says which views it wants and is mathematics on embeddings. `loss` sees the
 features of the *global* batch, in its order, on every rank alike: averaged over ranks, the gradient is that of one
-process (train.ranks.gather has the gradient to go with it), and no objective ever thinks about ranks.
+process (train.ranks.gather has the gradient to go with it), and no objective ever thinks about ranks. Where logits are
+shared out among ranks (--local-loss), `cross_entropy`, `clip_loss` and `diagonal` see to it.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
+
+from train import ranks
 
 EVERYTHING = frozenset({"image", "text", "scale"})  # both towers and the logit scale
 
@@ -170,11 +173,25 @@ class Objective:
 
 def cross_entropy(queries: Tensor, keys: Tensor, scale: Tensor) -> Tensor:
     """InfoNCE in one direction: mean over i of -log softmax(scale * queries_i . keys)_i. queries, keys: (N, D)."""
-    return F.cross_entropy(scale * queries @ keys.T, torch.arange(len(queries), device=queries.device))
+    return diagonal(lambda rows: scale * queries[rows] @ keys.T, len(queries), queries.device)
 
 
 def clip_loss(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
     """CLIP (Radford et al. 2021): the mean of both directions of InfoNCE. images, texts: (N, D)."""
-    logits = scale * images @ texts.T
+    if ranks.share(len(images)) is not None:
+        return (cross_entropy(images, texts, scale) + cross_entropy(texts, images, scale)) / 2
+    logits = scale * images @ texts.T  # for both directions: half the work where a rank makes them all
     labels = torch.arange(len(images), device=images.device)
     return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+
+
+def diagonal(logits: Callable[[slice], Tensor], rows: int, device: torch.device) -> Tensor:
+    """Mean over the rows i of logits of -log softmax(logits_i)_i, of which a rank makes its share where they are
+    shared out: N N / ranks of them instead of N N, with the same value and gradient.
+
+    logits: makes the rows of a slice, float (n, K), K >= rows.
+    """
+    labels = torch.arange(rows, device=device)
+    if (mine := ranks.share(rows)) is None:
+        return F.cross_entropy(logits(slice(None)), labels)
+    return ranks.total(F.cross_entropy(logits(mine), labels[mine], reduction="sum")) / rows

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 MAX_LOGIT_SCALE = math.log(100)
 
@@ -57,6 +57,40 @@ def learning_rate(step: int, *, lr: float, warmup_steps: int, total_steps: int) 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+class Update:
+    """From gradients to a step: the scaler's factor taken out, clipped to a length, taken, forgotten."""
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        grad_clip: float | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
+        """grad_clip: the longest that the gradient of all parameters together may be. scaler: for float16, whose
+        smallest numbers gradients fall below; a step of which one is not finite is left out, and its factor halved."""
+        self.optimizer, self.grad_clip, self.scaler = optimizer, grad_clip, scaler
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """What to descend in place of the loss."""
+        return loss if self.scaler is None else self.scaler.scale(loss)
+
+    def take(self) -> Tensor | None:
+        """The gradient's length before it was clipped, where it is: a scalar, without a wait for a GPU."""
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        length = None
+        if self.grad_clip is not None:
+            parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+            length = nn.utils.clip_grad_norm_(parameters, self.grad_clip)
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return length
 
 
 @torch.no_grad()

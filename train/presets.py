@@ -6,7 +6,7 @@ itself.
 
 import difflib
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -22,19 +22,25 @@ class Recipe:
     epochs: int = 1
     lr: float = 5e-4
     """Peak of the learning rate; it ends near 0."""
-    warmup_steps: int = 0
+    warmup_steps: Annotated[int, tyro.conf.Suppress] = 0
     """Steps of linear warm-up, part of the total."""
-    weight_decay: float = 0.1
-    augment: Augment = "none"
+    weight_decay: Annotated[float, tyro.conf.Suppress] = 0.1
+    augment: Annotated[Augment, tyro.conf.Suppress] = "none"
     """Augmentation of every image, besides what the objective does: flip_crop keeps 90-100% of it, mirrors half."""
     beta1: Annotated[float, tyro.conf.Suppress] = 0.9
     beta2: Annotated[float, tyro.conf.Suppress] = 0.999
     eps: Annotated[float, tyro.conf.Suppress] = 1e-8
+    grad_clip: Annotated[float | None, tyro.conf.Suppress] = None
+    """The longest that the gradient of a step may be; a longer one is shortened. None: as long as it is."""
+    lock: Annotated[Literal["image", "text"] | None, tyro.conf.Suppress] = None
+    """A tower that keeps its weights, and the statistics of its BatchNorm (LiT, arXiv 2111.07991)."""
 
     def __post_init__(self) -> None:
         for name in ("batch", "epochs", "lr"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        if self.grad_clip is not None and not self.grad_clip > 0:
+            raise ValueError(f"grad_clip must be above 0, not {self.grad_clip}")
         for name in ("warmup_steps", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} cannot be negative, it is {getattr(self, name)}")

@@ -29,6 +29,7 @@ WORK_TIMEOUT = timedelta(
     hours=12
 )  # for `together` and `first`: a rank may be fetching shards; its death is seen at once
 _control: Any = None  # a gloo group of its own, since nccl's time-out is one for all collectives
+_sharing = False  # whether a loss is now taken in shares
 
 
 class Elsewhere(RuntimeError):
@@ -166,6 +167,52 @@ def gather(part: Tensor) -> Tensor:
         return part
     whole: Tensor = _Gather.apply(part)
     return whole
+
+
+class _Total(torch.autograd.Function):
+    """The sum over ranks, on every rank. As of `_Gather`, its gradient is that of the sum of all ranks' losses."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:  # noqa: ARG004
+        whole = part.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(whole)
+        return whole
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
+        gradient = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient)
+        return gradient
+
+
+def total(part: Tensor) -> Tensor:
+    """The sum of every rank's tensor, with gradient, in the same sense as that of `gather`."""
+    if not dist.is_initialized():
+        return part
+    whole: Tensor = _Total.apply(part)
+    return whole
+
+
+@contextlib.contextmanager
+def sharing(on: bool) -> Iterator[None]:
+    """While open and `on`, the rows of a contrastive loss are shared out among the ranks (see `share`)."""
+    global _sharing
+    before, _sharing = _sharing, on and dist.is_initialized()
+    try:
+        yield
+    finally:
+        _sharing = before
+
+
+def share(rows: int) -> slice | None:
+    """Which of so many rows of logits this rank makes, where they are shared out; None where every rank makes all.
+
+    The shares of all ranks are all rows, each once; a share may be empty. The loss is then the `total` of the shares'.
+    """
+    if not _sharing:
+        return None
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    return slice(rank * rows // ranks, (rank + 1) * rows // ranks)
 
 
 def average_gradients(parameters: list[torch.nn.Parameter]) -> None:

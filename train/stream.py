@@ -197,8 +197,7 @@ class Stream:
 
     def epoch(self, epoch: int, first_step: int = 0, roles: np.ndarray | None = None) -> Iterator[Batch]:
         """Batches of an epoch from a step on. roles: int64 per sample id, or None for 0."""
-        passes = roles if self.pairs.objective.in_role_order else None
-        taken = order.epoch_ids(self.seed, epoch, self.batch, len(self.pairs), passes)
+        taken = self._order(epoch, roles)
 
         def requests() -> Iterator[Request]:
             for step in range(first_step, len(taken) // self.batch):
@@ -206,6 +205,14 @@ class Stream:
                 yield Request(ids, roles[ids] if roles is not None else np.zeros_like(ids), epoch)
 
         return self._serve(requests())
+
+    def ids(self, epoch: int, step: int, roles: np.ndarray | None = None) -> np.ndarray:
+        """Sample ids of one global batch, step counted within its epoch: int64 (batch,)."""
+        return order.batch_ids(self._order(epoch, roles), step, self.batch)
+
+    def _order(self, epoch: int, roles: np.ndarray | None) -> np.ndarray:
+        passes = roles if self.pairs.objective.in_role_order else None
+        return order.epoch_ids(self.seed, epoch, self.batch, len(self.pairs), passes)
 
     def evaluation(self, ids: np.ndarray) -> Iterator[Batch]:
         """These samples in batches, as evaluation sees them; for an objective that scores pairs. ids: int64 (n,)."""

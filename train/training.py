@@ -15,11 +15,12 @@ from torch import nn
 from infra import config, rundir, storage
 from pipeline import leaving
 from pipeline.dataset import Dataset
-from train import checkpoint, loop, model, ranks, weights
+from train import checkpoint, loop, model, online, ranks, weights
 from train.job import Job, Precision, check
 from train.model import Architecture
 from train.objective import Objective
 from train.presets import PRESETS, Recipe
+from train.step import Way
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class Training:
             "cache_gib",
             "checkpoint_steps",
             "checkpoint_seconds",
+            "micro_batch",
+            "local_loss",
+            "grad_checkpointing",
+            "compile",
+            "wandb",
             "dry_run",
         }
     )
@@ -66,13 +72,27 @@ class Training:
     seed: int = 0
     workers: int = 2
     """Loader processes of each rank; 0 loads in the rank itself."""
-    cache_gib: float = 100.0
+    micro_batch: int | None = None
+    """Pairs of a rank that pass the model at a time, to save memory: the same loss and gradient for a second forward
+    pass. Not while a BatchNorm learns."""
+    cache_gib: Annotated[float, tyro.conf.Suppress] = 100.0
     """Room on each node for shards that lie elsewhere; ANTIDOTE_CACHE says where."""
-    checkpoint_steps: int | None = None
+    checkpoint_steps: Annotated[int | None, tyro.conf.Suppress] = None
     """A checkpoint after every so many steps ..."""
-    checkpoint_seconds: float = 600.0
+    checkpoint_seconds: Annotated[float, tyro.conf.Suppress] = 600.0
     """... and whenever this much time has passed since the last."""
     precision: Annotated[Precision, tyro.conf.Suppress] = "auto"
+    """Of the towers. auto: bfloat16 on GPUs, float32 on CPUs. float16 scales its loss. float64 is for tests."""
+    local_loss: Annotated[bool, tyro.conf.Suppress] = False
+    """Each rank makes its share of a batch's logits, not all: the same loss and gradient for less memory."""
+    grad_checkpointing: Annotated[bool, tyro.conf.Suppress] = False
+    """Compute activations anew on the way back, to save memory, where the model can."""
+    sync_batchnorm: Annotated[bool, tyro.conf.Suppress] = False
+    """Take a BatchNorm's statistics over all ranks; otherwise, as the papers do, each rank has its own."""
+    compile: Annotated[bool, tyro.conf.Suppress] = False
+    """Have torch.compile make faster code of the towers."""
+    wandb: Annotated[str | None, tyro.conf.Suppress] = None
+    """A project of Weights & Biases that is told what TensorBoard is told."""
     dry_run: bool = False
     """Print the resolved configuration and the plan; touch nothing."""
 
@@ -81,7 +101,7 @@ class Training:
             raise ValueError(f"workers cannot be negative, it is {self.workers}")
         if self.recipe.batch < 2 and not self.objective.classifies:
             raise ValueError("a batch of 1 has no other pair to tell its own from: set --batch to at least 2")
-        for name in ("cache_gib", "checkpoint_seconds", "checkpoint_steps"):
+        for name in ("cache_gib", "checkpoint_seconds", "checkpoint_steps", "micro_batch"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, not {value}")
@@ -125,6 +145,11 @@ class Training:
             checkpoint_steps=self.checkpoint_steps,
             checkpoint_seconds=self.checkpoint_seconds,
             precision=self.precision,
+            way=Way(self.micro_batch, self.local_loss),
+            sync_batchnorm=self.sync_batchnorm,
+            grad_checkpointing=self.grad_checkpointing,
+            compile=self.compile,
+            wandb=self.wandb,
             command=None if command is None else tuple(command),
         )
 
@@ -142,7 +167,8 @@ class Training:
 
     def _plan(self) -> str:
         job, place = self.job(), ranks.here()
-        check(job, place.ranks)
+        check(job, place)
+        online.check(self.wandb)
         with torch.device("meta"):
             clip = model.create(job.architecture)
         with warnings.catch_warnings():  # that nothing is copied into a model of shapes alone is what is wanted

@@ -16,7 +16,8 @@ from defense.language import parsing
 from defense.language.subcaptions import subcaptions
 from defense.objectives.cleanclip import CleanClip
 from infra.seeding import hash64
-from train.objective import Clock, Features, Loss, Pair, Views
+from train import ranks
+from train.objective import Clock, Features, Loss, Pair, Views, diagonal
 
 CHOSEN = 1  # the role of a pair that has sub-captions this epoch
 
@@ -109,8 +110,21 @@ def subcaption_loss(
 ) -> Tensor:
     """The mean of both directions of TaCleaner. images, positives, negatives: (M, D); negated: bool (M,), which
     negatives there are."""
+    lacking = ~negated
+    if ranks.share(len(images)) is not None:
+
+        def of_images(rows: slice) -> Tensor:
+            by_negative = (images[rows] @ negatives.T / t_n).masked_fill(lacking, -torch.inf)
+            return torch.cat([images[rows] @ positives.T / t_p, by_negative], dim=1)
+
+        def of_captions(rows: slice) -> Tensor:
+            by_negative = (negatives[rows] @ images.T / t_n).masked_fill(lacking[rows, None], -torch.inf)
+            return torch.cat([positives[rows] @ images.T / t_p, by_negative], dim=1)
+
+        both = (diagonal(logits, len(images), images.device) for logits in (of_images, of_captions))
+        return sum(both) / 2  # type: ignore[return-value]
     by_positive = images @ positives.T / t_p
-    by_negative = (images @ negatives.T / t_n).masked_fill(~negated, -torch.inf)
+    by_negative = (images @ negatives.T / t_n).masked_fill(lacking, -torch.inf)
     labels = torch.arange(len(images), device=images.device)
     pictures = F.cross_entropy(torch.cat([by_positive, by_negative], dim=1), labels)
     captions = F.cross_entropy(torch.cat([by_positive.T, by_negative.T], dim=1), labels)

@@ -29,10 +29,11 @@ from torch import Tensor
 from defense.objectives.roclip import RoClip
 from defense.pool import Pool
 from defense.search import Way
-from train import loop, model, optim
+from train import model, optim
 from train.encoder import Encoder
 from train.objective import EVERYTHING, Clock, Objective, Setting
 from train.objectives.clip import Clip
+from train.step import ABOUT, forward, on
 
 CAPACITIES = (21_845, 65_536)
 STEPS = 5  # of training, of each kind, a round
@@ -113,7 +114,7 @@ def training(given: argparse.Namespace) -> dict[str, float]:
     pixels = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8)
     tokens = model.tokenizer(architecture)([f"a red car number {number}" for number in range(count)])
     whole = {"images": {"image": pixels}, "texts": {"text": tokens}, "present": torch.arange(count)}
-    batch = loop._on(torch.device(given.device), whole | {name: torch.arange(count) for name in loop.ABOUT})
+    batch = on(torch.device(given.device), whole | {name: torch.arange(count) for name in ABOUT})
     setting = Setting(architecture["model_cfg"]["embed_dim"], given.samples, device=torch.device(given.device))
     kinds: dict[str, Objective] = {"roclip_step": RoClip(), "clip_step": Clip(), "poolless_step": Poolless()}
     states = {name: objective.state(setting) for name, objective in kinds.items()}
@@ -123,7 +124,7 @@ def training(given: argparse.Namespace) -> dict[str, float]:
             pool.push(entries, torch.arange(pool.capacity, device=given.device))
 
     def step(name: str) -> None:
-        loss, _ = loop.forward(encoder, kinds[name], states[name], batch, MATCHED)
+        loss, _ = forward(encoder, kinds[name], states[name], batch, MATCHED)
         loss.total.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

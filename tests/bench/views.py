@@ -36,6 +36,7 @@ from train.encoder import Encoder
 from train.objective import Clock, Objective, Pair, Setting
 from train.presets import pick
 from train.ranks import here
+from train.step import forward
 from train.stream import Batch, Pairs, Stream
 
 SHARE = 0.01  # of the pairs have sub-captions
@@ -96,7 +97,7 @@ class Steps:
         start = time.process_time()
         for _ in range(count):
             clock = Clock(self.step, 0, self.steps_per_epoch, self.step * self.batch)
-            loss, _ = loop.forward(self.learner, self.what, self.state, next(self.batches), clock)
+            loss, _ = forward(self.learner, self.what, self.state, next(self.batches), clock)
             loss.total.backward()
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)

@@ -5,7 +5,7 @@ import functools
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from infra import config, plugins
 from infra.seeding import digest64, rng
 from pipeline.images import open_image
 from tests.support.drawn import drawn, labelled, samples
-from tests.support.learning import gradients_of_plugins, objective
+from tests.support.learning import WAYS, gradients_of_plugins, objective
 from tests.support.several_ranks import on_ranks
 from train.objective import EVERYTHING, Clock, Features, Loss, Objective, Pair, Setting
 
@@ -284,7 +284,7 @@ def test_a_choice_that_cannot_be_had_here_says_what_it_lacks():
 
 # On ranks, with a model
 
-FEWER_STEPS = 32
+FEWER_STEPS, PHASES = 32, (0, 1, 5, 6)  # epochs, of which no objective has another kind
 
 
 @pytest.fixture(scope="module")
@@ -292,28 +292,52 @@ def on_one_and_two_ranks(tmp_path_factory):
     url = str(tmp_path_factory.mktemp("objectives"))
     drawn(f"{url}/pairs", FEWER_STEPS * 8, 2)
     labelled(f"{url}/labelled", FEWER_STEPS * 8)
-    what = (url, NAMES, 8, 1, EPOCHS)
+    what = (url, NAMES, 8, 1, PHASES)
     return gradients_of_plugins(*what), on_ranks(2, gradients_of_plugins, *what)
 
 
 @each
 def test_two_ranks_learn_what_one_does_and_what_is_trainable_alone_moves(name, on_one_and_two_ranks):
-    """Loss and every gradient, in float64 to 1e-9; but a pool holds float32."""
+    """Loss and every gradient, in float64 to 1e-9."""
     alone, pair_of_ranks = on_one_and_two_ranks
     moving = {"image": "visual.proj", "text": "text_projection", "scale": "logit_scale"}
     for rank in pair_of_ranks:
-        assert len(rank[name]["loss"]) == 2 * EPOCHS
+        assert len(rank[name]["loss"]) == 2 * len(PHASES)
         for at, step in enumerate(alone[name]["step"]):
             learning = objective(name).trainable(Clock(step, step // FEWER_STEPS, FEWER_STEPS, step * 8))
-            matched = alone[name]["matches"][at]
-            exact = 1e-6 if matched else 1e-9
-            assert rank[name]["loss"][at] == pytest.approx(alone[name]["loss"][at], abs=exact)
-            assert all(torch.equal(matched[kind], rank[name]["matches"][at][kind]) for kind in matched)
-            ours, theirs = alone[name]["gradients"][at], rank[name]["gradients"][at]
-            assert ours.keys() == theirs.keys()
-            assert {part for part, parameter in moving.items() if parameter in ours} == learning
-            for parameter, gradient in ours.items():
-                assert torch.allclose(gradient, theirs[parameter], rtol=0, atol=exact), (step, parameter)
-            assert all(float(ours[moving[part]].abs().max()) > 1e-6 for part in learning), step
+            ours, theirs = ({part: found[name][part][at] for part in LEARNED} for found in (alone, rank))
+            equal(ours, theirs, f"step {step}")
+            gradients = ours["gradients"]
+            assert {part for part, parameter in moving.items() if parameter in gradients} == learning
+            assert all(float(gradients[moving[part]].abs().max()) > 1e-6 for part in learning), step
     rows = torch.cat([rank[name]["rows"][0] for rank in pair_of_ranks])
     assert torch.equal(rows, alone[name]["rows"][0])
+
+
+@each
+def test_no_way_of_taking_a_step_changes_what_is_learned(name, on_one_and_two_ranks):
+    """Micro-batches, logits shared out, and both, on one rank and on two: loss, every gradient, that of the scale and
+    of the state among them, and what the state becomes, as one process has them in one pass."""
+    alone, pair_of_ranks = on_one_and_two_ranks
+    for found in (alone, *pair_of_ranks):
+        for phase, epoch in enumerate(PHASES):
+            at = 2 * phase + 1
+            plain = {part: alone[name][part][at] for part in LEARNED}
+            assert found[name]["others"][at].keys() == WAYS.keys()
+            for way, other in found[name]["others"][at].items():
+                equal(plain, other, f"{way}, epoch {epoch}")
+                became = alone[name]["state"][phase]
+                assert became.keys() == other["state"].keys()
+                for part, value in became.items():
+                    assert torch.allclose(value, other["state"][part], rtol=0, atol=1e-6), (way, epoch, part)
+
+
+LEARNED = ("loss", "matches", "gradients")
+
+
+def equal(ours: dict[str, Any], theirs: dict[str, Any], where: str) -> None:
+    assert theirs["loss"] == pytest.approx(ours["loss"], abs=1e-9), where
+    assert all(torch.equal(rows, theirs["matches"][kind]) for kind, rows in ours["matches"].items()), where
+    assert ours["gradients"].keys() == theirs["gradients"].keys(), where
+    for parameter, gradient in ours["gradients"].items():
+        assert torch.allclose(gradient, theirs["gradients"][parameter], rtol=0, atol=1e-9), (where, parameter)

@@ -1,13 +1,15 @@
 """One step of learning, taken apart, for tests that compare ranks, workers and formulas."""
 
+import copy
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from infra import plugins
 from infra.errors import Damaged
@@ -16,66 +18,121 @@ from train import cache, loop, model, ranks, scoring
 from train.encoder import Encoder
 from train.objective import EVERYTHING, Clock, Features, Loss, Objective, Pair, Setting, Views
 from train.objectives.clip import Clip
+from train.step import Way, learn
 from train.stream import Pairs, Stream
 from train.training import Training
 
 ARCHITECTURE = "tiny-vit"
+WORDS = 512  # most of a small step would else be the gradient of 49,408 tokens, nearly all of which no batch holds
+
+
+def of_few_words() -> model.Architecture:
+    found = model.architecture(ARCHITECTURE)
+    found["model_cfg"]["text_cfg"]["vocab_size"] = WORDS
+    return found
+
+
+def few_words() -> Callable[[list[str]], torch.Tensor]:
+    """A tokenizer for it: some words share a number, but for the two that begin and end a text, the largest."""
+    whole = model.tokenizer(of_few_words())
+
+    def tokenize(texts: list[str]) -> torch.Tensor:
+        tokens = whole(texts)
+        return torch.where(tokens >= 49_406, tokens - 49_406 + WORDS - 2, tokens % (WORDS - 2))
+
+    return tokenize
 
 
 def objective(name: str) -> Objective:
     return plugins.load(Objective.FOLDERS, name, Objective)()
 
 
-def stream(url: str, what: Objective, *, batch: int, workers: int = 0, seed: int = 0, augment: str = "none") -> Stream:
+def stream(
+    url: str,
+    what: Objective,
+    *,
+    batch: int,
+    workers: int = 0,
+    seed: int = 0,
+    augment: str = "none",
+    tokenize: Callable[[list[str]], torch.Tensor] | None = None,
+) -> Stream:
     """The stream of this rank."""
-    place, architecture = ranks.here(), model.architecture(ARCHITECTURE)
+    place = ranks.here()
+    tokenize = tokenize or model.tokenizer(model.architecture(ARCHITECTURE))
     dataset = Dataset.open(url, labelled=what.classifies)
     with cache.filled(dataset, 1.0, quiet=True) as local:
-        pairs = Pairs(local, what, model.tokenizer(architecture), size=32, augment=augment, seed=seed)  # type: ignore[arg-type]
+        pairs = Pairs(local, what, tokenize, size=32, augment=augment, seed=seed)  # type: ignore[arg-type]
     return Stream(pairs, seed=seed, batch=batch, rank=place.rank, ranks=place.ranks, workers=workers)
 
 
-def gradients(url: str, what: Objective, batch: int, steps: int = 1, epochs: int = 1) -> dict[str, Any]:
-    """Loss, matches and gradients by parameter name in float64 for the first batches of every epoch and its last one,
-    with this rank's rows. Weights stay as they are; roles and the state are those of a run.
+PLAIN = Way()
+WAYS = {"micro-batches": Way(2), "local loss": Way(local_loss=True), "both": Way(2, local_loss=True)}
+
+
+def gradients(
+    url: str,
+    what: Objective,
+    batch: int,
+    steps: int = 1,
+    epochs: int = 1,
+    ways: Mapping[str, Way] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Loss, matches and gradients by parameter name in float64 for the first batches of these epochs and their last
+    one, with this rank's rows. Weights stay as they are; roles and the state are those of a run. In the last one of an epoch
+    the same once more in each of `ways`, from the same state, and what that state became.
     """
-    place, architecture = ranks.here(), model.architecture(ARCHITECTURE)
+    place = ranks.here()
     torch.manual_seed(place.rank)  # ranks agree for a better reason than equal seeds
-    encoder = Encoder(model.create(architecture, seed=0).double(), *model.mean_and_std(architecture))
-    source = stream(url, what, batch=batch)
+    encoder = Encoder(model.create(of_few_words(), seed=0).double(), *model.mean_and_std(of_few_words()))
+    source = stream(url, what, batch=batch, tokenize=few_words())
     torch.manual_seed(0)
     state = what.state(Setting(16, len(source.pairs), classes=4))
     for parameter in state.parameters():
         parameter.data = parameter.data.double()
     learner = loop._distributed(encoder, what, place)
     in_epoch = len(source.pairs) // batch
-    found: dict[str, Any] = {"step": [], "loss": [], "rows": [], "matches": [], "gradients": []}
-    for epoch in range(epochs):
+    found: dict[str, Any] = {
+        "step": [],
+        "loss": [],
+        "rows": [],
+        "matches": [],
+        "gradients": [],
+        "others": [],
+        "state": [],
+    }
+
+    def taken(one: dict[str, Any], clock: Clock, state: nn.Module, way: Way) -> dict[str, Any]:
+        loss, _ = learn(learner, what, state, one, clock, way)
+        named = {name: p.grad.clone() for name, p in encoder.clip.named_parameters() if p.grad is not None}
+        named |= {f"state {name}": p.grad.clone() for name, p in state.named_parameters() if p.grad is not None}
+        encoder.zero_grad(set_to_none=True)
+        state.zero_grad(set_to_none=True)
+        return {"loss": float(loss.total.detach()), "matches": loss.matches, "gradients": named}
+
+    for epoch in epochs:
         job: Any = SimpleNamespace(objective=what, seed=0)
         roles = loop._roles(job, encoder, state, source, place, Clock(epoch * in_epoch, epoch, in_epoch, 0))
         first, last = itertools.islice(source.epoch(epoch, 0, roles), steps), source.epoch(epoch, in_epoch - 1, roles)
         for at, one in zip([*range(steps), in_epoch - 1], itertools.chain(first, last), strict=True):
             step = epoch * in_epoch + at
-            loss, _ = loop.forward(learner, what, state, one, Clock(step, epoch, in_epoch, step * batch))
-            loss.total.backward()
-            ranks.average_gradients(list(state.parameters()))
-            found["step"].append(step)
-            found["loss"].append(float(loss.total.detach()))
-            found["rows"].append(one["rows"])
-            found["matches"].append(loss.matches)
-            named = {name: p.grad.clone() for name, p in encoder.clip.named_parameters() if p.grad is not None}
-            named |= {f"state {name}": p.grad.clone() for name, p in state.named_parameters() if p.grad is not None}
-            found["gradients"].append(named)
-            encoder.zero_grad(set_to_none=True)
-            state.zero_grad(set_to_none=True)
+            clock, before = Clock(step, epoch, in_epoch, step * batch), copy.deepcopy(state)
+            for name, value in ({"step": step, "rows": one["rows"]} | taken(one, clock, state, PLAIN)).items():
+                found[name].append(value)
+            others: dict[str, Any] = {}
+            for name, way in ways.items() if at == in_epoch - 1 else ():
+                own = copy.deepcopy(before)
+                others[name] = taken(one, clock, own, way) | {"state": own.state_dict()}
+            found["others"].append(others)
+        found["state"].append(copy.deepcopy(state.state_dict()))
     return found
 
 
-def gradients_of_plugins(url: str, names: list[str], batch: int, steps: int, epochs: int) -> dict[str, Any]:
+def gradients_of_plugins(url: str, names: list[str], batch: int, steps: int, epochs: Sequence[int]) -> dict[str, Any]:
     """`gradients` for each objective by name; one start of the ranks for all of them. url: of a folder that holds
     `pairs` and, for classifiers, `labelled/train`."""
     places = {name: f"{url}/{'labelled/train' if objective(name).classifies else 'pairs'}" for name in names}
-    return {name: gradients(places[name], objective(name), batch, steps, epochs) for name in names}
+    return {name: gradients(places[name], objective(name), batch, steps, epochs, WAYS) for name in names}
 
 
 def global_batches(url: str, names: list[str], batch: int, workers: list[int], epochs: int = 2) -> dict[str, Any]:
@@ -158,8 +215,8 @@ def disagreements() -> dict[str, Any]:
 
 
 def scores(url: str) -> torch.Tensor:
-    place, architecture = ranks.here(), model.architecture(ARCHITECTURE)
-    encoder = Encoder(model.create(architecture, seed=0), *model.mean_and_std(architecture))
+    place = ranks.here()
+    encoder = Encoder(model.create(model.architecture(ARCHITECTURE), seed=0), *model.mean_and_std(of_few_words()))
     return torch.from_numpy(scoring.cosines(encoder, stream(url, Clip(), batch=16), place, np.arange(5, 26)))
 
 
