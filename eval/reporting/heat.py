@@ -219,7 +219,7 @@ def alone(comparison: Comparison) -> Heat | None:
 
 
 def interfaces(rows: Sequence[Result], on: str) -> list[Interface]:
-    """Those that any of the rows was measured at, zero-shot first and retrieval last. on: of which test set, in words."""
+    """Those that any of the rows was measured at, zero-shot first and retrieval last. on: the test set, in words."""
     tasks = list(dict.fromkeys(task for row in rows for task, *_ in row.found))
     kinds = [task for task in tasks if task.removesuffix(PAPERS) in INTERFACES]
     kinds.sort(key=lambda task: (list(INTERFACES).index(task.removesuffix(PAPERS)), task))
