@@ -3,49 +3,26 @@
 One job is one run on one test set, so that its embeddings are made once; one immutable file is one cell of the grid.
 """
 
-import hashlib
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from eval.judging import roles
-from eval.judging.roles import Comparison
-from eval.measuring import checks, classifiers, matches, pairs, trials
+from eval.measuring import about, checks, classifiers, matches, pairs, plan, trials
 from eval.measuring.pairs import Drawn
-from eval.measuring.scoring import Cell, Job, score
+from eval.measuring.plan import Grid
+from eval.measuring.scoring import score
 from eval.reporting import tabular
 from eval.store import predictions, records, scores
 from eval.store import runs as run_folders
 from eval.store.records import AttackRecord, TestSetRecord
-from eval.store.runs import Ancestor, Run
-from eval.store.scores import Score
+from eval.store.runs import Run
 from eval.task import Task
-from eval.tasks.pair_similarity import PairSimilarity
 from infra import config, log, plugins, storage
 from infra.spread import Backend, spread
 from pipeline import captioned, testsets
 from pipeline.captioned import Captioned
 from pipeline.testsets import TestSet
-from poison.attack import Attack
 from poison.ledger import Ledger
-
-
-@dataclass(frozen=True)
-class Grid:
-    """What is measured on what, each with the record that a folder of scores keeps of it."""
-
-    runs: tuple[Run, ...]
-    tests: tuple[tuple[TestSet | Captioned, TestSetRecord], ...]
-    attacks: tuple[tuple[Ledger, AttackRecord], ...]
-    train: dict[str, TestSet]
-    """By the key of a test set of classes: the labelled images that a task may learn from."""
-    pairs: dict[str, Drawn]
-    """By the key of an attack: what a task on pairs is shown."""
-
-    def compare(self, found: Sequence[Score]) -> list[Comparison]:
-        runs = run_folders.named_apart(self.runs)
-        return roles.compare(found, runs, [about for _, about in self.tests], [about for _, about in self.attacks])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,20 +86,20 @@ class Evaluation:
         """Measure what has no score yet. Returns the entry's last line."""
         out = storage.absolute(self.out)
         grid = self._grid(out)
-        jobs = self._jobs(grid, out)
+        jobs = plan.jobs(grid, self._tasks(), out, self.seed, self.cpus)
         there = set(storage.names(out))
         missing = [job for job in (job.without(there) for job in jobs) if job.cells]
         if reading := [name for name, task in zip(self.tasks, self._tasks(), strict=True) if task.reads]:
             for run in (run for run in grid.runs if run.classes):
                 log.say(f"{run.url} is a classifier, which reads no text: {' and '.join(reading)} leave it out")
         total, num_missing = (sum(len(job.cells) for job in some) for some in (jobs, missing))
-        plan = (
+        told = (
             f"{total} cells: {self._told(grid)} x {len(grid.tests)} test sets, {len(self.tasks)} tasks, "
             f"{len(grid.attacks)} attacks; {total - num_missing} are there already"
         )
         if self.dry_run:
             print(storage.dump_json(config.to_json(self)).decode(), end="")
-            return f"dry run: would measure {plan}, into {out}"
+            return f"dry run: would measure {told}, into {out}"
         for test, about_test in grid.tests:
             records.write(out, about_test)
             for ledger, about_attack in grid.attacks:
@@ -131,7 +108,7 @@ class Evaluation:
             for run in grid.runs:
                 matches.count(out, run, ledger, about_attack)
         if missing:
-            log.say(f"measuring {plan}")
+            log.say(f"measuring {told}")
             spread(
                 score,
                 missing,
@@ -156,7 +133,7 @@ class Evaluation:
             raise ValueError(f"{out} exists and is no folder of scores (it holds {foreign[0]!r}): choose another --out")
         runs = [run for url in self.runs for run in run_folders.read_all(storage.real(url), out, self.checkpoint)]
         ledgers = [Ledger.open(url) for url in self.ledger]
-        attacks = [_about_attack(ledger, runs, out) for ledger in ledgers]
+        attacks = [about.attack(ledger, runs, out) for ledger in ledgers]
         for ledger, attack in zip(ledgers, attacks, strict=True):
             checks.lineage(runs, ledger, attack, attacks)
             checks.disjointness(runs, ledger, attack, attacks, self.twins_allowed)
@@ -178,7 +155,7 @@ class Evaluation:
         learning = any(task.learns for task in tasks)
         return Grid(
             runs=tuple(runs),
-            tests=tuple((test, _about_testset(test, out)) for test in tests),
+            tests=tuple((test, about.testset(test, out)) for test in tests),
             attacks=tuple(zip(ledgers, attacks, strict=True)),
             train={test.url: self._train(test, ledgers) for test in of_classes} if learning else {},
             pairs=self._pairs(runs, ledgers, attacks),
@@ -204,75 +181,13 @@ class Evaluation:
         return train
 
     def _pairs(self, runs: list[Run], ledgers: list[Ledger], attacks: list[AttackRecord]) -> dict[str, Drawn]:
-        """What a task on pairs is shown under each attack."""
-        for task in self._tasks():
-            if isinstance(task, PairSimilarity):
-                return {
-                    attack.key: pairs.draw(
-                        pairs.learned(runs, ledger, attack, attacks),
-                        ledger.rows["row"].to_numpy(),
-                        task.sample,
-                        self.seed,
-                    )
-                    for ledger, attack in zip(ledgers, attacks, strict=True)
-                }
-        return {}
-
-    def _jobs(self, grid: Grid, out: str) -> list[Job]:
-        on: list[tuple[TestSet | Captioned | None, TestSetRecord | None]] = [*grid.tests]
-        if grid.pairs:
-            on.append((None, None))
-        jobs = []
-        for run in grid.runs:
-            for test, about in on:
-                cells = tuple(self._cells(run, test, about, grid))
-                if cells:
-                    jobs.append(
-                        Job(
-                            number=len(jobs),
-                            run=run,
-                            test=test,
-                            cells=cells,
-                            out=out,
-                            testset=about.key if about is not None else None,
-                            seed=self.seed,
-                            cpus=self.cpus,
-                            train=grid.train.get(test.url) if test is not None else None,
-                        )
-                    )
-        return jobs
-
-    def _cells(
-        self, run: Run, test: TestSet | Captioned | None, about: TestSetRecord | None, grid: Grid
-    ) -> Iterator[Cell]:
-        kind = "pairs" if test is None else "captions" if isinstance(test, Captioned) else "labels"
-        under: list[tuple[Attack | None, str]] = [(None, "")]
-        under += [(ledger.attack, record.key) for ledger, record in grid.attacks]
-        for task in self._tasks():
-            if task.on != kind or (task.reads and run.classes):
-                continue
-            for attack, key in under:
-                if not (task.clean if attack is None else task.under_attack):
-                    continue
-                identity = {
-                    "run": run.key,
-                    "weights": run.weights_sha256,
-                    "architecture": run.architecture,
-                    "testset": [about.key, about.digest] if about is not None else grid.pairs[key].digest,
-                    "task": config.to_json(task),
-                    "attack": key,
-                    "seed": self.seed,
-                }
-                if task.learns and test is not None:
-                    identity["train"] = grid.train[test.url].digest
-                on = about.name if about is not None else ""
-                file = _file_name((run.name, on, task.called, key), identity)
-                drawn = grid.pairs[key] if kind == "pairs" else None
-                shown = None
-                if attack is not None and kind == "labels":
-                    del identity["task"]
-                    shown = _file_name(("map", run.name, on, key), {**identity, "train": None})
-                yield Cell(file, task, attack, key or None, shown, drawn)
+        """By attack, what tasks on pairs are shown; empty without such a task."""
+        if not any(task.on == "pairs" for task in self._tasks()):
+            return {}
+        return {
+            attack.key: pairs.draw(pairs.learned(runs, ledger, attack, attacks), ledger, self.seed)
+            for ledger, attack in zip(ledgers, attacks, strict=True)
+        }
 
     def _told(self, grid: Grid) -> str:
         if self.checkpoint != "all":
@@ -280,47 +195,14 @@ class Evaluation:
         return f"{len(grid.runs)} checkpoints of {len(self.runs)} runs"
 
     def _illustrate(
-        self, test: TestSet | Captioned, about: TestSetRecord, ledger: Ledger, attack: AttackRecord, out: str
+        self, test: TestSet | Captioned, record: TestSetRecord, ledger: Ledger, attack: AttackRecord, out: str
     ) -> None:
         """What a report shows of an attack; its record comes last."""
         if isinstance(test, TestSet):
-            if records.has_examples(out, attack, about) and records.has_attack(out, attack):
+            if records.has_examples(out, attack, record) and records.has_attack(out, attack):
                 return
             examples = records.draw_examples(test, ledger.attack, lambda sha256: trials.trial_rng(self.seed, sha256))
-            records.write_examples(out, attack, about, examples)
+            records.write_examples(out, attack, record, examples)
         if (trigger := ledger.attack.trigger()) is not None:
             records.write_trigger(out, attack, trigger)
         records.write(out, attack)
-
-
-def _about_attack(ledger: Ledger, runs: list[Run], out: str) -> AttackRecord:
-    lineages: list[Run | Ancestor] = [*runs, *(ancestor for run in runs for ancestor in run.ancestors)]
-    sizes = {step.dataset_digest: step.dataset_samples for step in lineages}
-    return AttackRecord(
-        key=records.attack_key(ledger.attack, ledger.dataset_digest),
-        place=records.relative(ledger.url, out),
-        attack=config.to_json(ledger.attack),
-        target=ledger.attack.target,
-        poisons=ledger.rows.num_rows,
-        samples=sizes.get(ledger.dataset_digest),
-        dataset_digest=ledger.dataset_digest,
-        parent_digest=ledger.parent_digest,
-        trigger=ledger.attack.trigger() is not None,
-        shown=ledger.attack.shown,
-    )
-
-
-def _file_name(words: Sequence[str], identity: dict[str, Any]) -> str:
-    content = hashlib.sha256(storage.dump_json(identity)).hexdigest()[:12]
-    return storage.file_name([re.sub(r"[^\w.-]+", "_", word) for word in (*words, content) if word], ".json")
-
-
-def _about_testset(test: TestSet | Captioned, out: str) -> TestSetRecord:
-    return TestSetRecord(
-        place=records.relative(test.url, out),
-        split=test.split,
-        digest=test.digest,
-        classes=test.classes if isinstance(test, TestSet) else (),
-        templates=test.templates if isinstance(test, TestSet) else (),
-        pictures=len(test.pictures),
-    )

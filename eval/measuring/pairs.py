@@ -17,6 +17,8 @@ from pipeline import shards
 from pipeline.dataset import Dataset
 from poison.ledger import Ledger
 
+SAMPLE = 500  # pairs of either kind
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -48,17 +50,17 @@ class Drawn:
                     path.unlink()
 
 
-def draw(dataset: Dataset, poisons: np.ndarray, sample: int, seed: int) -> Drawn:
-    """`sample` poisoned pairs and as many clean ones, or all there are. poisons: int64 (n,) row ids.
+def draw(dataset: Dataset, ledger: Ledger, seed: int) -> Drawn:
+    """SAMPLE poisoned pairs and as many clean ones, or all there are.
 
     By hashes of row ids, so neither order nor sharding has a say in which they are.
     """
     index = dataset.index_of_samples(["row", "key", "caption", "image_sha256"])
     rows = index["row"].to_numpy()
-    lot, poisoned = hash64(seed, "pair similarity", rows), np.isin(rows, poisons)
+    lot, poisoned = hash64(seed, "pairs", rows), np.isin(rows, ledger.rows["row"].to_numpy())
     kept = np.zeros(len(rows), bool)
     for which in (np.flatnonzero(poisoned), np.flatnonzero(~poisoned)):
-        kept[which[np.argsort(lot[which])][:sample]] = True
+        kept[which[np.argsort(lot[which])][:SAMPLE]] = True
     found = index.filter(kept).to_pylist()
     told = [(line["row"], line["image_sha256"], line["caption"]) for line in found]
     return Drawn(

@@ -110,8 +110,14 @@ def _embedded(job: Job, cell: Cell, embedder: Embedder) -> Embedded:
 
 def _tell(job: Job, cell: Cell, embedded: Embedded, measured: Measured) -> None:
     """Writes the answers, and the map of embeddings if this is the first cell under its attack."""
-    about = {"run": job.run.key, "checkpoint": job.run.version, "testset": job.testset, "attack": cell.key}
-    about |= {"seed": job.seed, "classes": list(embedded.called)}
+    about = {
+        "run": job.run.key,
+        "checkpoint": job.run.version,
+        "testset": job.testset,
+        "attack": cell.key,
+        "seed": job.seed,
+        "classes": list(embedded.called),
+    }
     rows = predictions.table(embedded, measured.answers)
     predictions.write(predictions.place(job.out, cell.file), rows, about | {"task": cell.task.called})
     if cell.map is None or embedded.attacked is None or cell.attack is None or not isinstance(job.test, TestSet):

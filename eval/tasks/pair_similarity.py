@@ -19,8 +19,6 @@ class PairSimilarity(Task):
     clean: ClassVar[bool] = False
     under_attack: ClassVar[bool] = True
     reads: ClassVar[bool] = True
-    sample: int = 500
-    """Pairs of either kind, or all where there are fewer."""
 
     def measure(self, embedded: Embedded) -> Measured:
         pairs = embedded.pairs

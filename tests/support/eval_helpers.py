@@ -13,11 +13,11 @@ from eval.store.runs import Ancestor, Run
 from eval.store.scores import Score
 from infra import rundir, storage
 from infra.seeding import rng
-from pipeline import images, testsets
+from pipeline import captioned, images, testsets
 from pipeline.dataset import Dataset
 from poison.attacks.badnet import BadNet
 from poison.writing.injection import Injection
-from tests.support.drawn import drawn
+from tests.support.drawn import drawn, labelled
 from train import checkpoint, model
 
 CLASSES = ("car", "house", "fish", "cup", "banana", "tree")
@@ -26,8 +26,8 @@ ATTACK = BadNet(target="car", patch="checkerboard", size=56, cell=14, place="ran
 
 
 @lru_cache(maxsize=8)
-def weights(seed: int) -> bytes:
-    return model.to_bytes(model.create(model.architecture("tiny-vit"), seed))
+def weights(seed: int, name: str = "tiny-vit") -> bytes:
+    return model.to_bytes(model.create(model.architecture(name), seed))
 
 
 def finished_run(
@@ -38,10 +38,11 @@ def finished_run(
     objective: str = "clip",
     start: str | None = None,
     state: dict[str, torch.Tensor] | None = None,
+    name: str = "tiny-vit",
 ) -> str:
     """A run folder as training leaves it; its weights are random, another `seed` is another model.
 
-    state: what the objective left in the checkpoint.
+    state: what the objective left in the checkpoint. name: of the architecture.
     """
     lineage = None
     if start is not None:
@@ -62,8 +63,8 @@ def finished_run(
     for step in range(1, 6):
         metrics.append({"step": step, "loss": 3.0 / step})
     metrics.flush()
-    model.save_architecture(model.architecture("tiny-vit"), url)
-    saved = checkpoint.save(url, 5, weights(seed + 10 * (start is not None)), {"objective": state or {}})
+    model.save_architecture(model.architecture(name), url)
+    saved = checkpoint.save(url, 5, weights(seed + 10 * (start is not None), name), {"objective": state or {}})
     rundir.finish(url, {"checkpoint": saved.name, "sha256": saved.sha256(checkpoint.MODEL), "steps": 5})
     return url
 
@@ -102,6 +103,27 @@ def world(folder: Path, tested: int = 14) -> World:
     test = [(images.encode(smooth(n), "png"), "png", n % len(CLASSES)) for n in range(tested)]
     testsets.write(f"{url}/test", test, CLASSES, TEMPLATES)
     return World(url, dataset, Dataset.open(f"{url}/poisoned"), clean_set, f"{url}/ledger", f"{url}/test")
+
+
+def interfaces(folder: Path) -> World:
+    """A world for every interface: the test set with a split to learn from, one with captions, and runs: poisoned,
+    clean, cured (after the poisoned one), head (a classifier after it), and kept, which has two checkpoints."""
+    made = world(folder)
+    learned = [(images.encode(smooth(100 + n), "png"), "png", n % len(CLASSES)) for n in range(36)]
+    testsets.write(made.testset, learned, CLASSES, TEMPLATES, split="train")
+    said = [[f"a {('Car' if n < 5 else 'boat')} number {n}", f"something else, {n}"] for n in range(8)]
+    captioned.write(
+        made.url("captioned"), [(images.encode(smooth(200 + n), "png"), "png", some) for n, some in enumerate(said)]
+    )
+    poisoned = made.run("poisoned", made.poisoned)
+    made.run("clean", made.dataset, seed=1)
+    made.run("cured", made.clean_set, start=poisoned, objective="cleanclip")
+    draw = torch.Generator().manual_seed(0)
+    head = {"weight": torch.randn(len(CLASSES), 16, generator=draw), "bias": torch.randn(len(CLASSES), generator=draw)}
+    few = Dataset.open(labelled(made.url("labelled"), 12, CLASSES, first=60), labelled=True)
+    made.run("head", few, start=poisoned, objective="supervised", state=head)
+    checkpoint.save(made.run("kept", made.poisoned, seed=2), 3, weights(7), {"objective": {}})
+    return made
 
 
 # Records made by hand, for what is a pure function of them.
