@@ -25,7 +25,7 @@ from eval.store.runs import Run
 from poison.sheets.layout import Shown
 
 MANY = 20  # rows of a table; longer ones are folded, and open on paper
-OPEN = 3  # sections whose parts all stand open; of more of them each part is folded
+OPEN = 4  # sections whose parts all stand open; of more of them each part is folded
 
 
 @dataclass(frozen=True)

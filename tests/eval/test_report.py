@@ -17,13 +17,14 @@ from eval.measuring.evaluation import Evaluation
 from eval.reporting import page, rendering, results, tabular
 from eval.reporting.page import Material
 from eval.reporting.report import FILES, Report
+from eval.store import predictions, records
 from eval.store.records import Example
 from infra import storage
 from infra.seeding import rng
 from pipeline import images
 from poison.sheets.layout import Shown, shrunk
 from poison.sheets.sheet import Sheet
-from tests.support.eval_helpers import ATTACKED, TESTED, World, after, scored, some_run, world
+from tests.support.eval_helpers import ATTACKED, CLASSES, TESTED, World, after, scored, some_run, world
 from tests.support.pages import parsed
 from tests.support.report_cases import CASES, html, material, preview_of
 
@@ -273,3 +274,37 @@ def test_a_dry_run_writes_nothing(small: World) -> None:
     made = Report(scores=small.url("scores"), out=small.url("report"), dry_run=True).run()
     assert made.startswith("dry run: would report")
     assert not storage.exists(small.url("report"))
+
+
+def test_what_evaluate_kept_besides_the_numbers_is_in_the_report(tmp_path: Path) -> None:
+    """Answers to the examples, maps, classes and pairs, from the files that evaluate writes."""
+    made = world(tmp_path)
+    poisoned = made.run("poisoned", made.poisoned)
+    runs = (poisoned, made.run("cleanclip", made.clean_set, start=poisoned, objective="cleanclip"))
+    tasks = ("zeroshot", "attack_success", "per_class", "pair_similarity")
+    measured = {"runs": runs, "testsets": (made.testset,), "ledger": (made.ledger,), "tasks": tasks}
+    Evaluation(**measured, out=made.url("scores"), backend="local").run()
+    text = reported(made)["report.html"].decode()
+    parsed(text)
+    for heading in ("Where the images lie", "Class by class", "How near training pairs lie"):
+        assert f"<h3>{heading}</h3>" in text
+    assert text.count('<svg class="map"') == 2
+    assert "Through training" not in text and "At every interface" not in text
+    (attack,) = records.read_attacks(made.url("scores"))
+    (testset,) = records.read_testsets(made.url("scores"))
+    examples = records.read_examples(made.url("scores"), attack, testset)
+    tables = re.findall(r'<table class="answers">.*?</table>', text, re.S)
+    assert len(tables) == len(examples) == 4
+    for task, kind, column in (("zeroshot", "clean", "untouched"), ("attack_success", "triggered", "under the attack")):
+        name = next(n for n in storage.names(made.url("scores")) if n.startswith(f"poisoned-test-{task}"))
+        rows, about = predictions.read(predictions.place(made.url("scores"), name))
+        top = {row["image"]: about["classes"][row["top"][0]] for row in rows.to_pylist() if row["kind"] == kind}
+        for example, table in zip(examples, tables, strict=True):
+            line = table.split('<th scope="row">poisoned</th>')[1].split("</tr>")[0]
+            shown = re.sub(r"</?b.*?>", "", line.split(f'data-label="{column}">')[1].split("</td>")[0]).strip()
+            assert example.sha256 is not None
+            assert shown == top[example.sha256]
+    told = {row["metric"]: row for row in csv.DictReader(io.StringIO(reported(made)["scores.csv"].decode()))}
+    assert told["class_accuracy"]["of"] in CLASSES
+    assert told["similarity"]["bounds"] == "bootstrap"
+    assert "### Class by class: poisoned" in reported(made)["tables.md"].decode()
