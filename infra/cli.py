@@ -15,6 +15,7 @@ VERBS = {
     "preview": ("poison.preview", "contact sheet of poisoned pairs: clean, poisoned, difference"),
     "proof": ("poison.proof", "poisoned pairs as a model sees them: is every trigger still there?"),
     "pretrain": ("train.pretrain", "CLIP from scratch or from open_clip weights (torchrun for several ranks)"),
+    "adopt": ("train.adopt", "weights that were trained elsewhere -> a run, no number touched"),
     "finetune": ("train.finetune", "a run defended on clean pairs (torchrun for several ranks)"),
     "evaluate": ("eval.evaluate", "clean accuracy and attack success of runs on test sets"),
     "tabulate": ("eval.table", "many folders of scores -> one table, a line for every attack and run"),

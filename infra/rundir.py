@@ -53,8 +53,20 @@ def claim(url: str, config: dict[str, Any], free: Set[str], inputs: dict[str, An
 def config(url: str) -> dict[str, Any]:
     """What config.json holds. Raises ValueError if the folder is not a run."""
     if not storage.exists(storage.join(url, "config.json")):
-        raise ValueError(f"no run at {url}: it has no config.json")
+        raise none_at(url, "config.json")
     return _config(url)
+
+
+def none_at(url: str, lacks: str) -> ValueError:
+    """The error for what is no run, with the way to make one of it where it may be weights from elsewhere."""
+    path = storage.local(url)
+    if path is None or not (path.is_file() or (path / "open_clip_config.json").is_file()):
+        return ValueError(f"no run at {url}: it has no {lacks}")
+    what, named = ("a file", " --model NAME") if path.is_file() else ("a folder of weights", "")
+    return ValueError(
+        f"no run at {url}: that is {what}, and of weights from elsewhere a run is made by: "
+        f"antidote adopt {url}{named} --out RUN"
+    )
 
 
 def _config(url: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from infra import storage
+from infra import rundir, storage
 from infra.errors import Damaged
 
 EXPORT = "open_clip"  # folder in a run
@@ -18,7 +18,7 @@ def load_architecture(run: str) -> Architecture:
     """Raises ValueError if the folder is not a run, Damaged if its architecture cannot be read."""
     place = storage.join(run, EXPORT, CONFIG)
     if not storage.exists(place):
-        raise ValueError(f"no run at {run}: it has no {EXPORT}/{CONFIG}")
+        raise rundir.none_at(run, f"{EXPORT}/{CONFIG}")
     found: Architecture = storage.read_json(place)
     if not isinstance(found, dict) or not {"model_cfg", "preprocess_cfg"} <= set(found):
         raise Damaged(f"{place} is damaged: it is not open_clip's configuration of a model")

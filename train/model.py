@@ -30,6 +30,12 @@ from train import checkpoint, transforms
 from train.architecture import EXPORT, Architecture, load_architecture, save_architecture
 
 OURS = Path(__file__).parent / "models"
+PREPROCESS = {
+    "mean": list(open_clip.OPENAI_DATASET_MEAN),
+    "std": list(open_clip.OPENAI_DATASET_STD),
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
 ELSEWHERE = {  # open_clip's other ways of naming a model
     "local-dir:": "name the architecture of that folder's weights, and give its file of weights",
     "hf-hub:": "nothing is downloaded; fetch the file of weights yourself, name its architecture, and give it",
@@ -39,7 +45,7 @@ ELSEWHERE = {  # open_clip's other ways of naming a model
 def names() -> list[str]:
     """Every model that can be named, ours among them."""
     _add_ours()
-    return [name for name in open_clip.list_models() if _unsupported(open_clip.get_model_config(name)) is None]
+    return [name for name in open_clip.list_models() if unsupported(open_clip.get_model_config(name)) is None]
 
 
 @functools.cache
@@ -63,18 +69,13 @@ def architecture(name: str) -> Architecture:
         raise ValueError(
             f"no model is named {name!r}: {hint}ours are {ours}; the others are open_clip's, e.g. ViT-B-32"
         )
-    if why := _unsupported(config):
+    if why := unsupported(config):
         raise ValueError(f"model {name!r} cannot be trained here: {why}")
-    preprocess = {
-        "mean": list(open_clip.OPENAI_DATASET_MEAN),
-        "std": list(open_clip.OPENAI_DATASET_STD),
-        "interpolation": "bicubic",
-        "resize_mode": "shortest",
-    }
-    return {"model_cfg": config, "preprocess_cfg": preprocess}
+    return {"model_cfg": config, "preprocess_cfg": copy.deepcopy(PREPROCESS)}
 
 
-def _unsupported(config: dict[str, Any]) -> str | None:
+def unsupported(config: dict[str, Any]) -> str | None:
+    """Why a model of this configuration cannot be made here; None where it can. config: open_clip's `model_cfg`."""
     text, vision = config["text_cfg"], config["vision_cfg"]
     if "hf_model_name" in text or "hf_tokenizer_name" in text:
         return "its text tower or tokenizer would have to be downloaded from Hugging Face"
@@ -150,9 +151,14 @@ def load_weights(data: bytes) -> dict[str, Tensor]:
 
 def export(model: nn.Module, architecture: Architecture, run: str) -> str:
     """Write `open_clip/` of a run: `open_clip.create_model("local-dir:RUN/open_clip")` gives this model."""
+    return export_bytes(to_bytes(model), architecture, run)
+
+
+def export_bytes(weights: bytes, architecture: Architecture, run: str) -> str:
+    """weights: as `to_bytes` or `pack` made them."""
     url = storage.join(run, EXPORT)
     save_architecture(architecture, run)
-    storage.write(storage.join(url, "open_clip_model.safetensors"), to_bytes(model))
+    storage.write(storage.join(url, "open_clip_model.safetensors"), weights)
     return url
 
 

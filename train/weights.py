@@ -25,10 +25,22 @@ def load(clip: nn.Module, name: str, path: str) -> None:
     """Fill the model of that name from a file. Raises ValueError for a file that is damaged, not one of weights, of
     another model, or `activation`'s."""
     activation(name, path)
-    found = _converted(clip, _read(path), f"{path} does not fit model {name}")
-    if misfits := _misfits(found, clip.state_dict()):
-        raise ValueError(f"{path} does not fit model {name}: {'; '.join(misfits)}")
-    clip.load_state_dict(found)
+    clip.load_state_dict(_fitting(clip, f"model {name}", path, resized=True))
+
+
+def untouched(clip: nn.Module, called: str, path: str, device: str = "cpu") -> dict[str, Tensor]:
+    """The file's tensors by the model's names: every number, and its type, as it lies there; none resized, none added.
+
+    clip: of the shapes that are wanted; it may be on "meta". called: what to call it in a message. device: "meta" for
+    their shapes alone. Raises ValueError as `load`, and for a file whose positions are of other sizes.
+    """
+    return _fitting(clip, called, path, resized=False, device=device)
+
+
+def beside(path: str) -> list[str]:
+    """What the file holds besides the weights, by name: the optimiser's state, the epoch. Raises ValueError."""
+    content = _content(path, "meta")
+    return sorted(map(str, content.keys() - {"state_dict"})) if _is_nested(content) else []
 
 
 def activation(name: str, path: str) -> str | None:
@@ -62,15 +74,31 @@ def _says_quick_gelu(path: str) -> bool | None:
     return True if set(content) >= MARKS else None
 
 
-def _read(path: str, device: str = "cpu") -> dict[str, Tensor]:
-    """The file's tensors by their names in it; on "meta" their shapes alone."""
+def _fitting(clip: nn.Module, called: str, path: str, *, resized: bool, device: str = "cpu") -> dict[str, Tensor]:
+    complaint = f"{path} does not fit {called}"
+    found = _converted(clip, _read(path, device), complaint, resized)
+    if misfits := _misfits(found, clip.state_dict()):
+        raise ValueError(f"{complaint}: {'; '.join(misfits)}")
+    return found
+
+
+def _content(path: str, device: str) -> Any:
     if not Path(path).is_file():
         raise ValueError(f"no weights file at {path}; name a local .safetensors or .pt file (nothing is downloaded)")
     try:
-        content = _unpacked(path, device)
+        return _unpacked(path, device)
     except Exception as error:  # of a parser of a stranger's file: of many kinds, whatever it was damaged by
         raise ValueError(f"{path} is not a plain file of weights: {_reason(path, error)}") from error
-    weights = content.get("state_dict", content) if isinstance(content, dict) else content
+
+
+def _is_nested(content: Any) -> bool:
+    return isinstance(content, dict) and "state_dict" in content
+
+
+def _read(path: str, device: str = "cpu") -> dict[str, Tensor]:
+    """The file's tensors by their names in it; on "meta" their shapes alone."""
+    content = _content(path, device)
+    weights = content["state_dict"] if _is_nested(content) else content
     if not isinstance(weights, dict) or not all(isinstance(key, str) for key in weights):
         kind = type(weights).__name__
         raise ValueError(f"{path} is not a plain file of weights: it holds a {kind}, not tensors by name")
@@ -96,14 +124,17 @@ def _reason(path: str, error: Exception) -> str:
         return "it is empty"
     said = str(error).strip()
     if "TorchScript" in said:
-        return "it is a TorchScript archive, which is not read; save its state_dict() with torch.save"
+        return (
+            "it is a TorchScript archive, which is not read, for opening one runs the code in it; where you trust it, "
+            "torch.save(torch.jit.load(FILE).state_dict(), NEW) and give NEW"
+        )
     if isinstance(error, (RuntimeError, safetensors.SafetensorError, OSError)):
         return said.splitlines()[0].split(". ")[0]
     return "it is damaged, or holds more than tensors"  # torch would advise to unpickle it all the same
 
 
-def _converted(clip: Any, weights: dict[str, Tensor], complaint: str) -> dict[str, Tensor]:
-    """By the model's names and in its sizes, as open_clip.load_checkpoint does it."""
+def _converted(clip: Any, weights: dict[str, Tensor], complaint: str, resized: bool) -> dict[str, Tensor]:
+    """By the model's names and, where `resized`, in its sizes, as open_clip.load_checkpoint does it."""
     found = {key: value for key, value in weights.items() if key not in MARKS}
     try:
         found = open_clip.convert.convert_state_dict(clip, found)
@@ -113,11 +144,12 @@ def _converted(clip: Any, weights: dict[str, Tensor], complaint: str) -> dict[st
             wanted = getattr(clip, scalar, None)
             if scalar in found and wanted is not None and found[scalar].numel() == wanted.numel():
                 found[scalar] = found[scalar].reshape(wanted.shape)
-        if getattr(clip, "logit_bias", None) is not None and "logit_scale" in found:
-            found.setdefault("logit_bias", torch.zeros_like(found["logit_scale"]))
         found.pop("text.transformer.embeddings.position_ids", None)
-        open_clip.model.resize_pos_embed(found, clip)
-        open_clip.model.resize_text_pos_embed(found, clip)
+        if resized:
+            if getattr(clip, "logit_bias", None) is not None and "logit_scale" in found:
+                found.setdefault("logit_bias", torch.zeros_like(found["logit_scale"]))
+            open_clip.model.resize_pos_embed(found, clip)
+            open_clip.model.resize_text_pos_embed(found, clip)
     except Exception as error:  # it looks for layouts by a few names, and takes the shapes of the rest for granted
         if misfits := _misfits(found, clip.state_dict()):
             raise ValueError(f"{complaint}: {'; '.join(misfits)}") from error

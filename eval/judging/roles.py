@@ -12,8 +12,8 @@ from eval.store.records import AttackRecord, TestSetRecord
 from eval.store.runs import Run
 from eval.store.scores import Score
 
-Kind = Literal["floor", "poisoned", "baseline", "defended"]
-ORDER: tuple[Kind, ...] = ("floor", "poisoned", "baseline", "defended")
+Kind = Literal["floor", "poisoned", "baseline", "defended", "unknown"]
+ORDER: tuple[Kind, ...] = ("floor", "poisoned", "baseline", "defended", "unknown")
 Number = tuple[str, str, int | None, str | None]  # task, metric, k, and the class or kind of pair that it is of
 ZERO_SHOT = ("zeroshot", "attack_success")  # the tasks of the headline numbers
 HEADLINES = ("accuracy", "attack_success")
@@ -26,8 +26,9 @@ class Role:
     """What a run is to an attack. words: for people.
 
     floor: no step of its lineage saw the poisons. poisoned: it learned from them last, undefended. baseline: finetuned
-    on other pairs afterwards, without a defence. defended: any other. twin: a floor that began with the very pairs
-    that the attack then poisoned.
+    on other pairs afterwards, without a defence. defended: any other. unknown: weights from elsewhere, finetuned or
+    not, of which no known step saw the poisons; such a run is no floor and no start of a cure. twin: a floor that
+    began with the very pairs that the attack then poisoned.
     """
 
     kind: Kind
@@ -63,7 +64,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All runs on one test set under one attack, in the order floor, poisoned, baseline, defended.
+    """All runs on one test set under one attack, in the order of ORDER.
 
     rows: each run at the last of its checkpoints that was measured. earlier: at the others, in the order of steps.
     """
@@ -113,7 +114,7 @@ def role(run: Run, attack: AttackRecord | None, known: Sequence[AttackRecord] = 
     poisoned_before = any(carries(step.dataset_digest, attack, known) for step in run.ancestors)
     undefended = run.objective in UNDEFENDED
     if not (poisoned_last or poisoned_before):
-        kind: Kind = "floor"
+        kind: Kind = "floor" if run.known and all(step.known for step in run.ancestors) else "unknown"
     elif not undefended:
         kind = "defended"
     else:
@@ -130,7 +131,10 @@ def _words(
     if run.ancestors:
         how = "without a defence" if undefended else f"with {run.objective}"
         where = ", on the poisoned pairs" if poisoned_last else ""
-        return f"finetuned from {run.ancestors[0].name} {how}{where}"
+        unsaid = "" if all(step.known for step in run.ancestors) else "; what that learned from is not known"
+        return f"finetuned from {run.ancestors[0].name} {how}{where}{unsaid}"
+    if not run.known:
+        return "weights from elsewhere; what it learned from is not known"
     how = "" if undefended else f" with {run.objective}"
     if poisoned_last:
         return f"trained on the poisoned pairs{how or ', undefended'}"
@@ -197,14 +201,13 @@ def compare(
     return found
 
 
-def _takes_part(
-    run: Run, attack: AttackRecord | None, known: Sequence[AttackRecord], scores: Sequence[Score]
-) -> bool:
+def _takes_part(run: Run, attack: AttackRecord | None, known: Sequence[AttackRecord], scores: Sequence[Score]) -> bool:
     """scores: of the run on the test set, under whatever attack."""
     under = {score.attack for score in scores}
     if attack is None or not scores or attack.key in under or under == {None}:
         return bool(scores)
-    return any(carries(step.dataset_digest, attack, known) for step in (run, *run.ancestors))
+    learned = [run.dataset_digest, *(step.dataset_digest for step in run.ancestors)]
+    return any(carries(digest, attack, known) for digest in learned)
 
 
 def _by_number(scores: Iterable[Score]) -> dict[Number, Score]:

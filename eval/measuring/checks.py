@@ -15,7 +15,10 @@ from poison.ledger import Ledger
 
 
 def lineage(runs: Sequence[Run], ledger: Ledger, attack: AttackRecord, known: Sequence[AttackRecord]) -> None:
-    """Raises ValueError if no run learned from the poisons of this ledger: it belongs to another dataset."""
+    """Raises ValueError if no run learned from the poisons of this ledger: it belongs to another dataset.
+
+    A run of which that is not known may have, or not: what it does under an attack is the question, whoever asks it.
+    """
     if all(roles.role(run, attack, known).kind == "floor" for run in runs):
         datasets = "; ".join(f"{run.name}: {run.dataset} ({run.dataset_digest[:12]})" for run in runs)
         raise ValueError(

@@ -40,12 +40,14 @@ def run_facts(run: Run) -> Facts:
         [("started from", f"{run.config['pretrained']} ({run.ancestors[0].weights_sha256})")] if run.ancestors else []
     )
     what = "labelled images" if run.classes else "pairs"
+    learned = f"{run.dataset} ({run.dataset_samples:,} {what}, digest {run.dataset_digest})"
     packages = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "code")
     return [
         ("folder", run.key),
         ("weights", f"{run.checkpoint}, sha256 {run.weights_sha256}"),
         ("command", shlex.join(last["command"]) if "command" in last else "not recorded"),
-        ("learned from", f"{run.dataset} ({run.dataset_samples:,} {what}, digest {run.dataset_digest})"),
+        ("learned from", learned if run.known else "not known"),
+        *([("made of", run.source)] if run.source else []),
         *started,
         ("code", str(versions.get("code", "not recorded"))),
         ("ran on", f"processes: {last.get('ranks')}; {'; '.join(machine)}" if hardware else "not recorded"),

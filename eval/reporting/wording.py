@@ -1,6 +1,6 @@
 """A verdict in plain words. Each sentence says no more than its rule in eval/judging/verdict.py has established."""
 
-from eval.judging.roles import POINTS_ALLOWED
+from eval.judging.roles import POINTS_ALLOWED, UNDEFENDED
 from eval.judging.seeds import Group, Share
 from eval.judging.verdict import Verdict, above
 from eval.reporting.formatting import counted, listed, percent
@@ -25,10 +25,14 @@ def headline(verdict: Verdict) -> str:
 def _effect(verdict: Verdict) -> str:
     assert verdict.attack is not None
     name, worst, floor = verdict.attack.plugin, verdict.worst, verdict.floor
-    if worst is None:
-        return f"No undefended model with the poison of {name} was measured."
     beside = f"a model without poison {percent(floor.success.value)}" if floor else ""
-    success, answer = worst.success.value, f'"{verdict.attack.target}"'
+    answer = f'"{verdict.attack.target}"'
+    if worst is None:
+        if others := [f"{group.name} takes {_left(group)}" for group in verdict.of("unknown")]:
+            said = f"{listed(others)} of {verdict.attack.shown} for {answer}{', ' if beside else ''}{beside}"
+            return f"Of weights from elsewhere it is not known what they learned from: {said}."
+        return f"No undefended model with the poison of {name} was measured."
+    success = worst.success.value
     if name == REENCODED:
         said = f"No attack, only images encoded again ({name}): the model trained on them takes {percent(success)}"
         return f"{said} of such images for {answer}{', ' if beside else ''}{beside}."
@@ -48,6 +52,8 @@ def _finding(verdict: Verdict) -> str:
         return ""
     first, start, baseline, floor = verdict.first, verdict.start, verdict.baseline, verdict.floor
     if first is None:
+        if verdict.worst is None and verdict.of("unknown"):
+            return ""
         left = [f"{percent(group.success.value)} after {group.name}" for group in verdict.of("baseline")]
         return f"No defence was tried{f'; finetuning without one leaves {listed(left)}' if left else ''}."
     name, left_over = first.name, _left(first)
@@ -105,8 +111,9 @@ def tried(verdict: Verdict) -> str:
     if verdict.attack is None:
         return ""
     names: dict[str, list[str]] = {}
-    for group in verdict.of("defended"):
-        names.setdefault(group.objective, []).append(group.name)
+    for group in [*verdict.of("defended"), *_finetuned(verdict)]:
+        if group.objective not in UNDEFENDED or group.kind == "defended":
+            names.setdefault(group.objective, []).append(group.name)
     parts = []
     for objective, some in names.items():
         what = ["" if some == [objective] else objective, summary(Objective, objective)]
@@ -137,7 +144,18 @@ def won(verdict: Verdict) -> str:
     if rest:
         text = "; ".join(rest)
         parts.append(f"{text[0].upper() if text.startswith('the baseline') else text[0]}{text[1:]}.")
+    for group in _finetuned(verdict):
+        began = [ancestor.weights_sha256 for ancestor in group.rows[0].run.ancestors[:1]]
+        start = next((one for one in verdict.groups if [row.run.weights_sha256 for row in one.rows] == began), None)
+        if start is not None:
+            success, accuracy = _change(start.success, group.success), _change(start.accuracy, group.accuracy)
+            parts.append(f"{group.name}, from {start.name}: attack success {success}, clean accuracy {accuracy}.")
     return " ".join(parts)
+
+
+def _finetuned(verdict: Verdict) -> list[Group]:
+    """What was made here of weights from elsewhere."""
+    return [group for group in verdict.of("unknown") if group.finetuned]
 
 
 def caveats(verdict: Verdict) -> list[str]:
@@ -158,6 +176,8 @@ def caveats(verdict: Verdict) -> list[str]:
                 f"{other} finetuned from the same start, on the same pairs, by the same recipe as {first.name}: what "
                 "the defence adds to plain finetuning is not known."
             )
+    if elsewhere := [group.name for group in verdict.groups if not group.finetuned and not group.rows[0].run.known]:
+        said.append(f"What {listed(elsewhere)} learned from is not known: this poison, another, or none.")
     alone = [group for group in verdict.groups if len(group.rows) == 1]
     if len(alone) < len(verdict.groups):
         said.append("Numbers of several seeds are means, with the lowest and the highest in brackets.")

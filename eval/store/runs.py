@@ -7,8 +7,12 @@ from typing import Any
 
 from eval.store.records import relative
 from infra import rundir
+from infra.errors import Damaged
 from train import checkpoint as checkpoints
 from train.architecture import Architecture, load_architecture
+
+UNKNOWN = "unknown"  # digest and place of the data that weights from elsewhere learned from
+ADOPTED = "adopted"  # in the place of an objective: no step was taken here
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,11 @@ class Ancestor:
     dataset_digest: str
     dataset_samples: int
 
+    @property
+    def known(self) -> bool:
+        """Whether it is known what it learned from."""
+        return self.dataset_digest != UNKNOWN
+
 
 @dataclass(frozen=True)
 class Run:
@@ -27,7 +36,8 @@ class Run:
 
     dataset: as the run's command named it. losses: (steps taken, training loss), as they were logged. classes: of a
     classifier, by label: their names, or numbers where its images came without; () for a run that answers by prompts.
-    architecture: the same weights are another model in another one (QuickGELU has none of its own).
+    source: of weights from elsewhere: their file, and its sha256; of those UNKNOWN stands for the dataset, and ADOPTED
+    for the objective. architecture: the same weights are another model in another one (QuickGELU has none of its own).
     """
 
     url: str
@@ -45,7 +55,13 @@ class Run:
     config: dict[str, Any]
     attempts: tuple[dict[str, Any], ...]
     classes: tuple[str, ...] = ()
+    source: str = ""
     architecture: Architecture = field(default_factory=dict)
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known what it learned from; where it was finetuned, what its last steps did."""
+        return self.dataset_digest != UNKNOWN
 
     @property
     def version(self) -> str:
@@ -65,7 +81,8 @@ def read_all(url: str, folder: str, checkpoint: str) -> list[Run]:
 def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
     """A run at one of its checkpoints; "latest" is the one it ended with. folder: of the scores.
 
-    Raises ValueError if there is no such run, if it is not finished, or if it has no such checkpoint.
+    Raises ValueError if there is no such run, if it is not finished, or if it has no such checkpoint; Damaged if the
+    checkpoint that it ended with is another one by now.
     """
     config, done = rundir.config(url), rundir.done(url)
     if done is None:
@@ -74,24 +91,31 @@ def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
     name = done["checkpoint"] if checkpoint == "latest" else checkpoint
     if name not in known:
         raise ValueError(f"{url} has no checkpoint {name!r}; it has: {', '.join(known) or 'none'}")
+    if known.get(done["checkpoint"], done["sha256"]) != done["sha256"]:
+        raise Damaged(
+            f"{url}: the checkpoint {done['checkpoint']} is not the one that the run ended with (sha256 differs)"
+        )
     environment = rundir.environment(url)
-    learned = environment["inputs"]["dataset"]
+    inputs = environment["inputs"]
+    learned = inputs["dataset"] or {"digest": UNKNOWN, "samples": 0}
+    adopted = inputs["dataset"] is None
     return Run(
         url=url,
         key=relative(url, folder),
         name=url.rstrip("/").rsplit("/", 1)[-1],
         checkpoint=name,
         weights_sha256=known[name],
-        objective=config["objective"]["plugin"],
-        seed=config["seed"],
-        dataset=config["dataset"],
+        objective=ADOPTED if adopted else config["objective"]["plugin"],
+        seed=config.get("seed", 0),
+        dataset=UNKNOWN if adopted else config["dataset"],
         dataset_digest=learned["digest"],
         dataset_samples=learned["samples"],
-        ancestors=_ancestors(config.get("pretrained"), environment["inputs"]["pretrained"]),
+        ancestors=_ancestors(config.get("pretrained"), inputs["pretrained"]),
         losses=tuple((line["step"], line["loss"]) for line in rundir.metrics(url) if "loss" in line),
         config=config,
         attempts=tuple(environment["attempts"]),
         classes=tuple(learned.get("classes", ())),
+        source=f"{config['source']} (sha256 {inputs['pretrained']['sha256']})" if adopted else "",
         architecture=load_architecture(url),
     )
 
@@ -112,7 +136,7 @@ def _ancestors(url: str | None, lineage: dict[str, Any] | None) -> tuple[Ancesto
     found = []
     name = (url or "").rstrip("/").rsplit("/", 1)[-1]
     while lineage is not None and "inputs" in lineage:  # without inputs it is a file of weights, not a run
-        learned = lineage["inputs"]["dataset"]
+        learned = lineage["inputs"]["dataset"] or {"digest": UNKNOWN, "samples": 0}
         found.append(Ancestor(name, lineage["sha256"], learned["digest"], learned["samples"]))
         name, lineage = "an earlier run", lineage["inputs"]["pretrained"]
     return tuple(found)

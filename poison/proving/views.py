@@ -83,9 +83,9 @@ def of(
         from train import model as models
 
         about = rundir.config(run)
-        recipe = about["recipe"]
-        size = models.image_size(models.load_architecture(run))
-        found = Views(size, recipe["augment"], about["seed"], recipe["epochs"])
+        found = Views(models.image_size(models.load_architecture(run)))
+        if (trained := about.get("recipe")) is not None:  # weights from elsewhere have none
+            found = Views(found.size, trained["augment"], about["seed"], trained["epochs"])
     else:
         recipe = None
         if preset is not None:

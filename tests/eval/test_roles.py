@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from eval.judging.roles import compare, role
+from eval.store.runs import ADOPTED, UNKNOWN
 from tests.support.eval_helpers import ATTACKED, TESTED, after, scored, some_run
 
 CLEAN = some_run("clean", "clean")
@@ -110,3 +111,21 @@ def test_without_an_attack_only_accuracy_is_compared() -> None:
     (found,) = compare(scored(CLEAN, 0.9, None), [CLEAN], [TESTED], [ATTACKED])
     assert found.attack is None
     assert found.measured()
+
+
+THEIRS = some_run("theirs", UNKNOWN, objective=ADOPTED)
+
+
+def test_weights_from_elsewhere_are_no_floor_and_not_called_poisoned() -> None:
+    assert role(THEIRS, ATTACKED) == role(THEIRS, None)
+    assert role(THEIRS, ATTACKED).kind == "unknown"
+    assert role(THEIRS, ATTACKED).words == "weights from elsewhere; what it learned from is not known"
+    cured = some_run("cured", "other", after(THEIRS), objective="cleanclip")
+    assert role(cured, ATTACKED).kind == "unknown"
+    assert role(cured, ATTACKED).words == ("finetuned from theirs with cleanclip; what that learned from is not known")
+
+
+def test_what_is_known_of_a_later_step_counts() -> None:
+    poisoned = some_run("poisoned here", "poisoned", after(THEIRS), objective="mmcl")
+    assert role(poisoned, ATTACKED).kind == "poisoned"
+    assert role(some_run("cured", "other", after(poisoned), after(THEIRS), objective="a"), ATTACKED).kind == "defended"

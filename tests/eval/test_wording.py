@@ -63,6 +63,26 @@ def test_a_headline_never_says_more_than_the_grid_shows(case: str, words: str) -
     assert words in wording.headline(said(case))
 
 
+def test_of_weights_from_elsewhere_it_is_said_that_their_data_are_not_known() -> None:
+    assert wording.headline(said("from elsewhere")) == (
+        "Of weights from elsewhere it is not known what they learned from: theirs takes 90.0%, cleanclip takes 10.0% "
+        'of triggered images for "banana", a model without poison 0.4%.'
+    )
+    assert wording.won(said("from elsewhere")) == (
+        "cleanclip, from theirs: attack success from 90.0% to 10.0%, clean accuracy from 95.0% to 94.0% "
+        "(no clear difference)."
+    )
+    for case in ("from elsewhere", "from elsewhere alone", "from elsewhere beside"):
+        verdict = said(case)
+        assert "What theirs learned from is not known: this poison, another, or none." in wording.caveats(verdict)
+        told = [wording.headline(verdict), wording.tried(verdict), wording.won(verdict)]
+        assert not [text for text in told if "theirs" in text and "poisoned model" in text]
+    assert said("from elsewhere beside").finding == said("whole").finding, "it is no floor, no start and no defence"
+    assert said("from elsewhere").best is None
+    assert "No defence was tried" not in wording.headline(said("from elsewhere"))
+    assert wording.tried(said("from elsewhere")).startswith("cleanclip: finetuning that adds self-supervision")
+
+
 TARGETED = replace(
     ATTACKED,
     attack={"plugin": "targeted", "targets": [["car", "data:image/png;base64,AAAA"]]},

@@ -7,7 +7,7 @@ import pytest
 from eval.measuring.evaluation import Evaluation
 from infra import cli
 from tests.stories.test_bad_input import tree
-from tests.support.eval_helpers import world
+from tests.support.eval_helpers import weights, world
 
 POISON = "poison badnet --target car --budget 2 --backend local --dataset {root}/train"
 BOTH = "--ledger {root}/ledger --dataset {root}/train --poisoned {root}/poisoned"
@@ -20,6 +20,7 @@ FOLDERS = {
     "optimize": "optimize --surrogate {root}/runs/clean --dataset {root}/train --target car --size 112 --out {out}",
     "proof": f"proof {BOTH} --backend local --out {{out}}",
     "pretrain": f"pretrain clip {TRAIN} --out {{out}}",
+    "adopt": "adopt {root}/weights.safetensors --model tiny-vit --out {out}",
     "finetune": f"finetune mmcl {TRAIN} --pretrained {{root}}/runs/clean --out {{out}}",
     "evaluate": "evaluate --runs {root}/runs/clean --testsets {root}/test --tasks zeroshot --backend local --out {out}",
     "report": "report --scores {root}/scores --out {out}",
@@ -45,6 +46,7 @@ def root(tmp_path_factory) -> Path:
     Evaluation(**places, backend="local").run()
     (home / "plan.tsv").write_text(PLAN)
     (home / "file").write_text("mine")
+    (home / "weights.safetensors").write_bytes(weights(0))
     for name in ("folder.md",):
         (home / name).mkdir()
     return home

@@ -10,13 +10,14 @@ from eval.judging.roles import compare
 from eval.reporting import page
 from eval.reporting.page import Material
 from eval.store.records import AttackRecord, Example, TestSetRecord
-from eval.store.runs import Run
+from eval.store.runs import ADOPTED, UNKNOWN, Run
 from eval.store.scores import Score
 from infra.seeding import rng
 from pipeline import images
 from poison.sheets.layout import Shown, difference
 from tests.support.eval_helpers import ATTACKED, TESTED, after, scored, some_run
 
+THEIRS = replace(some_run("theirs", UNKNOWN, objective=ADOPTED), losses=(), source="epoch_64.pt (sha256 1234)")
 Numbers = tuple[Run, float, float | None]
 CLEAN, POISONED = some_run("clean", "clean"), some_run("poisoned", "poisoned")
 ELSEWHERE = replace(TESTED, place="../an-imagenet-like-test-set", digest="2222", pictures=50_000)
@@ -121,6 +122,9 @@ CASES: dict[str, Callable[[], Material]] = {
     "baseline alone": lambda: grid(WHOLE[:3]),
     "no clean run": lambda: grid([WHOLE[1], WHOLE[3]]),
     "one run": lambda: grid([WHOLE[1]], sheet=False),
+    "from elsewhere": lambda: grid([WHOLE[0], (THEIRS, 0.95, 0.9), (cured("cleanclip", THEIRS), 0.94, 0.1)]),
+    "from elsewhere alone": lambda: grid([(THEIRS, 0.95, 0.9)]),
+    "from elsewhere beside": lambda: grid([*WHOLE, (THEIRS, 0.95, 0.9)]),
     "no poisoned run": lambda: grid([WHOLE[0], WHOLE[3]]),
     "an attack that fails": lambda: grid([WHOLE[0], (POISONED, 0.95, 0.02), (cured("cleanclip"), 0.94, 0.01)]),
     "no attack": lambda: grid([(CLEAN, 0.94, None), (some_run("another", "elsewhere"), 0.91, None)], attacks=()),
