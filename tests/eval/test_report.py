@@ -18,12 +18,14 @@ from eval.reporting import page, rendering, results, tabular
 from eval.reporting.page import Material
 from eval.reporting.report import FILES, Report
 from eval.store import predictions, records
+from eval.store.answers import Asked
 from eval.store.records import Example
 from infra import storage
 from infra.seeding import rng
 from pipeline import images
 from poison.sheets.layout import Shown, shrunk
 from poison.sheets.sheet import Sheet
+from tests.support import matrix_cases
 from tests.support.eval_helpers import ATTACKED, CLASSES, TESTED, World, after, scored, some_run, world
 from tests.support.pages import parsed
 from tests.support.report_cases import CASES, html, material, preview_of
@@ -175,17 +177,24 @@ def test_names_that_look_like_html_are_shown_as_text() -> None:
     poisoned = some_run(f"{evil}p", "poisoned", objective=evil)
     cured = some_run(evil, "other", after(poisoned), objective=evil)
     scores = [replace(score, testset=testset.key) for run in (poisoned, cured) for score in scored(run, 0.9, 0.5)]
+    scores += [
+        replace(score, task="per_class", metric="class_accuracy", of=evil) for score in scores if not score.attack
+    ]
+    asked = Asked.of(poisoned, testset.key, attack.key)
     image = images.encode(np.arange(48, dtype=np.uint8).reshape(4, 4, 3), "png")
     other = images.encode(np.zeros((4, 4, 3), np.uint8), "png")
     text = page.render(
         Material(
             compare(scores, [poisoned, cured], [testset, replace(testset, digest="other")], [attack])[:1] * 2,
-            {(attack.key, testset.digest): [Example(evil, image, shown) for shown in (image, other)]},
+            {(attack.key, testset.digest): [Example(evil, image, shown, evil) for shown in (image, other)]},
             {attack.key: image},
             [Shown(image, other, image, evil, evil)],
             [(evil, [(evil, evil)])],
+            {asked: {evil: evil}},
+            {asked: matrix_cases.map_of(0, 0.5, 5)},
         )
     )
+    assert all(f'class="{kind}"' in text for kind in ("answers", "map", "chart classes"))
     found = parsed(text)
     assert "script" not in found.tags
     assert "<script" not in text and "<img src=x" not in text
