@@ -203,8 +203,9 @@ def exposure(groups: Sequence[Group], comparison: Comparison, others: Sequence[C
         for interface, rows in columns:
             found = [rows.get((row.run.key, row.run.version)) for row in group.rows]
             spots.append(_at(interface, found, group.name))
-        seeds = f"{len(group.rows)} seeds" if len(group.rows) > 1 else ""
-        lines.append(Line(group.name, seeds, "", spots))
+        notes = [f"{len(group.rows)} seeds"] if len(group.rows) > 1 else []
+        notes += ["a classifier: zero-shot is its head"] if group.rows[0].run.classes else []
+        lines.append(Line(group.name, ", ".join(notes), "", spots))
     about = "Attack success at each interface, the clean number below it" if comparison.attack else "Each interface"
     return Heat(about, "Model", [interface.name for interface, _ in columns], lines)
 

@@ -73,12 +73,14 @@ def render(material: Material) -> str:
         shown = examples[_key(on.comparison)] if on else ()
         trigger = material.triggers.get(attack.key)
         attacks.append(figures.attack_section(attack, trigger, shown, partial(_answers, material, on), look))
+    others = elsewhere(material.comparisons, judged)
     return rendering.text(
         "report.html",
         title=_title(material.comparisons),
         matrices=heat.matrices([(one.verdict, one.comparison, one.anchor) for one in judged]),
         sections=sections,
-        elsewhere=elsewhere(material.comparisons, judged),
+        elsewhere=others,
+        interfaces=bool(others) or any(one.more.exposure for one in sections),
         attacks=attacks,
         pairs=figures.training_pairs(material.preview, look),
         training=_training(list({row.run.url: row.run for one in material.comparisons for row in one.rows}.values())),

@@ -116,6 +116,19 @@ def test_every_interface_has_a_column_and_retrieval_comes_from_its_own_test_set(
     assert heat.exposure(concerned(judge(alone)), alone, []) is None
 
 
+def test_a_classifier_says_that_its_head_answers() -> None:
+    head = replace(some_run("head", "other", after(POISONED), objective="supervised"), classes=TESTED.classes)
+    scores = scored(POISONED, 0.9, 0.9) + scored(head, 0.9, 0.5)
+    scores += [number(run, "knn", "accuracy", 0.9, None) for run in (POISONED, head)]
+    (found,) = compare(scores, [POISONED, head], [TESTED], [ATTACKED])
+    shown = heat.exposure(judge(found).groups, found, [])
+    assert shown is not None
+    assert [line.note for line in shown.lines] == ["", "a classifier: zero-shot is its head"]
+    knn = shown.lines[0].spots[1]
+    assert knn is not None
+    assert (knn.success, knn.accuracy, knn.heat) == ("", "90.0%", None)
+
+
 def test_retrieval_alone_is_a_page_too(small: page.Material) -> None:
     only = replace(small, comparisons=[one for one in small.comparisons if not one.zero_shot])
     text = page.render(only)

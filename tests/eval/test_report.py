@@ -20,13 +20,14 @@ from eval.reporting.report import FILES, Report
 from eval.store import predictions, records
 from eval.store.answers import Asked
 from eval.store.records import Example
+from eval.studies.tabulation import Tabulation
 from infra import storage
 from infra.seeding import rng
-from pipeline import images
+from pipeline import captioned, images
 from poison.sheets.layout import Shown, shrunk
 from poison.sheets.sheet import Sheet
 from tests.support import matrix_cases
-from tests.support.eval_helpers import ATTACKED, CLASSES, TESTED, World, after, scored, some_run, world
+from tests.support.eval_helpers import ATTACKED, CLASSES, TESTED, World, after, scored, smooth, some_run, world
 from tests.support.pages import parsed
 from tests.support.report_cases import CASES, html, material, preview_of
 
@@ -286,21 +287,27 @@ def test_a_dry_run_writes_nothing(small: World) -> None:
 
 
 def test_what_evaluate_kept_besides_the_numbers_is_in_the_report(tmp_path: Path) -> None:
-    """Answers to the examples, maps, classes and pairs, from the files that evaluate writes."""
+    """Answers to the examples, retrieval, maps, classes and pairs, from the files that evaluate writes."""
     made = world(tmp_path)
+    described = [(images.encode(smooth(90 + n), "png"), "png", [f"a thing of number {n}", "a thing"]) for n in range(6)]
+    captioned.write(made.url("described"), described)
     poisoned = made.run("poisoned", made.poisoned)
     runs = (poisoned, made.run("cleanclip", made.clean_set, start=poisoned, objective="cleanclip"))
-    tasks = ("zeroshot", "attack_success", "per_class", "pair_similarity")
-    measured = {"runs": runs, "testsets": (made.testset,), "ledger": (made.ledger,), "tasks": tasks}
-    Evaluation(**measured, out=made.url("scores"), backend="local").run()
+    measure = partial(Evaluation, runs=runs, ledger=(made.ledger,), out=made.url("scores"), backend="local")
+    measure(testsets=(made.testset,), tasks=("pair_similarity",)).run()
+    with pytest.raises(ValueError, match=r"scores holds numbers of training pairs alone: run evaluate with other"):
+        reported(made)
+    tasks = ("zeroshot", "attack_success", "per_class", "pair_similarity", "retrieval")
+    measure(testsets=(made.testset, made.url("described")), tasks=tasks).run()
     text = reported(made)["report.html"].decode()
     parsed(text)
     for heading in ("Where the images lie", "Class by class", "How near training pairs lie"):
         assert f"<h3>{heading}</h3>" in text
     assert text.count('<svg class="map"') == 2
-    assert "Through training" not in text and "At every interface" not in text
+    assert "Through training" not in text
+    assert '<th scope="col">retrieval, first place</th>' in text
     (attack,) = records.read_attacks(made.url("scores"))
-    (testset,) = records.read_testsets(made.url("scores"))
+    testset = next(one for one in records.read_testsets(made.url("scores")) if one.classes)
     examples = records.read_examples(made.url("scores"), attack, testset)
     tables = re.findall(r'<table class="answers">.*?</table>', text, re.S)
     assert len(tables) == len(examples) == 4
@@ -317,3 +324,6 @@ def test_what_evaluate_kept_besides_the_numbers_is_in_the_report(tmp_path: Path)
     assert told["class_accuracy"]["of"] in CLASSES
     assert told["similarity"]["bounds"] == "bootstrap"
     assert "### Class by class: poisoned" in reported(made)["tables.md"].decode()
+    Tabulation(scores=(made.url("scores"),), out=made.url("table.md")).run()
+    table = storage.read(made.url("table.md")).decode()
+    assert "described" not in table and table.count("\n") == 2 + 2, "one test set has accuracy and success"
