@@ -42,7 +42,7 @@ def result(run: Run, attack: str, accuracy: float, success: float, n: int = 1000
         )
 
     scores = [score("zeroshot", "accuracy", accuracy), score("attack_success", "attack_success", success)]
-    return Result(run, role(run, record(attack)), {(one.metric, one.k): one for one in scores})
+    return Result(run, role(run, record(attack)), {(one.task, one.metric, one.k, one.of): one for one in scores})
 
 
 def cell(
