@@ -327,3 +327,9 @@ def test_what_evaluate_kept_besides_the_numbers_is_in_the_report(tmp_path: Path)
     Tabulation(scores=(made.url("scores"),), out=made.url("table.md")).run()
     table = storage.read(made.url("table.md")).decode()
     assert "described" not in table and table.count("\n") == 2 + 2, "one test set has accuracy and success"
+    for name in storage.names(made.url("scores/predictions")):
+        storage.remove(made.url(f"scores/predictions/{name}"))
+    (tmp_path / "scores/predictions").rmdir()
+    before = reported(made, "earlier")  # scores of versions that kept no answers
+    assert b'class="answers"' not in before["report.html"] and b"Where the images lie" not in before["report.html"]
+    assert before["tables.md"] == reported(made)["tables.md"]
