@@ -33,8 +33,8 @@ def parents(groups: Sequence[Group], comparison: Comparison) -> Table | None:
 
 def _change(column: str, before: Share, after: Share, each: Sequence[float], kind: str) -> Cell:
     """each: of every run against its own parent."""
-    change = points(after.value - before.value)
+    change = f"{points(after.value - before.value)} points"
     if len(each) > 1:
         change += f" ({points(min(each))} to {points(max(each))})"
     unsure = "" if after.apart(before) else ", no clear difference"
-    return Cell(column, f"{percent(before.value)} → {percent(after.value)}", f"{change} points{unsure}", "", kind)
+    return Cell(column, f"{percent(before.value)} → {percent(after.value)}", f"{change}{unsure}", "", kind)

@@ -30,13 +30,15 @@ class Details:
     parents: Table | None
 
 
-def details(comparison: Comparison, verdict: Verdict, captioned: Sequence[Comparison], map_of: MapOf) -> Details:
+def details(
+    comparison: Comparison, verdict: Verdict, captioned: Sequence[Comparison], map_of: MapOf | None = None
+) -> Details:
     """captioned: the comparisons of the same attack on test sets without classes."""
     groups = concerned(verdict)
     two = before_and_after(verdict)
     return Details(
         exposure=heat.exposure(groups, comparison, captioned),
-        maps=[found for row in two if (found := map_of(row))],
+        maps=[found for row in two if map_of and (found := map_of(row))],
         classes=classes.bars(two),
         curves=through.curves(groups, comparison),
         checkpoints=through.checkpoints(groups, comparison),

@@ -138,8 +138,13 @@ def training_pairs(pairs: Sequence[Shown], look: Look) -> Sequence[Sequence[Figu
 def _example(example: Example, look: Look) -> Sequence[Figure]:
     if example.triggered == example.clean:
         return [Figure(image(example.clean, example.label, look), example.label)]
-    apart = images.encode(difference(images.decode(example.clean), images.decode(example.triggered)), "png")
-    return _three((example.clean, example.triggered, apart), (example.label, "attacked"), example.label, look)
+    apart = look.brought(difference(images.decode(example.clean), images.decode(example.triggered)))
+    return _three(
+        (example.clean, example.triggered, images.encode(apart, "png")),
+        (example.label, "attacked"),
+        example.label,
+        look,
+    )
 
 
 def _three(pngs: tuple[bytes, bytes, bytes], captions: tuple[str, str], of: str, look: Look) -> Sequence[Figure]:

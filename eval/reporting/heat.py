@@ -203,8 +203,9 @@ def exposure(groups: Sequence[Group], comparison: Comparison, others: Sequence[C
         for interface, rows in columns:
             found = [rows.get((row.run.key, row.run.version)) for row in group.rows]
             spots.append(_at(interface, found, group.name))
-        seeds = f"{len(group.rows)} seeds" if len(group.rows) > 1 else ""
-        lines.append(Line(group.name, seeds, "", spots))
+        notes = [f"{len(group.rows)} seeds"] if len(group.rows) > 1 else []
+        notes += ["a classifier: zero-shot is its head"] if group.rows[0].run.classes else []
+        lines.append(Line(group.name, ", ".join(notes), "", spots))
     about = "Attack success at each interface, the clean number below it" if comparison.attack else "Each interface"
     return Heat(about, "Model", [interface.name for interface, _ in columns], lines)
 
@@ -219,7 +220,7 @@ def alone(comparison: Comparison) -> Heat | None:
 
 
 def interfaces(rows: Sequence[Result], on: str) -> list[Interface]:
-    """Those that any of the rows was measured at, zero-shot first and retrieval last. on: of which test set, in words."""
+    """Those that any of the rows was measured at, zero-shot first and retrieval last. on: the test set, in words."""
     tasks = list(dict.fromkeys(task for row in rows for task, *_ in row.found))
     kinds = [task for task in tasks if task.removesuffix(PAPERS) in INTERFACES]
     kinds.sort(key=lambda task: (list(INTERFACES).index(task.removesuffix(PAPERS)), task))

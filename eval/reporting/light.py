@@ -8,6 +8,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
 
 from eval.store.records import EXAMPLES, Example
@@ -29,7 +30,11 @@ class Look:
         """What a page holds of an image, and its type. Small ones stay as they are, byte for byte."""
         if self.side is None or len(png) <= 4096:
             return png, "image/png"
-        return shrunk(png, self.side), "image/webp"
+        return webp(png, self.side), "image/webp"
+
+    def brought(self, image: np.ndarray) -> np.ndarray:
+        """uint8 (H, W, 3), to the size that a page holds of it."""
+        return image if self.side is None else np.asarray(_within(image, self.side))
 
 
 STEPS = (Look(), Look(224), Look(160), Look(128, 2), Look(96, 1))
@@ -61,10 +66,14 @@ def _shown(
 
 
 @functools.lru_cache(maxsize=512)
-def shrunk(png: bytes, side: int) -> bytes:
-    """A WebP of the same image, its longer side at most `side` pixels."""
-    image = Image.fromarray(images.decode(png))
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+def webp(png: bytes, side: int) -> bytes:
+    """The same image, its longer side at most `side` pixels."""
     out = io.BytesIO()
-    image.save(out, "WEBP", quality=QUALITY)
+    _within(images.decode(png), side).save(out, "WEBP", quality=QUALITY)
     return out.getvalue()
+
+
+def _within(image: np.ndarray, side: int) -> Image.Image:
+    found = Image.fromarray(image)
+    found.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return found

@@ -27,7 +27,7 @@ from eval.store.scans import ScanRecord
 from poison.sheets.layout import Shown
 
 MANY = 20  # rows of a table; longer ones are folded, and open on paper
-OPEN = 3  # sections whose parts all stand open; of more of them each part is folded
+OPEN = 4  # sections whose parts all stand open; of more of them each part is folded
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,14 @@ def render(material: Material) -> str:
         shown = examples[_key(on.comparison)] if on else ()
         trigger = material.triggers.get(attack.key)
         attacks.append(figures.attack_section(attack, trigger, shown, partial(_answers, material, on), look))
+    others = elsewhere(material.comparisons, judged)
     return rendering.text(
         "report.html",
         title=_title(material.comparisons),
         matrices=heat.matrices([(one.verdict, one.comparison, one.anchor) for one in judged]),
         sections=sections,
-        elsewhere=elsewhere(material.comparisons, judged),
+        elsewhere=others,
+        interfaces=bool(others) or any(one.more.exposure for one in sections),
         attacks=attacks,
         pairs=figures.training_pairs(material.preview, look),
         scans=tables.tables(material.scans),

@@ -83,9 +83,11 @@ def _attack(attack: AttackRecord) -> Facts:
 
 
 def _testset(testset: TestSetRecord) -> Facts:
+    place = [("folder", f"{testset.place}, split {testset.split}"), ("digest", testset.digest)]
+    if not testset.classes:
+        return [*place, ("images", f"{testset.pictures:,}, each with captions")]
     return [
-        ("folder", f"{testset.place}, split {testset.split}"),
-        ("digest", testset.digest),
+        *place,
         ("images", f"{testset.pictures:,} of {len(testset.classes)} classes"),
         ("prompts", f"{len(testset.templates)} templates, e.g. {testset.templates[0]}"),
     ]

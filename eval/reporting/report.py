@@ -61,6 +61,8 @@ class Report:
         testsets = [record for record in records.read_testsets(folder) if record.key in {key for key, _ in used}]
         attacks = [record for record in records.read_attacks(folder) if record.key in {key for _, key in used}]
         comparisons = compare(kept, runs, testsets, attacks)
+        if not comparisons:
+            raise ValueError(f"{folder} holds numbers of training pairs alone: run evaluate with other --tasks too")
         _check(comparisons)
         assessed = scans.read(folder)
         material = Material(

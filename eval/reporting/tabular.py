@@ -49,7 +49,7 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
             lines = [line for group in verdict.groups for line in _grouped(group)]
         parts.append(formatting.markdown((HEAD, RULE, *lines)))
         if known:
-            parts += _more(details.details(comparison, known.verdict, known.captioned, lambda row: None))
+            parts += _more(details.details(comparison, known.verdict, known.captioned))
     for heading, heat in page.elsewhere(comparisons, judged):
         parts.append(f"\n## {heading}\n\n{_heat(heat)}")
     parts.append(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from eval.judging.roles import ORDER, Result, compare
+from eval.judging.roles import ORDER, ZERO_SHOT, Result, compare
 from eval.judging.seeds import APART, together
 from eval.reporting import formatting
 from eval.reporting.formatting import percent, within
@@ -146,9 +146,11 @@ def _lines(folder: str) -> list[Line]:
     found, runs = current.read(folder)
     testsets, attacks = records.read_testsets(folder), records.read_attacks(folder)
     lines = []
-    names = _told_apart([record for record in testsets if record.key in {score.testset for score in found}])
+    names = _told_apart(
+        [record for record in testsets if record.key in {s.testset for s in found if s.task in ZERO_SHOT}]
+    )
     for comparison in compare(found, runs, testsets, attacks):
-        if comparison.attack is None:
+        if comparison.attack is None or not comparison.zero_shot:
             continue
         floors = [row for row in comparison.of("floor") if row.get("attack_success")]
         twins = [row for row in floors if row.role.twin] or floors

@@ -1,8 +1,7 @@
 import numpy as np
 import torch
 
-from eval.measuring import matches
-from eval.measuring.evaluation import _about_attack
+from eval.measuring import about, matches
 from eval.measuring.matches import partners
 from eval.reporting import provenance
 from eval.store import records, runs
@@ -27,7 +26,7 @@ def test_what_is_told_of_a_run_is_read_from_its_matches_its_data_and_the_ledger(
     other = here.run("clean", here.dataset)
     ledger = Ledger.open(here.ledger)
     found = [runs.read(each, out) for each in (url, other)]
-    attack = _about_attack(ledger, found, out)
+    attack = about.attack(ledger, found, out)
     matches.count(out, found[0], ledger, attack)
     assert not storage.names(out)  # it matched nothing
     poisons = sorted(ledger.row_ids)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 from eval.store import records
 from eval.store.records import Example
+from infra import storage
 from infra.seeding import rng
 from pipeline import images, testsets
 from poison import carried
@@ -55,9 +56,17 @@ def test_a_test_set_that_changed_in_its_place_is_another_one(tmp_path: Path) -> 
 def test_examples_are_read_back_in_order_and_none_is_none(tmp_path: Path) -> None:
     folder = str(tmp_path)
     assert records.read_examples(folder, ATTACKED, TESTED) == []
-    examples = [Example("cat", b"clean", b"triggered"), Example("dog", b"1", b"2")]
+    examples = [Example("cat", b"clean", b"triggered", 64 * "a"), Example("dog", b"1", b"2")]
     records.write_examples(folder, ATTACKED, TESTED, examples)
     assert records.read_examples(folder, ATTACKED, TESTED) == examples
+
+
+def test_examples_of_earlier_versions_are_read_without_the_name_of_their_image(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    records.write_examples(folder, ATTACKED, TESTED, [Example("cat", b"clean", b"triggered", 64 * "a")])
+    (told,) = tmp_path.glob("about/example-*.json")
+    storage.write_json(str(told), ["cat"])
+    assert records.read_examples(folder, ATTACKED, TESTED) == [Example("cat", b"clean", b"triggered")]
 
 
 def test_examples_of_an_attack_with_images_of_its_own_show_those(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import re
 import shutil
 from dataclasses import replace
 from functools import partial
-from html.parser import HTMLParser
 from pathlib import Path
 
 import jinja2
@@ -18,54 +17,19 @@ from eval.measuring.evaluation import Evaluation
 from eval.reporting import page, rendering, results, tabular
 from eval.reporting.page import Material
 from eval.reporting.report import FILES, Report
+from eval.store import predictions, records
+from eval.store.answers import Asked
 from eval.store.records import Example
+from eval.studies.tabulation import Tabulation
 from infra import storage
 from infra.seeding import rng
-from pipeline import images
+from pipeline import captioned, images
 from poison.sheets.layout import Shown, shrunk
 from poison.sheets.sheet import Sheet
-from tests.support.eval_helpers import ATTACKED, TESTED, World, after, scored, some_run, world
+from tests.support import matrix_cases
+from tests.support.eval_helpers import ATTACKED, CLASSES, TESTED, World, after, scored, smooth, some_run, world
+from tests.support.pages import parsed
 from tests.support.report_cases import CASES, html, material, preview_of
-
-VOID = {"meta", "img", "line", "rect", "circle", "polyline", "path"}
-
-
-class Parser(HTMLParser):
-    """Every tag is closed; collects what a browser would fetch or run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.fetched: list[str] = []
-        self.tags: set[str] = set()
-        self.headings: list[str] = []
-        self.alts: list[str | None] = []
-        self.attributes: set[str] = set()
-        self.words: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes |= {name for name, _ in attrs}
-        self.headings += [tag] if tag in ("h1", "h2", "h3") else []
-        self.alts += [dict(attrs).get("alt")] if tag == "img" else []
-        self.fetched += [str(value) for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.words |= set(data.split())
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-
-def parsed(text: str) -> Parser:
-    parser = Parser()
-    parser.feed(text)
-    parser.close()
-    assert parser.open == []
-    return parser
 
 
 @pytest.fixture
@@ -214,17 +178,24 @@ def test_names_that_look_like_html_are_shown_as_text() -> None:
     poisoned = some_run(f"{evil}p", "poisoned", objective=evil)
     cured = some_run(evil, "other", after(poisoned), objective=evil)
     scores = [replace(score, testset=testset.key) for run in (poisoned, cured) for score in scored(run, 0.9, 0.5)]
+    scores += [
+        replace(score, task="per_class", metric="class_accuracy", of=evil) for score in scores if not score.attack
+    ]
+    asked = Asked.of(poisoned, testset.key, attack.key)
     image = images.encode(np.arange(48, dtype=np.uint8).reshape(4, 4, 3), "png")
     other = images.encode(np.zeros((4, 4, 3), np.uint8), "png")
     text = page.render(
         Material(
             compare(scores, [poisoned, cured], [testset, replace(testset, digest="other")], [attack])[:1] * 2,
-            {(attack.key, testset.digest): [Example(evil, image, shown) for shown in (image, other)]},
+            {(attack.key, testset.digest): [Example(evil, image, shown, evil) for shown in (image, other)]},
             {attack.key: image},
             [Shown(image, other, image, evil, evil)],
             [(evil, [(evil, evil)])],
+            {asked: {evil: evil}},
+            {asked: matrix_cases.map_of(0, 0.5, 5)},
         )
     )
+    assert all(f'class="{kind}"' in text for kind in ("answers", "map", "chart classes"))
     found = parsed(text)
     assert "script" not in found.tags
     assert "<script" not in text and "<img src=x" not in text
@@ -313,3 +284,52 @@ def test_a_dry_run_writes_nothing(small: World) -> None:
     made = Report(scores=small.url("scores"), out=small.url("report"), dry_run=True).run()
     assert made.startswith("dry run: would report")
     assert not storage.exists(small.url("report"))
+
+
+def test_what_evaluate_kept_besides_the_numbers_is_in_the_report(tmp_path: Path) -> None:
+    """Answers to the examples, retrieval, maps, classes and pairs, from the files that evaluate writes."""
+    made = world(tmp_path)
+    described = [(images.encode(smooth(90 + n), "png"), "png", [f"a thing of number {n}", "a thing"]) for n in range(6)]
+    captioned.write(made.url("described"), described)
+    poisoned = made.run("poisoned", made.poisoned)
+    runs = (poisoned, made.run("cleanclip", made.clean_set, start=poisoned, objective="cleanclip"))
+    measure = partial(Evaluation, runs=runs, ledger=(made.ledger,), out=made.url("scores"), backend="local")
+    measure(testsets=(made.testset,), tasks=("pair_similarity",)).run()
+    with pytest.raises(ValueError, match=r"scores holds numbers of training pairs alone: run evaluate with other"):
+        reported(made)
+    tasks = ("zeroshot", "attack_success", "per_class", "pair_similarity", "retrieval")
+    measure(testsets=(made.testset, made.url("described")), tasks=tasks).run()
+    text = reported(made)["report.html"].decode()
+    parsed(text)
+    for heading in ("Where the images lie", "Class by class", "How near training pairs lie"):
+        assert f"<h3>{heading}</h3>" in text
+    assert text.count('<svg class="map"') == 2
+    assert "Through training" not in text
+    assert '<th scope="col">retrieval, first place</th>' in text
+    (attack,) = records.read_attacks(made.url("scores"))
+    testset = next(one for one in records.read_testsets(made.url("scores")) if one.classes)
+    examples = records.read_examples(made.url("scores"), attack, testset)
+    tables = re.findall(r'<table class="answers">.*?</table>', text, re.S)
+    assert len(tables) == len(examples) == 4
+    for task, kind, column in (("zeroshot", "clean", "untouched"), ("attack_success", "triggered", "under the attack")):
+        name = next(n for n in storage.names(made.url("scores")) if n.startswith(f"poisoned-test-{task}"))
+        rows, about = predictions.read(predictions.place(made.url("scores"), name))
+        top = {row["image"]: about["classes"][row["top"][0]] for row in rows.to_pylist() if row["kind"] == kind}
+        for example, table in zip(examples, tables, strict=True):
+            line = table.split('<th scope="row">poisoned</th>')[1].split("</tr>")[0]
+            shown = re.sub(r"</?b.*?>", "", line.split(f'data-label="{column}">')[1].split("</td>")[0]).strip()
+            assert example.sha256 is not None
+            assert shown == top[example.sha256]
+    told = {row["metric"]: row for row in csv.DictReader(io.StringIO(reported(made)["scores.csv"].decode()))}
+    assert told["class_accuracy"]["of"] in CLASSES
+    assert told["similarity"]["bounds"] == "bootstrap"
+    assert "### Class by class: poisoned" in reported(made)["tables.md"].decode()
+    Tabulation(scores=(made.url("scores"),), out=made.url("table.md")).run()
+    table = storage.read(made.url("table.md")).decode()
+    assert "described" not in table and table.count("\n") == 2 + 2, "one test set has accuracy and success"
+    for name in storage.names(made.url("scores/predictions")):
+        storage.remove(made.url(f"scores/predictions/{name}"))
+    (tmp_path / "scores/predictions").rmdir()
+    before = reported(made, "earlier")  # scores of versions that kept no answers
+    assert b'class="answers"' not in before["report.html"] and b"Where the images lie" not in before["report.html"]
+    assert before["tables.md"] == reported(made)["tables.md"]

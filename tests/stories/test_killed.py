@@ -18,7 +18,7 @@ import pytest
 from infra import rundir, storage
 from infra.seeding import rng
 from tests.support.story import Running, command_line, gone, last_line, parent, run
-from tests.support.undisturbed import Undisturbed, cells, commits, unfinished
+from tests.support.undisturbed import CELLS, Undisturbed, cells, commits, unfinished
 from train import checkpoint
 
 pytestmark = pytest.mark.slow
@@ -228,11 +228,11 @@ def test_verify(matrix: Matrix, undisturbed: Undisturbed, tmp_path: Path) -> Non
 def test_evaluate(matrix: Matrix, undisturbed: Undisturbed, tmp_path: Path) -> None:
     out = undisturbed.root / "scores-of-the-killed"
     words = undisturbed.evaluate(out)
-    first, second, third = random_counts(1, 6, 3)
+    first, second, third = random_counts(1, 20, 3)
     count = lambda: len(cells(out))  # noqa: E731
     for number in (first, second):
-        killed(matrix, words, driver, at_least(count, number), f"{number} of 8 cells there", tmp_path / "said")
-    moments = [(lambda: True, "as soon as there is one"), (at_least(count, third), f"{third} of 8 cells there")]
+        killed(matrix, words, driver, at_least(count, number), f"{number} of {CELLS} cells there", tmp_path / "said")
+    moments = [(lambda: True, "as soon as there is one"), (at_least(count, third), f"{third} of {CELLS} cells there")]
     survived(matrix, words, moments, tmp_path / "said")
     undisturbed.evaluated_alike(out)
     assert "nothing to do" in last_line(run(*words))

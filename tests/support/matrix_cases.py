@@ -46,8 +46,8 @@ def number(run: Run, task: str, metric: str, value: float, attack: AttackRecord 
     }
     return Score(
         run=run.key, checkpoint=run.version, dataset=run.dataset_digest, attack=attack.key if attack else None,
-        task=task, metric=metric, value=value, low=max(0.0, value - 0.02), high=min(1.0, value + 0.02), seed=0, seconds=1.0,
-        code_version="0.1.0", **said,
+        task=task, metric=metric, value=value, low=max(0.0, value - 0.02), high=min(1.0, value + 0.02), seed=0,
+        seconds=1.0, code_version="0.1.0", **said,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from defense.scanning.folder import ScanFolder
-from eval.store import scores
+from eval.store import predictions, scores
 from infra import storage
 from pipeline.dataset import Dataset
 from poison.ledger import Ledger
@@ -16,6 +16,8 @@ from tests.support.story import run
 BOOK = ["picturebook", "--rows", 240, "--rows-per-shard", 20, "--timeout-seconds", 2, "--threads", 8]
 SHARDS = 12
 TRAINING = ["--preset", "tiny", "--epochs", 1, "--workers", 0]
+TASKS = ("zeroshot", "attack_success", "knn", "per_class", "pair_similarity")
+CELLS = 26
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Undisturbed:
         assert out.parent == self.root
         runs = [self.root / "runs" / name for name in ("clean", "poisoned")]
         tests = ["--testsets", self.root / "test-1", self.root / "test-2", "--ledger", f"{self.poisoned}-ledger"]
-        return ["eval/evaluate.py", "--runs", *runs, *tests, "--out", out, *more]
+        learned = ["--probe-data", self.root / "test-1", "--probe-split", "test"]
+        return ["eval/evaluate.py", "--runs", *runs, *tests, "--tasks", *TASKS, *learned, "--out", out, *more]
 
     def scan(self, out: Path, *more: object) -> list[object]:
         words = ["--run", self.root / "runs" / "poisoned", "--dataset", self.poisoned, "--out", out]
@@ -79,6 +82,7 @@ class Undisturbed:
     def evaluated_alike(self, out: Path) -> None:
         assert numbers(out) == numbers(self.scores)
         assert cells(out) == cells(self.scores), "nothing lost, nothing double"
+        assert answers(out) == answers(self.scores)
 
 
 def tell(root: Path) -> Undisturbed:
@@ -94,7 +98,7 @@ def tell(root: Path) -> Undisturbed:
         run("train/pretrain.py", "clip", *TRAINING, "--dataset", dataset, "--out", root / "runs" / name)
     run(*told.evaluate(told.scores, *local))
     assert len(Dataset.open(str(told.source)).shards) == SHARDS
-    assert len(cells(told.scores)) == 8, "two runs, two test sets, two tasks"
+    assert len(cells(told.scores)) == CELLS, "of two runs: on two test sets clean 3 and attacked 3, and pairs"
     return told
 
 
@@ -110,9 +114,15 @@ def cells(folder: Path) -> list[str]:
 def numbers(folder: Path) -> list[tuple[object, ...]]:
     """What a folder of scores says, without when and for how long."""
     return [
-        (score.run, score.testset, score.metric, score.k, score.value, score.n)
+        (score.run, score.testset, score.task, score.metric, score.k, score.of, score.value, score.n)
         for score in scores.read_all(str(folder))
     ]
+
+
+def answers(folder: Path) -> dict[str, bytes]:
+    """What the models answered, and the maps."""
+    home = folder / predictions.FOLDER
+    return {name: (home / name).read_bytes() for name in storage.names(str(home))}
 
 
 def unfinished(folder: Path) -> list[Path]:
