@@ -9,6 +9,7 @@ from eval.judging.seeds import Group, together
 from eval.judging.verdict import judge
 from eval.reporting import formatting, wording
 from eval.reporting.formatting import percent, within
+from eval.store.runs import ADOPTED
 from eval.store.scores import Score
 
 METRICS = ("accuracy", "attack_success", "triggered_accuracy")
@@ -74,7 +75,7 @@ def as_csv(scores: Sequence[Score], comparisons: Sequence[Comparison]) -> str:
             [
                 row.role.kind,
                 row.run.objective,
-                row.run.seed,
+                "" if row.run.objective == ADOPTED else row.run.seed,
                 *("" if (v := getattr(score, n)) is None else v for n in names),
             ]
         )
