@@ -189,3 +189,11 @@ def test_the_export_of_a_run_is_held_against_what_the_run_ended_with(tmp_path, f
     assert adopt.main([str(export), "--out", str(tmp_path / "flipped")]) == 1
     assert "is damaged: the run at" in capsys.readouterr().err
     assert not (tmp_path / "flipped").exists()
+
+
+def test_a_run_may_lie_in_a_bucket(s3, tmp_path):
+    file, out = cleanclip_layout(trained(MODEL), tmp_path / "epoch_64.pt"), f"{s3}/runs/theirs"
+    adoption = Adoption(source=str(file), model=MODEL, out=out)
+    assert f"at {out} (step-0000000)" in adoption.run()
+    assert adoption.run().startswith("nothing to do")
+    assert same(model.load_run(out).model, trained(MODEL))
