@@ -38,7 +38,9 @@ class Adoption:
         clip = _shapes(found)
         beside = weights.beside(found.weights)
         shapes = weights.untouched(clip, found.called, found.weights, "meta")
-        inputs = {"dataset": None, "pretrained": {"sha256": _sha256(found.weights), "architecture": _digest(found)}}
+        sha256 = _sha256(found.weights)
+        elsewhere.check(found.weights, sha256)
+        inputs = {"dataset": None, "pretrained": {"sha256": sha256, "architecture": _digest(found)}}
         rundir.check(out, config.to_json(self), self.FREE, inputs)
         what = f"{sum(value.numel() for value in shapes.values()):,} numbers of {found.weights}"
         notes = [f"left out what else is in the file: {', '.join(beside)}"] if beside else []

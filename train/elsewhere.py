@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra import storage
+from infra import rundir, storage
+from infra.errors import Damaged
 from train import model, weights
-from train.architecture import CONFIG, Architecture
+from train.architecture import CONFIG, EXPORT, Architecture
 
 LOCAL = "local-dir:"  # open_clip's way to name a folder
 WEIGHTS = (  # of a folder, in the order in which open_clip takes them
@@ -53,6 +54,14 @@ def find(source: str, name: str | None) -> Elsewhere:
     if name is None:
         raise ValueError(f"{file} does not say of which architecture it is: name that, e.g. --model RN50-quickgelu")
     return Elsewhere(str(file), model.architecture(name), f"model {name}", weights.activation(name, str(file)))
+
+
+def check(file: str, sha256: str) -> None:
+    """Raises Damaged for the exported weights of a run of ours, if they are no longer those that it ended with."""
+    folder = Path(file).absolute().parent
+    done = rundir.done(str(folder.parent)) if folder.name == EXPORT else None
+    if done is not None and done.get("sha256") != sha256:
+        raise Damaged(f"{file} is damaged: the run at {folder.parent} ended with other weights (sha256 differs)")
 
 
 def _in_folder(folder: Path) -> Path:

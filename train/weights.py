@@ -4,6 +4,7 @@ Nothing but tensors is unpickled. Whatever is wrong with a file is a ValueError 
 """
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,9 @@ def _read(path: str, device: str = "cpu") -> dict[str, Tensor]:
 
 def _unpacked(path: str, device: str) -> Any:
     if not path.endswith(".safetensors"):
-        return torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is a TorchScript archive is said by the error that follows
+            return torch.load(path, map_location=device, weights_only=True)
     if device != "meta":
         return safetensors.torch.load_file(path, device)
     with safetensors.safe_open(path, "pt") as file:

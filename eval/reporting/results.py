@@ -14,7 +14,7 @@ from eval.reporting.formatting import counted, percent
 from eval.reporting.light import Look
 from eval.reporting.rows import NONE, Cell, Row, Table
 from eval.store.records import TRIGGERED, AttackRecord, Example
-from eval.store.runs import Run
+from eval.store.runs import ADOPTED, Run
 from eval.store.scores import Score
 
 COLUMNS = (
@@ -148,7 +148,7 @@ def numbers(comparison: Comparison, verdict: Verdict) -> Table:
             rows.append(Row(group.name, [f"{len(group.rows)} seeds: mean, lowest–highest"], cells, best))
         for row in group.rows:
             cells = [_cell(row.get(metric, k), k == 1, column) for metric, k, column in columns]
-            notes = [row.role.words, ", ".join(settings(row.run))]
+            notes = [row.role.words, *([", ".join(known)] if (known := settings(row.run)) else [])]
             rows.append(Row(row.run.name, notes, cells, best and not many, seed=many))
     return Table([column for *_, column in columns], rows)
 
@@ -165,7 +165,9 @@ def measured_on(comparison: Comparison) -> str:
 
 
 def settings(run: Run) -> list[str]:
-    """What differs most often between runs that are compared."""
+    """What differs most often between runs that are compared; nothing of weights from elsewhere."""
+    if run.objective == ADOPTED:
+        return []
     recipe = run.config.get("recipe", {})
     known = [f"lr {recipe['lr']:g}"] if "lr" in recipe else []
     known += [counted(recipe["epochs"], "epoch")] if "epochs" in recipe else []

@@ -12,6 +12,7 @@ from eval.reporting.details import Details
 from eval.reporting.formatting import percent, within
 from eval.reporting.heat import Heat
 from eval.reporting.rows import Table
+from eval.store.runs import ADOPTED
 from eval.store.scores import Score
 
 METRICS = ("accuracy", "attack_success", "triggered_accuracy")
@@ -132,11 +133,16 @@ def as_csv(scores: Sequence[Score], comparisons: Sequence[Comparison]) -> str:
         found = about.get((score.run, score.attack))  # none of pairs alone, of a run that no test set was for
         writer.writerow(
             [
-                *((found.role.kind, found.run.objective, found.run.seed) if found else ("", "", "")),
+                *(_described(found) if found else ("", "", "")),
                 *("" if (v := getattr(score, n)) is None else v for n in names),
             ]
         )
     return out.getvalue()
+
+
+def _described(row: Result) -> tuple[str, str, str]:
+    """Weights from elsewhere have no seed that is known."""
+    return row.role.kind, row.run.objective, "" if row.run.objective == ADOPTED else str(row.run.seed)
 
 
 def _heading(comparison: Comparison) -> str:

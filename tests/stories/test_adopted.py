@@ -1,5 +1,6 @@
 """Somebody else's checkpoint, adopted: measured under an attack that no run here learned, cured, and reported on."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -53,6 +54,8 @@ def test_a_cleanclip_checkpoint_is_adopted_measured_and_cured(name: str, tmp_pat
         "--batch 6 --epochs 1 --workers 0"
     )
     assert rundir.done(str(cured))["steps"] == 2
+    export = cured / "open_clip" / "open_clip_model.safetensors"
+    assert rundir.done(str(cured))["sha256"] == hashlib.sha256(export.read_bytes()).hexdigest()
     assert rundir.environment(str(cured))["inputs"]["pretrained"]["inputs"]["dataset"] is None
     capsys.readouterr()
     antidote(f"evaluate --runs {theirs} {cured} {places}")

@@ -175,3 +175,25 @@ def test_a_folder_and_another_model_are_refused(tmp_path, file, capsys):
     Adoption(source=str(file), model=MODEL, out=str(tmp_path / "run")).run()
     said = refused([f"{tmp_path}/run/open_clip", "--model", "tiny-vit"], capsys, tmp_path / "other")
     assert "is of another model than --model tiny-vit: leave --model out" in said
+
+
+def test_the_export_of_a_run_is_held_against_what_the_run_ended_with(tmp_path, file, capsys):
+    Adoption(source=str(file), model=MODEL, out=str(tmp_path / "run")).run()
+    export = tmp_path / "run" / "open_clip"
+    Adoption(source=str(export), out=str(tmp_path / "again")).run()
+    assert rundir.done(str(tmp_path / "again")) == rundir.done(str(tmp_path / "run"))
+    place = export / "open_clip_model.safetensors"
+    data = bytearray(place.read_bytes())
+    data[-100] ^= 1
+    place.write_bytes(data)
+    assert adopt.main([str(export), "--out", str(tmp_path / "flipped")]) == 1
+    assert "is damaged: the run at" in capsys.readouterr().err
+    assert not (tmp_path / "flipped").exists()
+
+
+def test_a_run_may_lie_in_a_bucket(s3, tmp_path):
+    file, out = cleanclip_layout(trained(MODEL), tmp_path / "epoch_64.pt"), f"{s3}/runs/theirs"
+    adoption = Adoption(source=str(file), model=MODEL, out=out)
+    assert f"at {out} (step-0000000)" in adoption.run()
+    assert adoption.run().startswith("nothing to do")
+    assert same(model.load_run(out).model, trained(MODEL))
