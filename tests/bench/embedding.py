@@ -1,6 +1,6 @@
 """What it saves to encode each image and text once, against encoding for every task, and a pass of CLIP_benchmark.
 
-    python tests/bench/embedding.py [--images 300] [--rounds 2] [--python INTERPRETER] [--large 32]
+    python tests/bench/embedding.py [--images 100] [--rounds 2] [--python INTERPRETER] [--large 32]
 
 The grid is 4 runs x 2 test sets x 5 tasks x 2 attacks, on the picture book at the demo's scale; the models are as they
 were before training. `per_task` measures the same cells one by one and encodes for each what that needs, no more, as
@@ -168,7 +168,7 @@ def exported(url: str, dataset: Dataset, name: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=300, help="of each split of each test set of the grid")
+    parser.add_argument("--images", type=int, default=100, help="of each split of each test set of the grid")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--large", type=int, default=32, help="images for RN50 at 224; 0: none")
     parser.add_argument("--python", default="", help="of an environment with clip-benchmark 1.6.2")
@@ -188,7 +188,7 @@ def main() -> None:
                     assert encoded["texts"] == encoded["different_texts"], encoded
                 found |= {f"{name}_{what}": encoded[what] for what in ("images", "texts")}
             ratios.append(took["per_task"][-1] / took["once"][-1])
-            print(f"round {number}: once {took['once'][-1]:.1f} s, per task {took['per_task'][-1]:.1f} s")
+            print(f"round {number}: once {took['once'][-1]:.1f} s, per task {took['per_task'][-1]:.1f} s", flush=True)
         found |= {f"{name}_seconds": round(statistics.median(each[1:]), 2) for name, each in took.items()}
         found["per_task_over_once"] = round(statistics.median(ratios), 2)
 

@@ -54,10 +54,10 @@ def main(model_folder: str, labelled: str, captioned: str | None = None, scratch
             return str.__hash__(self)
 
     torch.Tensor.cuda = torch.nn.Module.cuda = lambda self, *_, **__: self  # type: ignore[assignment,method-assign]
-    # 10 epochs, their default, are some fifty steps here, and far from the minimum
+    # a rate of 0.1 for 10 epochs, their default, is some fifty steps here, and ends far from the minimum
     probe = linear_probe.evaluate(
         model, loader(labelled, "train", "linear_probe")[1], loader(labelled, "test", "linear_probe")[1], -1, 64, 0,
-        0.1, 60, "ours", 0, os.path.join(scratch, "features"), Cpu("cpu"), normalize=True, amp=False,
+        1.0, 30, "ours", 0, os.path.join(scratch, "features"), Cpu("cpu"), normalize=True, amp=False,
         val_dataloader=loader(labelled, "validation", "linear_probe")[1],
     )  # fmt: skip
     found |= {name: float(probe[name]) for name in ("lp_acc1", "lp_acc5")}
