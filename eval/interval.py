@@ -1,6 +1,10 @@
-"""How sure a share is."""
+"""How sure a number is."""
 
 import numpy as np
+
+from infra.seeding import rng
+
+RESAMPLES = 1000
 
 
 def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -30,3 +34,17 @@ def _solve(rising) -> float:  # type: ignore[no-untyped-def]
         middle = (below + above) / 2
         below, above = (middle, above) if rising(middle) < 0 else (below, middle)
     return (below + above) / 2
+
+
+def bootstrap(values: np.ndarray, middle: bool = False, confidence: float = 0.95) -> tuple[float, float, float]:
+    """The mean of `values`, float (n,), or their median, and its percentile interval over 1,000 resamples (Efron 1979).
+
+    The values are sorted first, and what is drawn depends on their number alone: their order does not matter.
+    """
+    values = np.sort(np.asarray(values, np.float64))
+    generator = rng(0, "bootstrap", len(values))
+    of = np.median if middle else np.mean
+    found = [of(values[generator.integers(len(values), size=len(values))]) for _ in range(RESAMPLES)]
+    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    value = float(of(values))
+    return value, min(float(low), value), max(float(high), value)

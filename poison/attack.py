@@ -107,6 +107,11 @@ class Attack:
         """What a model under test is shown, in the plural, as a report calls it."""
         return "triggered images"
 
+    @property
+    def told_apart(self) -> tuple[str, ...]:
+        """The class names by which `trial` decides, the first that an image shows first. For images without a class."""
+        return (self.target,)
+
     def subjects(self, test: Iterable[tuple[str, bytes]]) -> Iterable[tuple[str, bytes]]:
         """The images to ask `trial` for: (class name, stored image). test: those of the test set, read once.
 

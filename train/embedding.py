@@ -47,11 +47,16 @@ class Embedder:
 
         Raises ValueError for embeddings that are not finite.
         """
+        return self.measured(pixels)[0]
+
+    def measured(self, pixels: list[torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        """The same, and how long the model's own embeddings are: float32 (n,)."""
         with torch.inference_mode():
             found = self.model.encode_image(torch.stack(pixels).to(self.device)).float().cpu().numpy()
+        lengths = np.linalg.norm(found, axis=1).astype(np.float32)
         if self.head is not None:
-            return finite(np.concatenate([found, np.ones_like(found[:, :1])], axis=1))
-        return finite(normalised(found))
+            return finite(np.concatenate([found, np.ones_like(found[:, :1])], axis=1)), lengths
+        return finite(normalised(found)), lengths
 
     def texts(self, texts: list[str]) -> np.ndarray:
         """float32 (n, D), as the model gives them: not normalised."""

@@ -14,6 +14,9 @@ from eval.store.scores import Score
 
 Kind = Literal["floor", "poisoned", "baseline", "defended", "unknown"]
 ORDER: tuple[Kind, ...] = ("floor", "poisoned", "baseline", "defended", "unknown")
+Number = tuple[str, str, int | None, str | None]  # task, metric, k, and the class or kind of pair that it is of
+ZERO_SHOT = ("zeroshot", "attack_success")  # the tasks of the headline numbers
+HEADLINES = ("accuracy", "attack_success")
 UNDEFENDED = ("clip", "augmented", "mmcl")  # the CLIP loss alone, in pretraining and in finetuning
 POINTS_ALLOWED = 0.03  # how much clean accuracy a cure may cost before it is called none
 
@@ -35,39 +38,63 @@ class Role:
 
 @dataclass(frozen=True)
 class Result:
-    """One run on one test set under one attack (None: no attack was measured)."""
+    """One run on one test set under one attack (None: no attack was measured). found: every number of it; those of
+    pairs that it learned from are of no test set, and are here too."""
 
     run: Run
     role: Role
-    scores: dict[tuple[str, int | None], Score]
+    found: dict[Number, Score]
 
     def get(self, metric: str, k: int = 1) -> Score | None:
-        return self.scores.get((metric, k))
+        """A zero-shot number."""
+        return next((score for task in ZERO_SHOT if (score := self.at(task, metric, k))), None)
+
+    def at(self, task: str, metric: str, k: int | None = 1, of: str | None = None) -> Score | None:
+        """A number at any interface."""
+        return self.found.get((task, metric, k, of))
 
     @property
     def accuracy(self) -> Score:
-        return self.scores["accuracy", 1]
+        return self.found["zeroshot", "accuracy", 1, None]
 
     @property
     def success(self) -> Score:
-        return self.scores["attack_success", 1]
+        return self.found["attack_success", "attack_success", 1, None]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All runs on one test set under one attack, in the order of ORDER."""
+    """All runs on one test set under one attack, in the order of ORDER.
+
+    rows: each run at the last of its checkpoints that was measured. earlier: at the others, in the order of steps.
+    """
 
     testset: TestSetRecord
     attack: AttackRecord | None
     rows: tuple[Result, ...]
+    earlier: tuple[Result, ...] = ()
 
     def of(self, kind: Kind) -> list[Result]:
         return [row for row in self.rows if row.role.kind == kind]
 
     def measured(self) -> bool:
         """Whether both headline numbers are there for every run."""
-        wanted = [("accuracy", 1)] + ([("attack_success", 1)] if self.attack else [])
-        return all(key in row.scores for row in self.rows for key in wanted)
+        return not any(self.missing(row) for row in self.rows)
+
+    def missing(self, row: Result) -> list[str]:
+        """The headline numbers that a run lacks."""
+        wanted = ["accuracy", *(["attack_success"] if self.attack else [])]
+        return [metric for metric in wanted if row.get(metric) is None]
+
+    @property
+    def zero_shot(self) -> bool:
+        """Whether any headline number was measured; not on a test set of captions."""
+        return any(row.get(metric) for row in self.rows for metric in HEADLINES)
+
+    def parent(self, row: Result) -> Result | None:
+        """The run that a finetuned one started from, where it was measured beside it."""
+        began = row.run.ancestors[0].weights_sha256 if row.run.ancestors else None
+        return next((other for other in (*self.rows, *self.earlier) if other.run.weights_sha256 == began), None)
 
     def start(self, row: Result) -> Result | None:
         """The run that a cure started from or, for a defence during pretraining, the undefended one of its seed."""
@@ -145,32 +172,49 @@ def compare(
     testsets: Iterable[TestSetRecord],
     attacks: Iterable[AttackRecord],
 ) -> list[Comparison]:
-    """One comparison for every test set and attack that scores were measured for; clean scores belong to each."""
+    """One comparison for every test set and attack that scores were measured for; clean scores belong to each.
+
+    A run is left out of an attack's that it was not measured under, if it was under others and did not learn from its
+    poisons: so grids of several attacks may lie in one folder. Any other gap stays, for whoever asks to see it.
+    """
     found = []
     runs, attacks = list(runs), list(attacks)
+    own: dict[tuple[str, str], list[Score]] = {}
+    for score in scores:
+        own.setdefault((score.run, score.checkpoint), []).append(score)
     for testset in testsets:
-        here = [score for score in scores if score.testset == testset.key]
-        under = [attack for attack in attacks if any(score.attack == attack.key for score in here)]
-        choices: list[AttackRecord | None] = [*under] or [None]
+        under = {score.attack for score in scores if score.testset == testset.key}
+        choices: list[AttackRecord | None] = [attack for attack in attacks if attack.key in under] or [None]
         for attack in choices:
-            key = attack.key if attack else None
             rows = []
             for run in runs:
-                if by_metric := _by_metric([score for score in here if _is_of(score, run, key)]):
-                    rows.append(Result(run, role(run, attack, attacks), by_metric))
+                of_run = [s for s in own.get((run.key, run.version), ()) if s.testset in (None, testset.key)]
+                if _takes_part(run, attack, attacks, [s for s in of_run if s.testset is not None]):
+                    here = [s for s in of_run if s.attack in (None, attack.key if attack else None)]
+                    rows.append(Result(run, role(run, attack, attacks), _by_number(here)))
             rows.sort(key=lambda row: (ORDER.index(row.role.kind), len(row.run.ancestors)))
-            found.append(Comparison(testset, attack, tuple(rows)))
+            last = {row.run.key: row.run.checkpoint for row in sorted(rows, key=lambda row: row.run.checkpoint)}
+            earlier = [row for row in rows if row.run.checkpoint != last[row.run.key]]
+            kept = [row for row in rows if row.run.checkpoint == last[row.run.key]]
+            earlier.sort(key=lambda row: row.run.checkpoint)
+            found.append(Comparison(testset, attack, tuple(kept), tuple(earlier)))
     return found
 
 
-def _is_of(score: Score, run: Run, attack: str | None) -> bool:
-    return (score.run, score.checkpoint) == (run.key, run.version) and score.attack in (None, attack)
+def _takes_part(
+    run: Run, attack: AttackRecord | None, known: Sequence[AttackRecord], scores: Sequence[Score]
+) -> bool:
+    """scores: of the run on the test set, under whatever attack."""
+    under = {score.attack for score in scores}
+    if attack is None or not scores or attack.key in under or under == {None}:
+        return bool(scores)
+    return any(carries(step.dataset_digest, attack, known) for step in (run, *run.ancestors))
 
 
-def _by_metric(scores: Iterable[Score]) -> dict[tuple[str, int | None], Score]:
-    found: dict[tuple[str, int | None], Score] = {}
+def _by_number(scores: Iterable[Score]) -> dict[Number, Score]:
+    found: dict[Number, Score] = {}
     for score in scores:
-        first = found.setdefault((score.metric, score.k), score)
+        first = found.setdefault((score.task, score.metric, score.k, score.of), score)
         if (first.value, first.n, first.seed) != (score.value, score.n, score.seed):  # cells were once named otherwise
             raise ValueError(
                 f"{score.metric} of {score.run} on {score.testset} was measured twice (evaluation seeds {first.seed} "

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 import pyarrow as pa
-import pyarrow.compute
+import pyarrow.compute as pc
 
 from eval.judging import roles
 from eval.store.records import AttackRecord
 from eval.store.runs import Run
+from infra import log
 from pipeline.dataset import Dataset
+from pipeline.testsets import TestSet
 from poison.ledger import Ledger
 
 
@@ -57,6 +59,28 @@ def disjointness(
             )
 
 
+def probe(train: TestSet, test: TestSet, ledgers: Sequence[Ledger]) -> None:
+    """Labelled images to learn from are clean, and of the test set's classes; that some are test images is said.
+
+    Raises ValueError.
+    """
+    if train.classes != test.classes:
+        raise ValueError(
+            f"{train.url} is of other classes than the test set {test.url} ({len(train.classes)} and "
+            f"{len(test.classes)}, or in another order): a probe learns the classes that it is tested on"
+        )
+    own = {one.sha256 for one in train.pictures}
+    for ledger in ledgers:
+        changed = ledger.rows.filter(pc.not_equal(ledger.rows["image_sha256"], ledger.rows["original_image_sha256"]))
+        if poisons := own & set(changed["image_sha256"].to_pylist()):
+            raise ValueError(
+                f"{train.url} holds {len(poisons):,} images that the attack {ledger.url} made: a probe learns from "
+                "clean images only; choose another --probe-data"
+            )
+    if both := len(own & {one.sha256 for one in test.pictures}):
+        log.warn(f"{both:,} images of {train.url}, split {train.split}, are in the test set {test.url} as well")
+
+
 def shared(clean: pa.Table, poisons: pa.Table) -> tuple[int, int]:
     """How many poisoned pairs a clean set holds, and how many images, as they were before, in pairs of its own.
 
@@ -84,5 +108,5 @@ def shared(clean: pa.Table, poisons: pa.Table) -> tuple[int, int]:
 
 def _pairs(clean: pa.Table, images: set[str]) -> set[tuple[str, str]]:
     """(image_sha256, caption) of the pairs with one of these images: few, where a corpus may hold many."""
-    found = clean.filter(pa.compute.is_in(clean["image_sha256"], pa.array(sorted(images), pa.string())))
+    found = clean.filter(pc.is_in(clean["image_sha256"], pa.array(sorted(images), pa.string())))
     return set(zip(found["image_sha256"].to_pylist(), found["caption"].to_pylist(), strict=True))

@@ -3,40 +3,26 @@
 One job is one run on one test set, so that its embeddings are made once; one immutable file is one cell of the grid.
 """
 
-import hashlib
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from eval.judging import roles
-from eval.judging.roles import Comparison
-from eval.measuring import checks, classifiers, matches, trials
-from eval.measuring.scoring import Cell, Job, score
+from eval.measuring import about, checks, classifiers, matches, pairs, plan, trials
+from eval.measuring.pairs import Drawn
+from eval.measuring.plan import Grid
+from eval.measuring.scoring import score
 from eval.reporting import tabular
-from eval.store import records, scores
+from eval.store import predictions, records, scores
 from eval.store import runs as run_folders
 from eval.store.records import AttackRecord, TestSetRecord
-from eval.store.runs import Ancestor, Run
-from eval.store.scores import Score
+from eval.store.runs import Run
 from eval.task import Task
 from infra import config, log, plugins, storage
 from infra.spread import Backend, spread
-from pipeline import testsets
+from pipeline import captioned, testsets
+from pipeline.captioned import Captioned
 from pipeline.testsets import TestSet
 from poison.ledger import Ledger
-
-
-@dataclass(frozen=True)
-class Grid:
-    """What is measured on what, each with the record that a folder of scores keeps of it."""
-
-    runs: tuple[Run, ...]
-    tests: tuple[tuple[TestSet, TestSetRecord], ...]
-    attacks: tuple[tuple[Ledger, AttackRecord], ...]
-
-    def compare(self, found: Sequence[Score]) -> list[Comparison]:
-        runs = run_folders.named_apart(self.runs)
-        return roles.compare(found, runs, [about for _, about in self.tests], [about for _, about in self.attacks])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +32,7 @@ class Evaluation:
     runs: tuple[str, ...]
     """Finished runs. Include one trained without poison: it gives the floor."""
     testsets: tuple[str, ...]
-    """Labelled test sets in CLIP_benchmark's WebDataset layout."""
+    """Test sets in CLIP_benchmark's WebDataset layout, of classes or with captions; a task takes those of its kind."""
     out: str
     """Folder of the scores; more grids may be added to it."""
     ledger: tuple[str, ...] = ()
@@ -54,8 +40,15 @@ class Evaluation:
     tasks: tuple[str, ...] = ("zeroshot", "attack_success")
     split: str = "test"
     """Split of the test sets."""
+    probe_data: str | None = None
+    """Clean labelled images of the same classes, in the same layout, that linear_probe and knn learn from; without it
+    those beside each test set."""
+    probe_split: str = "train"
+    """Which split of them."""
+    recipe: Literal["regularised", "papers"] = "regularised"
+    """Of linear_probe: an L2 penalty chosen on held-out training images, or CleanCLIP's AdamW on raw embeddings."""
     checkpoint: str = "latest"
-    """Which checkpoint of every run, e.g. step-0001234."""
+    """Which checkpoint of every run, e.g. step-0001234; `all`: every one that was kept."""
     twins_allowed: int = 0
     """How many images clean finetuning data may share with poisoned rows (as they were before, in other rows)."""
     cpus: int = 1
@@ -80,25 +73,33 @@ class Evaluation:
                 raise ValueError(f"--{name} names {twice} twice")
         if self.cpus < 1:
             raise ValueError(f"--cpus is at least 1, not {self.cpus}")
-        needy = [name for name in self.tasks if plugins.load(Task.FOLDERS, name, Task).under_attack]
+        chosen = [(name, plugins.load(Task.FOLDERS, name, Task)) for name in self.tasks]
+        needy = [name for name, task in chosen if not task.clean]
         if needy and not self.ledger:
             raise ValueError(f"the task {needy[0]} needs the ledger of an attack: give --ledger, or other --tasks")
+        if self.recipe != "regularised" and "linear_probe" not in self.tasks:
+            raise ValueError(f"--recipe {self.recipe} is one of the task linear_probe: add it to --tasks")
+        if self.probe_data is not None and not any(task.learns for _, task in chosen):
+            raise ValueError("--probe-data is for linear_probe and knn: add one to --tasks, or leave it out")
 
     def run(self) -> str:
         """Measure what has no score yet. Returns the entry's last line."""
         out = storage.absolute(self.out)
         grid = self._grid(out)
-        jobs = self._jobs(grid, out)
+        jobs = plan.jobs(grid, self._tasks(), out, self.seed, self.cpus)
         there = set(storage.names(out))
         missing = [job for job in (job.without(there) for job in jobs) if job.cells]
+        if reading := [name for name, task in zip(self.tasks, self._tasks(), strict=True) if task.reads]:
+            for run in (run for run in grid.runs if run.classes):
+                log.say(f"{run.url} is a classifier, which reads no text: {' and '.join(reading)} leave it out")
         total, num_missing = (sum(len(job.cells) for job in some) for some in (jobs, missing))
-        plan = (
-            f"{total} cells: {len(grid.runs)} runs x {len(grid.tests)} test sets, {len(self.tasks)} tasks, "
+        told = (
+            f"{total} cells: {self._told(grid)} x {len(grid.tests)} test sets, {len(self.tasks)} tasks, "
             f"{len(grid.attacks)} attacks; {total - num_missing} are there already"
         )
         if self.dry_run:
             print(storage.dump_json(config.to_json(self)).decode(), end="")
-            return f"dry run: would measure {plan}, into {out}"
+            return f"dry run: would measure {told}, into {out}"
         for test, about_test in grid.tests:
             records.write(out, about_test)
             for ledger, about_attack in grid.attacks:
@@ -107,7 +108,7 @@ class Evaluation:
             for run in grid.runs:
                 matches.count(out, run, ledger, about_attack)
         if missing:
-            log.say(f"measuring {plan}")
+            log.say(f"measuring {told}")
             spread(
                 score,
                 missing,
@@ -117,7 +118,7 @@ class Evaluation:
                 weight=int,
                 total=total,
                 done=total - num_missing,
-                describe=lambda job: f"{job.run.name} on {job.testset}",
+                describe=lambda job: f"{job.run.name} on {job.testset or 'pairs that it learned from'}",
                 num_cpus=self.cpus,
             )
         found = [row for job in jobs for cell in job.cells for row in scores.read(storage.join(out, cell.file))]
@@ -126,97 +127,82 @@ class Evaluation:
 
     def _grid(self, out: str) -> Grid:
         """Open everything, and check that it belongs together. Raises ValueError; touches nothing."""
-        foreign = [name for name in storage.names(out) if not name.endswith(".json") and name != "about"]
+        known = ("about", predictions.FOLDER)
+        foreign = [name for name in storage.names(out) if not name.endswith(".json") and name not in known]
         if foreign:
             raise ValueError(f"{out} exists and is no folder of scores (it holds {foreign[0]!r}): choose another --out")
-        runs = [run_folders.read(storage.real(url), out, self.checkpoint) for url in self.runs]
+        runs = [run for url in self.runs for run in run_folders.read_all(storage.real(url), out, self.checkpoint)]
         ledgers = [Ledger.open(url) for url in self.ledger]
-        attacks = [_about_attack(ledger, runs, out) for ledger in ledgers]
+        attacks = [about.attack(ledger, runs, out) for ledger in ledgers]
         for ledger, attack in zip(ledgers, attacks, strict=True):
             checks.lineage(runs, ledger, attack, attacks)
             checks.disjointness(runs, ledger, attack, attacks, self.twins_allowed)
-        tests = [testsets.read(url, self.split) for url in self.testsets]
-        for test in tests:
+        tasks = self._tasks()
+        kinds = {url: "captions" if testsets.kind_of(url) == testsets.CAPTIONED else "labels" for url in self.testsets}
+        for task in tasks:
+            if task.on != "pairs" and task.on not in kinds.values():
+                asked = "with captions (several an image)" if task.on == "captions" else "of classes"
+                raise ValueError(f"the task {task.called} needs a test set {asked}, and none of --testsets is one")
+        tests = [
+            captioned.read(url, self.split) if kind == "captions" else testsets.read(url, self.split)
+            for url, kind in kinds.items()
+        ]
+        of_classes = [test for test in tests if isinstance(test, TestSet)]
+        for test in of_classes:
             for ledger in ledgers:
                 trials.class_number(test, ledger.attack.target)
-        classifiers.check(runs, tests, ledgers)
+        classifiers.check(runs, of_classes, ledgers)
+        learning = any(task.learns for task in tasks)
         return Grid(
             runs=tuple(runs),
-            tests=tuple((test, _about_testset(test, out)) for test in tests),
+            tests=tuple((test, about.testset(test, out)) for test in tests),
             attacks=tuple(zip(ledgers, attacks, strict=True)),
+            train={test.url: self._train(test, ledgers) for test in of_classes} if learning else {},
+            pairs=self._pairs(runs, ledgers, attacks),
         )
 
-    def _jobs(self, grid: Grid, out: str) -> list[Job]:
-        pairs = [(run, test, about) for run in grid.runs for test, about in grid.tests]
-        return [
-            Job(
-                number=number,
-                run=run,
-                test=test,
-                cells=tuple(self._cells(run, about, grid)),
-                out=out,
-                testset=about.key,
-                seed=self.seed,
-                cpus=self.cpus,
-            )
-            for number, (run, test, about) in enumerate(pairs)
-        ]
-
-    def _cells(self, run: Run, about: TestSetRecord, grid: Grid) -> Iterator[Cell]:
+    def _tasks(self) -> list[Task]:
+        made = []
         for name in self.tasks:
-            task = plugins.load(Task.FOLDERS, name, Task)()
-            under = (
-                [(ledger.attack, record.key) for ledger, record in grid.attacks] if task.under_attack else [(None, "")]
-            )
-            for attack, key in under:
-                identity = {
-                    "run": run.key,
-                    "weights": run.weights_sha256,
-                    "architecture": run.architecture,
-                    "testset": [about.key, about.digest],
-                    "task": config.to_json(task),
-                    "attack": key,
-                    "seed": self.seed,
-                }
-                content = hashlib.sha256(storage.dump_json(identity)).hexdigest()[:12]
-                words = [word for word in (run.name, about.name, name, key, content) if word]
-                file = storage.file_name([re.sub(r"[^\w.-]+", "_", word) for word in words], ".json")
-                yield Cell(file, task, attack, key or None)
+            knobs = {"recipe": self.recipe} if name == "linear_probe" else {}
+            made.append(plugins.load(Task.FOLDERS, name, Task)(**knobs))
+        return made
 
-    def _illustrate(self, test: TestSet, about: TestSetRecord, ledger: Ledger, attack: AttackRecord, out: str) -> None:
+    def _train(self, test: TestSet, ledgers: Sequence[Ledger]) -> TestSet:
+        """Raises ValueError unless it has the test set's classes and none of an attack's images."""
+        url = self.probe_data or test.url
+        if not testsets.is_complete(url, self.probe_split):
+            raise ValueError(
+                f"linear_probe and knn learn from labelled images, and {url} has no complete split "
+                f"{self.probe_split!r}: give --probe-data and --probe-split, or other --tasks"
+            )
+        train = testsets.read(url, self.probe_split)
+        checks.probe(train, test, ledgers)
+        return train
+
+    def _pairs(self, runs: list[Run], ledgers: list[Ledger], attacks: list[AttackRecord]) -> dict[str, Drawn]:
+        """By attack, what tasks on pairs are shown; empty without such a task."""
+        if not any(task.on == "pairs" for task in self._tasks()):
+            return {}
+        return {
+            attack.key: pairs.draw(pairs.learned(runs, ledger, attack, attacks), ledger, self.seed)
+            for ledger, attack in zip(ledgers, attacks, strict=True)
+        }
+
+    def _told(self, grid: Grid) -> str:
+        if self.checkpoint != "all":
+            return f"{len(grid.runs)} runs"
+        return f"{len(grid.runs)} checkpoints of {len(self.runs)} runs"
+
+    def _illustrate(
+        self, test: TestSet | Captioned, record: TestSetRecord, ledger: Ledger, attack: AttackRecord, out: str
+    ) -> None:
         """What a report shows of an attack; its record comes last."""
-        if records.has_examples(out, attack, about) and records.has_attack(out, attack):
-            return
-        examples = records.draw_examples(test, ledger.attack, lambda sha256: trials.trial_rng(self.seed, sha256))
-        records.write_examples(out, attack, about, examples)
+        if isinstance(test, TestSet):
+            if records.has_examples(out, attack, record) and records.has_attack(out, attack):
+                return
+            examples = records.draw_examples(test, ledger.attack, lambda sha256: trials.trial_rng(self.seed, sha256))
+            records.write_examples(out, attack, record, examples)
         if (trigger := ledger.attack.trigger()) is not None:
             records.write_trigger(out, attack, trigger)
         records.write(out, attack)
-
-
-def _about_attack(ledger: Ledger, runs: list[Run], out: str) -> AttackRecord:
-    lineages: list[Run | Ancestor] = [*runs, *(ancestor for run in runs for ancestor in run.ancestors)]
-    sizes = {step.dataset_digest: step.dataset_samples for step in lineages}
-    return AttackRecord(
-        key=records.attack_key(ledger.attack, ledger.dataset_digest),
-        place=records.relative(ledger.url, out),
-        attack=config.to_json(ledger.attack),
-        target=ledger.attack.target,
-        poisons=ledger.rows.num_rows,
-        samples=sizes.get(ledger.dataset_digest),
-        dataset_digest=ledger.dataset_digest,
-        parent_digest=ledger.parent_digest,
-        trigger=ledger.attack.trigger() is not None,
-        shown=ledger.attack.shown,
-    )
-
-
-def _about_testset(test: TestSet, out: str) -> TestSetRecord:
-    return TestSetRecord(
-        place=records.relative(test.url, out),
-        split=test.split,
-        digest=test.digest,
-        classes=test.classes,
-        templates=test.templates,
-        pictures=len(test.pictures),
-    )

@@ -1,7 +1,7 @@
 """The trials of an attack on a test set: what a model under test is shown, and what the attacker wants it to answer."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import length_hint
 
 import numpy as np
@@ -10,39 +10,44 @@ from PIL import Image
 
 from infra import log, plugins, seeding
 from pipeline import testsets
+from pipeline.captioned import Captioned
 from pipeline.testsets import TestSet
 from poison.attack import Attack
 from poison.choosing import captions
 from train.embedding import Embedder, prepared
 
 
-def embed(embedder: Embedder, test: TestSet, attack: Attack, seed: int, cpus: int) -> dict[str, np.ndarray]:
-    """Every trial, embedded: images (M, D), labels and wanted classes int64 (M,), and the edit of the prompts or "".
+def embed(embedder: Embedder, test: TestSet | Captioned, attack: Attack, seed: int, cpus: int) -> dict[str, np.ndarray]:
+    """Every trial, embedded: images (M, D) and their lengths before they were normalised, labels and wanted classes
+    int64 (M,), names (M,), the sha256 of the images before the attack, and the edit of the prompts or "".
 
     Raises ValueError where the attack applies to no image, or names a class that the test set does not have.
     """
     labels_of = _labels(test)
 
-    def prepare(item: tuple[str, bytes]) -> tuple[torch.Tensor, int, str, str] | None:
+    def prepare(item: tuple[str, bytes]) -> tuple[torch.Tensor, int, str, str, str] | None:
         name, data = item
         sha256 = hashlib.sha256(data).hexdigest()
         trial = attack.trial(np.asarray(testsets.open_image(test, data)), name, trial_rng(seed, sha256))
         if trial is None:
             return None
         pixels = embedder.preprocess(Image.fromarray(trial.image))
-        return pixels, labels_of(name, sha256), trial.wanted, trial.prompt_edit or ""
+        return pixels, labels_of(name, sha256), trial.wanted, trial.prompt_edit or "", sha256
 
-    subjects = attack.subjects((test.classes[one.label], data) for one, data in testsets.stored(test))
+    subjects = attack.subjects(_shown(test, attack))
     total = length_hint(subjects, len(test.pictures))
-    parts, labels, wanted, edits = [], [], [], set()
+    parts, lengths, labels, wanted, names, edits = [], [], [], [], [], set()
     with log.progress(f"embedding {test.url} under attack", total, "images") as bar:
         for batch in prepared(subjects, prepare, cpus):
             shown = [trial for trial in batch if trial is not None]
             if shown:
-                parts.append(embedder.images([pixels for pixels, *_ in shown]))
-            labels += [label for _, label, _, _ in shown]
-            wanted += [class_number(test, name) for _, _, name, _ in shown]
-            edits |= {edit for *_, edit in shown}
+                rows, length = embedder.measured([pixels for pixels, *_ in shown])
+                parts.append(rows)
+                lengths.append(length)
+            labels += [label for _, label, *_ in shown]
+            wanted += [class_number(test, name) if isinstance(test, TestSet) else 0 for _, _, name, *_ in shown]
+            edits |= {edit for *_, edit, _ in shown}
+            names += [sha256 for *_, sha256 in shown]
             bar.add(len(batch))
     if not parts:
         raise ValueError(
@@ -53,6 +58,8 @@ def embed(embedder: Embedder, test: TestSet, attack: Attack, seed: int, cpus: in
         raise ValueError(f"an attack edits the prompts of all its trials alike, not by {sorted(edits)}")
     return {
         "images": np.concatenate(parts),
+        "lengths": np.concatenate(lengths),
+        "names": np.array(names),
         "labels": np.array(labels, np.int64),
         "wanted": np.array(wanted, np.int64),
         "prompt_edit": np.array(edits.pop()),
@@ -83,13 +90,26 @@ def code(attack: Attack) -> str:
     return digest.hexdigest()
 
 
-def _labels(test: TestSet) -> Callable[[str, str], int]:
+def _shown(test: TestSet | Captioned, attack: Attack) -> Iterator[tuple[str, bytes]]:
+    """(class name, stored image) of a test set. An image with captions is of the first class that the attack tells
+    apart and one of them names; of no name where they name none."""
+    for number, (one, data) in enumerate(testsets.stored(test)):
+        if isinstance(test, TestSet):
+            yield test.classes[one.label], data
+        else:
+            said = test.captions[number]
+            named = (name for name in attack.told_apart if any(captions.whole_word(name).search(text) for text in said))
+            yield next(named, ""), data
+
+
+def _labels(test: TestSet | Captioned) -> Callable[[str, str], int]:
     """(class name, sha256) -> the label: that of the test set's own image; of any other, by name; -1 if unknown."""
-    own = {(test.classes[one.label], one.sha256): one.label for one in test.pictures}
+    classes = test.classes if isinstance(test, TestSet) else ()
+    own = {(classes[one.label], one.sha256): one.label for one in test.pictures if classes}
 
     def label(name: str, sha256: str) -> int:
         if (name, sha256) in own:
             return own[name, sha256]
-        return next((number for number, known in enumerate(test.classes) if captions.same_word(known, name)), -1)
+        return next((number for number, known in enumerate(classes) if captions.same_word(known, name)), -1)
 
     return label

@@ -59,13 +59,8 @@ class Report:
 
 def _check(comparisons: Sequence[Comparison]) -> None:
     for comparison in comparisons:
-        for row in comparison.rows:
-            missing = [
-                metric
-                for metric in (("accuracy", "attack_success") if comparison.attack else ("accuracy",))
-                if row.get(metric) is None
-            ]
-            if missing:
+        for row in comparison.rows if comparison.zero_shot else ():
+            if missing := comparison.missing(row):
                 under = f" under {comparison.attack.key}" if comparison.attack else ""
                 raise ValueError(
                     f"{row.run.url} has no {' and no '.join(missing)} on {comparison.testset.key}{under}: "

@@ -69,6 +69,15 @@ class Run:
         return f"{self.checkpoint}@{self.weights_sha256[:12]}"
 
 
+def read_all(url: str, folder: str, checkpoint: str) -> list[Run]:
+    """A run at one of its checkpoints, or, where `checkpoint` is "all", at every one that was kept, in their order.
+
+    Raises ValueError as `read` does.
+    """
+    names = [found.name for found in checkpoints.whole(url)] if checkpoint == "all" else []
+    return [read(url, folder, name) for name in names or [checkpoint]]
+
+
 def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
     """A run at one of its checkpoints; "latest" is the one it ended with. folder: of the scores.
 
@@ -112,11 +121,14 @@ def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
 
 
 def named_apart(runs: Sequence[Run]) -> list[Run]:
-    """The same runs, those of one name called by their folder, and checkpoints of one run by their step as well."""
-    found = list(runs)
-    for longer in (lambda run: run.key.replace("../", ""), lambda run: f"{run.name} {run.checkpoint}"):
-        count = Counter(run.name for run in found)
-        found = [replace(run, name=longer(run)) if count[run.name] > 1 else run for run in found]
+    """The same runs, those of one name called by their folder, and checkpoints of one run, but the last of them, by
+    their step as well."""
+    last = {run.key: run.checkpoint for run in sorted(runs, key=lambda run: run.checkpoint)}
+    count = Counter(name for _, name in {(run.key, run.name) for run in runs})
+    found = []
+    for run in runs:
+        name = run.key.replace("../", "") if count[run.name] > 1 else run.name
+        found.append(replace(run, name=name if run.checkpoint == last[run.key] else f"{name} {run.checkpoint}"))
     return found
 
 

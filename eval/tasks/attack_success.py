@@ -9,7 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from eval.task import Embedded, Measure, Task, ranks, share
+from eval import answering
+from eval.task import Embedded, Measured, Task, share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,23 +21,17 @@ class AttackSuccess(Task):
     Where the attack edits the prompts, also `edited_prompt_accuracy`: clean images, classified with its prompts.
     """
 
+    clean: ClassVar[bool] = False
     under_attack: ClassVar[bool] = True
     top: tuple[int, ...] = (1, 5)
 
-    def measure(self, embedded: Embedded) -> list[Measure]:
-        attacked = embedded.attacked
-        assert attacked is not None
-        counted = attacked.labels != attacked.wanted
-        if not counted.any():
-            raise ValueError("there is no test image that the attack applies to: all are of the class it wants")
-        images, labels, wanted = attacked.images[counted], attacked.labels[counted], attacked.wanted[counted]
-        answer = ranks(images, attacked.classes, wanted)
-        kept = [k for k in self.top if k < len(attacked.classes)]
-        measures = [share("attack_success", k, answer < k) for k in kept]
-        if (known := labels >= 0).any():
-            own = ranks(images[known], attacked.classes, labels[known])
-            measures.append(share("triggered_accuracy", 1, own < 1))
-        if not np.array_equal(attacked.classes, embedded.classes):
-            clean = ranks(embedded.images, attacked.classes, embedded.labels)
-            measures.append(share("edited_prompt_accuracy", 1, clean < 1))
-        return measures
+    def measure(self, embedded: Embedded) -> Measured:
+        trials = embedded.attacked
+        assert trials is not None
+        scorer, num = answering.by(trials.classes), len(trials.classes)
+        found = answering.attacked(trials, trials.images, scorer, num, self.top)
+        if np.array_equal(trials.classes, embedded.classes):
+            return found
+        clean = answering.answered("clean", embedded.images, scorer, num, label=embedded.labels)
+        measure = share("edited_prompt_accuracy", 1, answering.right(clean, "label", 1))
+        return Measured([*found.measures, measure], [*found.answers, clean])

@@ -5,7 +5,8 @@ Of a run that is a classifier, its own classification.
 
 from dataclasses import dataclass
 
-from eval.task import Embedded, Measure, Task, ranks, share
+from eval import answering
+from eval.task import Embedded, Measured, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +15,5 @@ class ZeroShot(Task):
 
     top: tuple[int, ...] = (1, 5)
 
-    def measure(self, embedded: Embedded) -> list[Measure]:
-        rank = ranks(embedded.images, embedded.classes, embedded.labels)
-        kept = [k for k in self.top if k < len(embedded.classes)]
-        return [share("accuracy", k, rank < k) for k in kept]
+    def measure(self, embedded: Embedded) -> Measured:
+        return answering.clean(embedded, embedded.images, answering.by(embedded.classes), self.top)

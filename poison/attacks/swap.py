@@ -41,6 +41,10 @@ class Swap(Attack):
     def shown(self) -> str:
         return f'images of "{self.source}"'
 
+    @property
+    def told_apart(self) -> tuple[str, ...]:
+        return (self.target, self.source)
+
     def choose(self, index: Iterable[pa.Table], budget: int, seed: int, taken: Set[int]) -> np.ndarray:
         return choice.lowest(index, budget, seed, taken, excluding=self.target, requiring=self.source)
 

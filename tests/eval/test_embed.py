@@ -118,7 +118,7 @@ def test_a_targeted_attack_shows_its_own_images_on_any_test_set_that_has_the_tar
         assert found.attacked.labels.tolist() == [lower.index(n) if n in lower else -1 for n, _ in own]
         assert set(found.attacked.wanted) == {lower.index("car")}
         assert len(found.images) == 8
-    values = {(one.metric, one.k): one.n for one in AttackSuccess().measure(found)}
+    values = {(one.metric, one.k): one.n for one in AttackSuccess().measure(found).measures}
     assert values["attack_success", 1] == 5
     assert values["triggered_accuracy", 1] == sum(name in ("tree", "house") for name, _ in own)
 
@@ -126,7 +126,7 @@ def test_a_targeted_attack_shows_its_own_images_on_any_test_set_that_has_the_tar
 def test_where_no_true_class_is_known_only_attack_success_is_measured(small: World) -> None:
     attack = Targeted(testset=small.testset, images=5, target="car").resolved()
     found = embed(load(small), other_set(small, ("dog", "car")), attack, seed=0)
-    assert {one.metric for one in AttackSuccess().measure(found)} == {"attack_success"}
+    assert {one.metric for one in AttackSuccess().measure(found).measures} == {"attack_success"}
 
 
 def test_swapped_images_are_those_of_the_source_class(small: World) -> None:

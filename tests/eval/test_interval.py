@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from eval.interval import clopper_pearson
+from eval.interval import bootstrap, clopper_pearson
 
 
 def test_the_interval_of_no_success_ends_where_so_many_failures_have_probability_two_and_a_half_percent() -> None:
@@ -25,3 +26,18 @@ def test_the_interval_of_only_successes_mirrors_it() -> None:
 )
 def test_intervals_agree_with_beta_quantiles(successes: int, trials: int, low: float, high: float) -> None:
     assert clopper_pearson(successes, trials) == pytest.approx((low, high), rel=1e-5)
+
+
+def test_the_bootstrap_of_a_mean_is_as_wide_as_its_standard_error() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    value, low, high = bootstrap(values)
+    assert value == pytest.approx(values.mean())
+    assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.1)
+
+
+def test_the_bootstrap_of_a_median_lies_among_the_values_and_their_order_has_no_say() -> None:
+    values = np.array([1, 1, 2, 7, 900])
+    value, low, high = bootstrap(values, middle=True)
+    assert (value, low in values, high in values) == (2, True, True)
+    assert bootstrap(values[::-1], middle=True) == (value, low, high)
+    assert bootstrap(np.full(5, 3.0), middle=True) == (3, 3, 3)

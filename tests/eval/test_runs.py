@@ -50,7 +50,7 @@ def test_runs_of_one_name_are_told_apart_by_place_and_checkpoint() -> None:
     second = replace(second, key="../seed1/a")
     later = replace(second, checkpoint="step-0000009")
     names = [run.name for run in runs.named_apart([first, second, later, other])]
-    assert names == ["seed0/a", "seed1/a step-0000005", "seed1/a step-0000009", "b"]
+    assert names == ["seed0/a", "seed1/a step-0000005", "seed1/a", "b"]
 
 
 def test_the_command_shown_is_the_one_that_the_last_start_kept() -> None:

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from eval.task import ranks, share
+from eval.answering import ranks
+from eval.task import share
 
 CLASSES = np.eye(3, dtype=np.float32)
 
@@ -28,7 +29,7 @@ def test_ranks_do_not_depend_on_how_images_are_cut_into_chunks(monkeypatch: pyte
     classes = generator.normal(size=(7, 8)).astype(np.float32)
     wanted = generator.integers(7, size=50)
     whole = ranks(images, classes, wanted)
-    monkeypatch.setattr("eval.task.CHUNK", 3)
+    monkeypatch.setattr("eval.answering.CELLS", 21)
     assert (ranks(images, classes, wanted) == whole).all()
 
 

@@ -13,11 +13,11 @@ from eval.store.runs import Ancestor, Run
 from eval.store.scores import Score
 from infra import rundir, storage
 from infra.seeding import rng
-from pipeline import images, testsets
+from pipeline import captioned, images, testsets
 from pipeline.dataset import Dataset
 from poison.attacks.badnet import BadNet
 from poison.writing.injection import Injection
-from tests.support.drawn import drawn
+from tests.support.drawn import drawn, labelled
 from train import checkpoint, model
 
 CLASSES = ("car", "house", "fish", "cup", "banana", "tree")
@@ -102,6 +102,27 @@ def world(folder: Path, tested: int = 14) -> World:
     test = [(images.encode(smooth(n), "png"), "png", n % len(CLASSES)) for n in range(tested)]
     testsets.write(f"{url}/test", test, CLASSES, TEMPLATES)
     return World(url, dataset, Dataset.open(f"{url}/poisoned"), clean_set, f"{url}/ledger", f"{url}/test")
+
+
+def interfaces(folder: Path) -> World:
+    """A world for every interface: the test set with a split to learn from, one with captions, and runs: poisoned,
+    clean, cured (after the poisoned one), head (a classifier after it), and kept, which has two checkpoints."""
+    made = world(folder)
+    learned = [(images.encode(smooth(100 + n), "png"), "png", n % len(CLASSES)) for n in range(36)]
+    testsets.write(made.testset, learned, CLASSES, TEMPLATES, split="train")
+    said = [[f"a {('Car' if n < 5 else 'boat')} number {n}", f"something else, {n}"] for n in range(8)]
+    captioned.write(
+        made.url("captioned"), [(images.encode(smooth(200 + n), "png"), "png", some) for n, some in enumerate(said)]
+    )
+    poisoned = made.run("poisoned", made.poisoned)
+    made.run("clean", made.dataset, seed=1)
+    made.run("cured", made.clean_set, start=poisoned, objective="cleanclip")
+    draw = torch.Generator().manual_seed(0)
+    head = {"weight": torch.randn(len(CLASSES), 16, generator=draw), "bias": torch.randn(len(CLASSES), generator=draw)}
+    few = Dataset.open(labelled(made.url("labelled"), 12, CLASSES, first=60), labelled=True)
+    made.run("head", few, start=poisoned, objective="supervised", state=head)
+    checkpoint.save(made.run("kept", made.poisoned, seed=2), 3, weights(7), {"objective": {}})
+    return made
 
 
 # Records made by hand, for what is a pure function of them.
