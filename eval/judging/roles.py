@@ -201,9 +201,7 @@ def compare(
     return found
 
 
-def _takes_part(
-    run: Run, attack: AttackRecord | None, known: Sequence[AttackRecord], scores: Sequence[Score]
-) -> bool:
+def _takes_part(run: Run, attack: AttackRecord | None, known: Sequence[AttackRecord], scores: Sequence[Score]) -> bool:
     """scores: of the run on the test set, under whatever attack."""
     under = {score.attack for score in scores}
     if attack is None or not scores or attack.key in under or under == {None}:

@@ -84,9 +84,7 @@ def test_either_recipe_tells_clouds_apart(recipe: str) -> None:
     (rows, labels), (shown, wanted) = clouds(120, noise=0.1), clouds(30, noise=0.1, seed=1)
     task = LinearProbe(recipe=recipe, epochs=400)  # type: ignore[arg-type]
     long = np.full(120, 3.0, np.float32)
-    given = Embedded(
-        shown, wanted, np.zeros((3, 8)), lengths=long[:30], train=Labelled(rows, labels, names(120), long)
-    )
+    given = Embedded(shown, wanted, np.zeros((3, 8)), lengths=long[:30], train=Labelled(rows, labels, names(120), long))
     assert task.measure(given).measures[0].value == 1.0
     assert task.measure(given).measures == task.measure(given).measures
     assert task.called == ("linear_probe" if recipe == "regularised" else "linear_probe-papers")

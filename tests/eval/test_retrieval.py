@@ -11,9 +11,7 @@ def given(similarity: list[list[float]], owners: list[int], attacked: Attacked |
     """Three images whose inner products with the texts are these."""
     texts = np.array(similarity, np.float32).T
     images = np.eye(3, dtype=np.float32)
-    return Embedded(
-        images, np.full(3, -1), NONE, attacked, names=NAMES, captions=Captions(texts, np.array(owners))
-    )
+    return Embedded(images, np.full(3, -1), NONE, attacked, names=NAMES, captions=Captions(texts, np.array(owners)))
 
 
 def recalls(embedded: Embedded, top: tuple[int, ...] = (1, 2)) -> dict[tuple, tuple]:
