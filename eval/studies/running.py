@@ -4,6 +4,7 @@ A step that fails takes with it what needs it, and nothing else. One that ended 
 `OUT/steps/`, with which it is passed over at once; steps that measure are asked again, since they know best.
 """
 
+import fcntl
 import hashlib
 import os
 import signal
@@ -49,7 +50,7 @@ class Workshop:
         self.seconds = {step: self._mark(step) or 0.0 for step in self.done}
         self.failed: dict[Step, str] = {}
         self.running: list[Running] = []
-        self.spent = 0.0
+        self.spent, self.lock = 0.0, -1
 
     @property
     def waiting(self) -> list[Step]:
@@ -64,11 +65,12 @@ class Workshop:
         """finished: is told each row whose steps are all done, and the seconds of its own training and measuring.
 
         Raises Lost that names every step and row that failed, once all others are done; and when told to end.
+        ValueError where another study is at work in this folder.
         """
         (self.out / "steps").mkdir(parents=True, exist_ok=True)
         (self.out / "logs").mkdir(exist_ok=True)
         left, troubles = list(self.rows), []
-        with _told_to_end() as told:
+        with _told_to_end() as told, _alone(self.out) as self.lock:
             try:
                 while left or self.running:
                     self._reap()
@@ -113,6 +115,7 @@ class Workshop:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                pass_fds=(self.lock,),
                 start_new_session=True,  # Ctrl-C is ours to pass on
             )
         return Running(step, process, time.monotonic())
@@ -169,6 +172,17 @@ class Workshop:
     def _leave_mark(self, one: Running) -> None:
         about = {"step": one.step.label, "command": list(one.step.command), "seconds": round(one.seconds, 1)}
         storage.write_json(str(self._place(one.step)), about | {"code": rundir.code_version()})
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[int]:
+    """Hold the folder. Its processes hold it too: after a kill -9 it is free once the last of them has ended."""
+    with open(out / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"a study is at work in {out}, or what one left behind is: let it end first") from None
+        yield file.fileno()
 
 
 @contextmanager
