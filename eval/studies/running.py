@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.studies.plan import Row, Step
+from eval.studies.steps import Row, Step
 from infra import log, rundir, storage
 from infra.errors import Lost
 
@@ -67,6 +67,8 @@ class Workshop:
         Raises Lost that names every step and row that failed, once all others are done; and when told to end.
         ValueError where another study is at work in this folder.
         """
+        if not self.rows:
+            return
         (self.out / "steps").mkdir(parents=True, exist_ok=True)
         (self.out / "logs").mkdir(exist_ok=True)
         left, troubles = list(self.rows), []

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from eval.studies import plan, running
-from eval.studies.plan import Row
+from eval.studies import plan, running, steps
 from eval.studies.running import Workshop
+from eval.studies.steps import Row
 from infra.errors import Lost
 from tests.eval.test_plan import SMALL
 from tests.support.story import alive
@@ -36,7 +36,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.out, self.told = folder / "my study", folder / "told"
         (folder / "small.toml").write_text(SMALL)
-        self.rows = plan.read(str(folder / "small.toml")).rows(str(self.out))
+        self.rows = steps.rows(plan.read(str(folder / "small.toml")), str(self.out))
         self.told.write_text("")
 
     def shop(self, rows: list[Row] | None = None, jobs: int = 2, hours: float | None = None) -> Workshop:
