@@ -22,6 +22,7 @@ from infra import log, rundir, storage
 from infra.errors import Lost
 
 POLL, PATIENCE = 0.1, 120.0  # seconds: between two looks, and until a step that was told to end is killed
+GRACE = 10.0  # seconds: for a loader's workers, which end a little after whom they worked for
 SHOWN = 5  # lines of a log, of a step that failed
 WHOLE = ("DONE", "dataset.json")  # a folder with one of these is finished, whoever made it
 ENTRY = (sys.executable, "-m", "infra.cli")  # `antidote`, of this interpreter
@@ -180,10 +181,16 @@ class Workshop:
 def _alone(out: Path) -> Iterator[int]:
     """Hold the folder. Its processes hold it too: after a kill -9 it is free once the last of them has ended."""
     with open(out / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"a study is at work in {out}, or what one left behind is: let it end first") from None
+        deadline = time.monotonic() + GRACE
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    said = f"a study is at work in {out}, or what one left behind is: let it end first"
+                    raise ValueError(said) from None
+                time.sleep(POLL)
         yield file.fileno()
 
 

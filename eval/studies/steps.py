@@ -4,7 +4,6 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
 from math import prod
 
 from eval.studies.plan import Plan, Value, text_of
@@ -114,12 +113,11 @@ class _Planner:
         self.labels: dict[str, tuple[str, ...]] = {}
 
     def rows(self) -> list[Row]:
-        numbers = {name: number for number, name in zip(count(), chain(self.plan.attacks, self.plan.methods))}
         keyed = []
         for attack, method, seed, (place, value) in self._cells():
             row = self._row(attack, method, value, seed)
             keys = {"seed": self.plan.seeds.index(seed), "chosen": not row.chosen, "value": place}
-            keys |= {"attack": numbers[attack], "method": numbers[method]}
+            keys |= {"attack": self.plan.attacks.index(attack), "method": self.plan.methods.index(method)}
             keyed.append(([*(keys[name] for name in self.plan.order), keys["attack"], place, keys["method"]], row))
         return [row for _, row in sorted(keyed, key=lambda pair: pair[0])]
 

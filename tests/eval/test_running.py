@@ -134,7 +134,10 @@ def test_after_so_many_hours_nothing_more_is_started(place: Place, monkeypatch: 
     assert ended == [] and len(place.commands("end")) == 1, "what was running may end"
 
 
-def test_a_folder_has_one_study_at_a_time_and_what_one_left_behind_counts(place: Place):
+def test_a_folder_has_one_study_at_a_time_and_what_one_left_behind_counts(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(running, "GRACE", 0.1)
     (place.out).mkdir()
     with running._alone(place.out) as lock:
         left = subprocess.Popen(["sleep", "30"], pass_fds=(lock,))
