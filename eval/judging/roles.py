@@ -206,7 +206,8 @@ def _takes_part(run: Run, attack: AttackRecord | None, known: Sequence[AttackRec
     under = {score.attack for score in scores}
     if attack is None or not scores or attack.key in under or under == {None}:
         return bool(scores)
-    return any(carries(step.dataset_digest, attack, known) for step in (run, *run.ancestors))
+    learned = [run.dataset_digest, *(step.dataset_digest for step in run.ancestors)]
+    return any(carries(digest, attack, known) for digest in learned)
 
 
 def _by_number(scores: Iterable[Score]) -> dict[Number, Score]:

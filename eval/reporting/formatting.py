@@ -15,6 +15,12 @@ def percent(value: float, points: int = 1) -> str:
     return f"{shown:.{points}f}%"
 
 
+def points(change: float) -> str:
+    """-0.0104 -> −1.0, 0.02 -> +2.0: a difference of two shares."""
+    shown = f"{abs(100 * change):.1f}"
+    return shown if shown == "0.0" else f"{'+' if change > 0 else '−'}{shown}"
+
+
 def within(value: float, low: float, high: float) -> str:
     """`5.4% [4.1, 7.0]`: a share and the ends of its interval, or of its range."""
     return f"{percent(value)} [{100 * low:.1f}, {100 * high:.1f}]"

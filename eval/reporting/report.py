@@ -1,11 +1,15 @@
 """Scores and run folders -> a report. The same scores and runs give the same bytes, wherever they lie."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
 
 from eval.judging.roles import Comparison, compare
 from eval.reporting import page, preview, provenance, tabular
-from eval.store import current, records
+from eval.reporting.page import Material
+from eval.store import answers, current, predictions, records
+from eval.store.answers import Asked
 from infra import config, storage
 
 FILES = ("report.html", "tables.md", "scores.csv")
@@ -33,7 +37,7 @@ class Report:
         attacks = [record for record in records.read_attacks(folder) if record.key in {key for _, key in used}]
         comparisons = compare(kept, runs, testsets, attacks)
         _check(comparisons)
-        material = page.Material(
+        material = Material(
             comparisons=comparisons,
             examples={
                 (attack.key, testset.digest): records.read_examples(folder, attack, testset)
@@ -44,6 +48,7 @@ class Report:
             preview=preview.read(self.preview) if self.preview is not None else [],
             facts=provenance.facts(folder, kept, runs, testsets, attacks),
         )
+        material = replace(material, answers=_answers(folder, material), maps=_maps(folder))
         made = (page.render(material), tabular.markdown(comparisons), tabular.as_csv(kept, comparisons))
         if self.dry_run:
             print(storage.dump_json(config.to_json(self)).decode(), end="")
@@ -55,6 +60,29 @@ class Report:
                 storage.write(url, text.encode())
                 same = False
         return f"{'nothing to do: ' if same else ''}report on {len(runs)} runs at {storage.join(out, FILES[0])}"
+
+
+def _answers(folder: str, material: Material) -> dict[Asked, dict[str, str]]:
+    """What the runs that are shown answered to the examples."""
+    asked: dict[Asked, set[str]] = {}
+    for one in page.judged_of(material.comparisons):
+        attack, testset = one.comparison.attack, one.comparison.testset
+        shown = material.examples.get((attack.key, testset.digest), ()) if attack else ()
+        names = {example.sha256 for example in shown if example.sha256}
+        for row in page.answering(one):
+            for key in (None, attack.key if attack else None):
+                asked.setdefault(Asked.of(row.run, testset.key, key), set()).update(names)
+    return answers.read(folder, asked)
+
+
+def _maps(folder: str) -> dict[Asked, tuple[pa.Table, int | None]]:
+    found = {}
+    for table, about in predictions.maps(folder).values():
+        run = records.relative(records.resolve(about["run"], folder), folder)
+        classes = about["classes"]
+        number = classes.index(about["target"]) if about["target"] in classes else None
+        found[Asked(run, about["checkpoint"], about["testset"], about["attack"])] = (table, number)
+    return found
 
 
 def _check(comparisons: Sequence[Comparison]) -> None:

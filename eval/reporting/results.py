@@ -5,11 +5,14 @@ from dataclasses import dataclass
 
 from eval.judging.roles import UNDEFENDED, Comparison, Kind
 from eval.judging.seeds import Group, Share, together
-from eval.judging.verdict import Verdict, judge
+from eval.judging.verdict import Verdict
 from eval.reporting import figures, wording
+from eval.reporting.details import Details
 from eval.reporting.drawing import Mark, Strip
 from eval.reporting.figures import Hero
 from eval.reporting.formatting import counted, percent
+from eval.reporting.light import Look
+from eval.reporting.rows import NONE, Cell, Row, Table
 from eval.store.records import TRIGGERED, AttackRecord, Example
 from eval.store.runs import Run
 from eval.store.scores import Score
@@ -30,45 +33,11 @@ PARTS: dict[Kind, str] = {
     "unknown": "From elsewhere, data unknown",
 }
 MOST = 7  # rows of the chart at the head of the page
-NONE = "–"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number. column: its heading. ends: of its interval or range; n: of how many; kind: CSS class of its colour;
-    each empty where there is none."""
-
-    column: str
-    number: str
-    ends: str = ""
-    n: str = ""
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """notes: in small letters below the name. strip: of the chart alone. seed: one run of several above it."""
-
-    name: str
-    notes: Sequence[str]
-    cells: Sequence[Cell]
-    best: bool = False
-    seed: bool = False
-    strip: Strip | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """columns: headings, without that of the names. left: rows that are not shown."""
-
-    columns: Sequence[str]
-    rows: Sequence[Row]
-    left: int = 0
 
 
 @dataclass(frozen=True)
 class Section:
-    """One comparison. anchor: its id in the page. story: headings with sentences."""
+    """One comparison. anchor: its id in the page. story: headings with sentences. more: what else was measured."""
 
     anchor: str
     attack: AttackRecord | None
@@ -81,11 +50,13 @@ class Section:
     caveats: str
     measured_on: str
     numbers: Table
+    more: Details
 
 
-def section(comparison: Comparison, anchor: str, examples: Sequence[Example]) -> Section:
+def section(
+    comparison: Comparison, verdict: Verdict, anchor: str, examples: Sequence[Example], more: Details, look: Look
+) -> Section:
     """examples: of its attack on its test set. The comparison must have its headline numbers (Comparison.measured)."""
-    verdict = judge(comparison)
     story = [
         ("What was attacked", wording.attacked(verdict)),
         ("What was tried", wording.tried(verdict)),
@@ -96,13 +67,14 @@ def section(comparison: Comparison, anchor: str, examples: Sequence[Example]) ->
         attack=comparison.attack,
         testset=comparison.testset.name,
         headline=wording.headline(verdict),
-        hero=figures.before_and_after(examples[0], verdict) if comparison.attack and examples else None,
+        hero=figures.before_and_after(examples[0], verdict, look) if comparison.attack and examples else None,
         chart=chart(verdict),
         floor=verdict.floor is not None,
         story=[(heading, words) for heading, words in story if words],
         caveats=" ".join(wording.caveats(verdict)),
         measured_on=measured_on(comparison),
         numbers=numbers(comparison, verdict),
+        more=more,
     )
 
 
@@ -110,7 +82,8 @@ def chart(verdict: Verdict) -> Table:
     """A row for every group, of a large grid for those that matter most: its two headline numbers, and as marks."""
     shown = foremost(verdict)
     columns = ["Clean accuracy", *(["Attack success"] if verdict.attack else [])]
-    return Table(columns, [_charted(group, verdict) for group in shown], len(verdict.groups) - len(shown))
+    left = len(verdict.groups) - len(shown)
+    return Table(columns, [_charted(group, verdict) for group in shown], left, "Model")
 
 
 def _charted(group: Group, verdict: Verdict) -> Row:

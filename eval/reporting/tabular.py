@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from eval.judging.roles import Comparison, Result
 from eval.judging.seeds import Group, together
-from eval.judging.verdict import judge
-from eval.reporting import formatting, wording
+from eval.reporting import details, formatting, page, wording
+from eval.reporting import heat as interfaces
+from eval.reporting.details import Details
 from eval.reporting.formatting import percent, within
+from eval.reporting.heat import Heat
+from eval.reporting.rows import Table
 from eval.store.scores import Score
 
 METRICS = ("accuracy", "attack_success", "triggered_accuracy")
@@ -17,28 +20,85 @@ HEAD = ("run", "what it is", "clean accuracy", "attack success", "n", "true clas
 
 
 def plain(comparisons: Sequence[Comparison]) -> str:
-    """For a terminal: one aligned table a comparison."""
-    return "\n\n".join(f"{_heading(one)}\n{_aligned([HEAD, *map(_cells, one.rows)])}" for one in comparisons)
+    """For a terminal: one aligned table a comparison, and one of the interfaces where others than zero-shot are."""
+    parts = []
+    for one in comparisons:
+        tables = [[HEAD, *map(_cells, (*one.earlier, *one.rows))]] if one.zero_shot else []
+        if (heat := interfaces.alone(one)) and heat.columns != [interfaces.ZERO_SHOT]:
+            tables.append([(heat.head, *heat.columns), *_heated(heat)])
+        parts += [f"{_heading(one)}\n" + "\n\n".join(map(_aligned, tables))] if tables else []
+    return "\n\n".join(parts)
 
 
 def markdown(comparisons: Sequence[Comparison]) -> str:
     """The verdicts and the tables; a mean stands above runs that differ by their seed alone."""
     parts = ["# Clean accuracy and attack success\n"]
+    judged = page.judged_of(comparisons) if all(one.measured() for one in comparisons if one.zero_shot) else []
+    for heat in interfaces.matrices([(one.verdict, one.comparison, one.anchor) for one in judged]):
+        parts.append(f"\n{heat.about}.\n\n{_heat(heat)}")
+    told = {id(one.comparison): one for one in judged}
     for comparison in comparisons:
+        if not comparison.zero_shot:
+            continue
         parts.append(f"\n## {_heading(comparison)}\n\n")
-        lines = [_cells(row) for row in comparison.rows]
-        if comparison.measured():
-            verdict = judge(comparison)
+        lines, known = [_cells(row) for row in comparison.rows], told.get(id(comparison))
+        if known:
+            verdict = known.verdict
             said = (wording.headline(verdict), wording.attacked(verdict), wording.tried(verdict), wording.won(verdict))
             parts += [f"{text}\n\n" for text in (*said, " ".join(wording.caveats(verdict))) if text]
             lines = [line for group in verdict.groups for line in _grouped(group)]
         parts.append(formatting.markdown((HEAD, RULE, *lines)))
+        if known:
+            parts += _more(details.details(comparison, known.verdict, known.captioned))
+    for heading, heat in page.elsewhere(comparisons, judged):
+        parts.append(f"\n## {heading}\n\n{_heat(heat)}")
     parts.append(
         "\nIn brackets: exact 95% intervals (Clopper-Pearson) over test images; of a mean over seeds, the lowest and "
         "the highest. Attack success leaves out images of the target's own class (n is what is left); the floor is "
         "the same number on a run without poison, the baseline is finetuned without a defence.\n"
     )
     return "".join(parts)
+
+
+def _more(found: Details) -> list[str]:
+    """Everything else that was measured, each table under its heading."""
+    tables = [("Through training", found.checkpoints), ("Mean cosine of training pairs", found.similarity)]
+    tables += [(f"Class by class: {one.name}", one.table) for one in found.classes]
+    tables += [("Beside what each started from", found.parents)]
+    exposure = [f"\n### At every interface\n\n{_heat(found.exposure)}"] if found.exposure else []
+    return [*exposure, *(f"\n### {heading}\n\n{_table(table)}" for heading, table in tables if table)]
+
+
+def _heat(heat: Heat) -> str:
+    head = (heat.head, *heat.columns)
+    return formatting.markdown((head, ["---", *["---:"] * len(heat.columns)], *_heated(heat)))
+
+
+def _heated(heat: Heat) -> list[tuple[str, ...]]:
+    """`98.0% [96.0–100.0], CA 95.0%`"""
+    lines = []
+    for line in heat.lines:
+        cells = []
+        for spot in line.spots:
+            success = [f"{spot.success} [{_ends(spot.ends)}]"] if spot and spot.success else []
+            clean = [f"{spot.word} {spot.accuracy}"] if spot and spot.accuracy else []
+            cells.append(", ".join([*success, *clean]) or "-")
+        lines.append((line.name, *cells))
+    return lines
+
+
+def _table(table: Table) -> str:
+    rows = [
+        (row.name, *(f"{cell.number}{f' [{_ends(cell.ends)}]' if cell.ends else ''}" for cell in row.cells))
+        for row in table.rows
+    ]
+    more = f"\n{table.left} more in scores.csv.\n" if table.left else ""
+    return formatting.markdown(((table.head, *table.columns), ["---", *["---:"] * len(table.columns)], *rows)) + more
+
+
+def _ends(shown: str) -> str:
+    """1.0–2.0 -> 1.0, 2.0"""
+    return shown.replace("–", ", ")
 
 
 def _grouped(group: Group) -> list[tuple[str, ...]]:
@@ -69,12 +129,10 @@ def as_csv(scores: Sequence[Score], comparisons: Sequence[Comparison]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["role", "objective", "run_seed", *names])
     for score in scores:
-        row = about[score.run, score.attack]
+        found = about.get((score.run, score.attack))  # none of pairs alone, of a run that no test set was for
         writer.writerow(
             [
-                row.role.kind,
-                row.run.objective,
-                row.run.seed,
+                *((found.role.kind, found.run.objective, found.run.seed) if found else ("", "", "")),
                 *("" if (v := getattr(score, n)) is None else v for n in names),
             ]
         )

@@ -102,11 +102,13 @@ class TestSetRecord:
 
 @dataclass(frozen=True)
 class Example:
-    """One test image and what the attack makes of it. clean, triggered: PNG bytes; label: its class."""
+    """One test image and what the attack makes of it. clean, triggered: PNG bytes; label: its class. sha256: of the
+    image as stored, by which its answers are found; None in folders of earlier versions."""
 
     label: str
     clean: bytes
     triggered: bytes
+    sha256: str | None = None
 
 
 def attack_key(attack: Attack, dataset_digest: str) -> str:
@@ -157,9 +159,10 @@ def draw_examples(test: TestSet, attack: Attack, rng_of: Callable[[str], np.rand
         if label in found:
             continue
         image = np.asarray(testsets.open_image(test, data))
-        trial = attack.trial(image, label, rng_of(hashlib.sha256(data).hexdigest()))
+        sha256 = hashlib.sha256(data).hexdigest()
+        trial = attack.trial(image, label, rng_of(sha256))
         if trial is not None:
-            found[label] = Example(label, images.encode(image, "png"), images.encode(trial.image, "png"))
+            found[label] = Example(label, images.encode(image, "png"), images.encode(trial.image, "png"), sha256)
         if len(found) == EXAMPLES:
             break
     return list(found.values())
@@ -174,12 +177,12 @@ def read_trigger(folder: str, attack: AttackRecord) -> bytes | None:
 
 
 def write_examples(folder: str, attack: AttackRecord, testset: TestSetRecord, examples: list[Example]) -> None:
-    """The labels come last: with them all are there."""
+    """What they are of comes last: with it all are there."""
     stem = _examples(folder, attack, testset)
     for number, example in enumerate(examples):
         storage.write(f"{stem}-{number}-clean.png", example.clean)
         storage.write(f"{stem}-{number}-triggered.png", example.triggered)
-    storage.write_json(f"{stem}.json", [example.label for example in examples])
+    storage.write_json(f"{stem}.json", [{"label": example.label, "sha256": example.sha256} for example in examples])
 
 
 def has_examples(folder: str, attack: AttackRecord, testset: TestSetRecord) -> bool:
@@ -189,11 +192,12 @@ def has_examples(folder: str, attack: AttackRecord, testset: TestSetRecord) -> b
 def read_examples(folder: str, attack: AttackRecord, testset: TestSetRecord) -> list[Example]:
     if not has_examples(folder, attack, testset):
         return []
-    stem = _examples(folder, attack, testset)
-    return [
-        Example(label, storage.read(f"{stem}-{number}-clean.png"), storage.read(f"{stem}-{number}-triggered.png"))
-        for number, label in enumerate(storage.read_json(f"{stem}.json"))
-    ]
+    stem, found = _examples(folder, attack, testset), []
+    for number, told in enumerate(storage.read_json(f"{stem}.json")):
+        about = {"label": told} if isinstance(told, str) else told  # earlier versions kept the label alone
+        clean, triggered = (storage.read(f"{stem}-{number}-{form}.png") for form in ("clean", "triggered"))
+        found.append(Example(about["label"], clean, triggered, about.get("sha256")))
+    return found
 
 
 def _examples(folder: str, attack: AttackRecord, testset: TestSetRecord) -> str:

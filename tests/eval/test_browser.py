@@ -12,7 +12,9 @@ import pytest
 
 from eval.reporting.page import render
 from poison.sheets.layout import shrunk
+from tests.support import matrix_cases
 from tests.support.browser import Browser, chromium, find
+from tests.support.pages import parsed
 from tests.support.report_cases import CASES, html, material, preview_of
 
 WIDTHS = (1280, 400)
@@ -40,6 +42,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten attacks by six methods, every run under every attack, on photographs."""
+    made = tmp_path_factory.mktemp("matrix") / "matrix.html"
+    made.write_text(render(matrix_cases.grid(cross=True)))
+    return made
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_no_complaint_no_request_no_broken_image_and_nothing_too_wide(
     browser: Browser, folder: Path, case: str
@@ -54,6 +64,54 @@ def test_no_complaint_no_request_no_broken_image_and_nothing_too_wide(
         assert page.evaluate(WIDE) == []
         assert page.evaluate(f"{BROKEN}.length") == 0
         page.close()
+
+
+def test_ten_attacks_by_six_methods_are_a_file_below_five_megabytes(matrix: Path) -> None:
+    assert matrix.stat().st_size < 5_000_000
+    parsed(matrix.read_text())
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_matrix_comes_first_and_nothing_in_it_overflows(browser: Browser, matrix: Path, width: int) -> None:
+    page = browser.open(matrix.as_uri(), width)
+    tables: list[str] = page.evaluate("[...document.querySelectorAll('table')].map(e => e.className)")
+    assert tables[0] == "heat"
+    assert page.evaluate("document.querySelectorAll('table.heat')[0].querySelectorAll('td.spot').length") == 10 * 8
+    page.evaluate("document.querySelectorAll('details').forEach(e => { e.open = true })")
+    assert page.complaints() == []
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+    assert page.evaluate(WIDE) == []
+    assert page.evaluate(f"{BROKEN}.length") == 0
+    spill = "[...document.querySelectorAll('td.spot')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    assert page.evaluate(spill) == 0
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_numbers_in_a_matrix_have_contrast_on_their_colour(browser: Browser, matrix: Path, scheme: str) -> None:
+    page = browser.open(matrix.as_uri(), 1280, dark=scheme == "dark")
+    found: list[list[str]] = page.evaluate(
+        """[...document.querySelectorAll('td.spot.hot')].map(e =>
+          [...e.querySelectorAll('b, small'), e].map(x => getComputedStyle(x).color).concat(
+          [getComputedStyle(e).backgroundColor, e.style.getPropertyValue('--heat')]))"""
+    )
+    page.close()
+    assert {heat for *_, heat in found} >= {"0", "1", "98"}
+    for *inks, ground, heat in found:
+        assert all(contrast(ink, ground) >= 4.5 for ink in inks), (scheme, heat)
+    grounds = {heat: luminance(ground) for *_, ground, heat in found}
+    assert abs(grounds["98"] - grounds["1"]) > 0.03, "a high number has another ground than a low one"
+
+
+def test_folded_parts_of_a_long_page_are_open_on_paper(browser: Browser, matrix: Path) -> None:
+    page = browser.open(matrix.as_uri(), 1280)
+    low = "[...document.querySelectorAll('details')].filter(e => e.getBoundingClientRect().height < 40).length"
+    number = page.evaluate("document.querySelectorAll('details').length")
+    assert number > 50
+    assert page.evaluate(low) >= number - 10, "those within a folded one have no height of their own"
+    page.call("Emulation.setEmulatedMedia", media="print")
+    assert page.evaluate(low) == 0
+    page.close()
 
 
 @pytest.mark.parametrize("case", ["whole", "several seeds", "two attacks, two test sets"])
@@ -132,7 +190,9 @@ def contrast(a: str, b: str) -> float:
 
 
 def luminance(colour: str) -> float:
-    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    """Of rgb(r, g, b), or of a mixed colour: color(srgb r g b) with numbers from 0 to 1."""
+    most = 1 if colour.startswith("color(") else 255
+    parts = [float(part) / most for part in re.findall(r"[\d.]+(?:e-\d+)?", colour)[:3]]
     linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 

@@ -5,7 +5,6 @@ import re
 import shutil
 from dataclasses import replace
 from functools import partial
-from html.parser import HTMLParser
 from pathlib import Path
 
 import jinja2
@@ -25,47 +24,8 @@ from pipeline import images
 from poison.sheets.layout import Shown, shrunk
 from poison.sheets.sheet import Sheet
 from tests.support.eval_helpers import ATTACKED, TESTED, World, after, scored, some_run, world
+from tests.support.pages import parsed
 from tests.support.report_cases import CASES, html, material, preview_of
-
-VOID = {"meta", "img", "line", "rect", "circle", "polyline"}
-
-
-class Parser(HTMLParser):
-    """Every tag is closed; collects what a browser would fetch or run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.fetched: list[str] = []
-        self.tags: set[str] = set()
-        self.headings: list[str] = []
-        self.alts: list[str | None] = []
-        self.attributes: set[str] = set()
-        self.words: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes |= {name for name, _ in attrs}
-        self.headings += [tag] if tag in ("h1", "h2", "h3") else []
-        self.alts += [dict(attrs).get("alt")] if tag == "img" else []
-        self.fetched += [str(value) for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.words |= set(data.split())
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-
-def parsed(text: str) -> Parser:
-    parser = Parser()
-    parser.feed(text)
-    parser.close()
-    assert parser.open == []
-    return parser
 
 
 @pytest.fixture
@@ -174,10 +134,12 @@ def test_seeds_are_averaged_above_their_single_rows() -> None:
 
 def test_a_large_grid_shows_at_the_head_what_matters_and_below_it_all() -> None:
     text = html("many runs")
-    chart, table = text.split("<h3>All numbers</h3>")
+    chart, rest = text.split("<h3>All numbers</h3>")
+    table, parents = rest.split("<h3>Beside what each started from</h3>")
     assert chart.count('<th scope="row">') == results.MOST
     assert "8 more in the table of all numbers" in chart
     assert table.count('<th scope="row">') == 15
+    assert parents.count('<th scope="row">') == 13
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -26,8 +26,8 @@ ATTACK = BadNet(target="car", patch="checkerboard", size=56, cell=14, place="ran
 
 
 @lru_cache(maxsize=8)
-def weights(seed: int) -> bytes:
-    return model.to_bytes(model.create(model.architecture("tiny-vit"), seed))
+def weights(seed: int, name: str = "tiny-vit") -> bytes:
+    return model.to_bytes(model.create(model.architecture(name), seed))
 
 
 def finished_run(
@@ -38,10 +38,11 @@ def finished_run(
     objective: str = "clip",
     start: str | None = None,
     state: dict[str, torch.Tensor] | None = None,
+    name: str = "tiny-vit",
 ) -> str:
     """A run folder as training leaves it; its weights are random, another `seed` is another model.
 
-    state: what the objective left in the checkpoint.
+    state: what the objective left in the checkpoint. name: of the architecture.
     """
     lineage = None
     if start is not None:
@@ -62,8 +63,8 @@ def finished_run(
     for step in range(1, 6):
         metrics.append({"step": step, "loss": 3.0 / step})
     metrics.flush()
-    model.save_architecture(model.architecture("tiny-vit"), url)
-    saved = checkpoint.save(url, 5, weights(seed + 10 * (start is not None)), {"objective": state or {}})
+    model.save_architecture(model.architecture(name), url)
+    saved = checkpoint.save(url, 5, weights(seed + 10 * (start is not None), name), {"objective": state or {}})
     rundir.finish(url, {"checkpoint": saved.name, "sha256": saved.sha256(checkpoint.MODEL), "steps": 5})
     return url
 
