@@ -77,4 +77,4 @@ class Source:
 
     def captioned(self, samples: int | None, seed: int, split: str) -> WithCaptions:
         """Images with captions for a test set of retrieval. Raises ValueError where this corpus makes none."""
-        raise ValueError("test sets with captions are made from folder or parquet")
+        raise ValueError("test sets with captions are made from picturebook, folder or parquet")

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.judging.seeds import Share, together
-from eval.studies.plan import METRIC, Row
+from eval.studies.plan import METRIC
+from eval.studies.steps import Row
 from infra import config, storage
 
 ACCURACY, SUCCESS = ("zeroshot", "accuracy", 1), ("attack_success", "attack_success", 1)

@@ -32,11 +32,13 @@ INTERFACES = (
     Interface("image search, hit@10", ("retrieval", "attack_hit", 10), ("retrieval", "text_to_image_recall", 10)),
     Interface("worst class", ("per_class", "taken_for_target", 1)),
 )
+RANK = ("retrieval", "attack_rank", None)
 SAID = """Success under attack at each interface, and after *at* its clean accuracy (of image search: recall@10). Bold:
 above the floor, the same number of the model that was never poisoned. Means over seeds.
 """
 NOTE = """In brackets: 95% intervals of one seed; of several, from the lowest end to the highest. *Worst class*: the
-class of which most images are taken for the target. A dash is planned and not measured, or has no such interface.
+class of which most images are taken for the target; *rank*: the triggered image's median place in image search. A dash
+is planned and not measured, or has no such interface.
 """
 
 
@@ -103,8 +105,10 @@ def _attack(study: Study, attack: str) -> str:
     for row in study.rows[attack]:
         found = [row.mean(*interface.attacked) for interface in INTERFACES]
         seeds = ", ".join(str(cell.seed) for cell in row.cells if cell.result) or "-"
-        lines.append((_name(row), *(within(one.value, one.low, one.high) if one else "-" for one in found), seeds))
-    return _table(("method", *(one.name for one in INTERFACES), "seeds"), lines)
+        rank = row.mean(*RANK)
+        shares = (within(one.value, one.low, one.high) if one else "-" for one in found)
+        lines.append((_name(row), *shares, f"{rank.value:,.0f}" if rank else "-", seeds))
+    return _table(("method", *(one.name for one in INTERFACES), "rank", "seeds"), lines)
 
 
 def _name(row: Row) -> str:

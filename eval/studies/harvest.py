@@ -5,7 +5,7 @@ from dataclasses import asdict, fields
 from eval.store import records, runs, scores
 from eval.studies import cells
 from eval.studies.cells import Cell, Number
-from eval.studies.plan import Row
+from eval.studies.steps import Row
 from eval.studies.tabulation import ledger_name, shown
 from infra import rundir, storage
 

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import tyro
 
-from eval.studies import cells, harvest, pages, plan
-from eval.studies.plan import Plan, Row
+from eval.studies import cells, harvest, pages, plan, steps
+from eval.studies.plan import Plan
 from eval.studies.running import Workshop
+from eval.studies.steps import Row
 from infra import log, storage
 from infra.errors import Lost
 
@@ -54,7 +55,7 @@ class Studying:
         """Returns the entry's last line. Raises Lost that names each step that failed."""
         planned = plan.read(self.name, self.given)
         out = storage.absolute(self.out or planned.name)
-        rows = planned.rows(out)
+        rows = steps.rows(planned, out)
         wanted, folder = self._wanted(planned, rows), self._folder(planned, out)
         if self.tables:
             return pages.write(planned, cells.read(folder, rows), self.dry_run)

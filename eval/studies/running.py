@@ -4,6 +4,7 @@ A step that fails takes with it what needs it, and nothing else. One that ended 
 `OUT/steps/`, with which it is passed over at once; steps that measure are asked again, since they know best.
 """
 
+import fcntl
 import hashlib
 import os
 import signal
@@ -16,11 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.studies.plan import Row, Step
+from eval.studies.steps import Row, Step
 from infra import log, rundir, storage
 from infra.errors import Lost
 
 POLL, PATIENCE = 0.1, 120.0  # seconds: between two looks, and until a step that was told to end is killed
+GRACE = 10.0  # seconds: for a loader's workers, which end a little after whom they worked for
 SHOWN = 5  # lines of a log, of a step that failed
 WHOLE = ("DONE", "dataset.json")  # a folder with one of these is finished, whoever made it
 ENTRY = (sys.executable, "-m", "infra.cli")  # `antidote`, of this interpreter
@@ -49,7 +51,7 @@ class Workshop:
         self.seconds = {step: self._mark(step) or 0.0 for step in self.done}
         self.failed: dict[Step, str] = {}
         self.running: list[Running] = []
-        self.spent = 0.0
+        self.spent, self.lock = 0.0, -1
 
     @property
     def waiting(self) -> list[Step]:
@@ -64,11 +66,14 @@ class Workshop:
         """finished: is told each row whose steps are all done, and the seconds of its own training and measuring.
 
         Raises Lost that names every step and row that failed, once all others are done; and when told to end.
+        ValueError where another study is at work in this folder.
         """
+        if not self.rows:
+            return
         (self.out / "steps").mkdir(parents=True, exist_ok=True)
         (self.out / "logs").mkdir(exist_ok=True)
         left, troubles = list(self.rows), []
-        with _told_to_end() as told:
+        with _told_to_end() as told, _alone(self.out) as self.lock:
             try:
                 while left or self.running:
                     self._reap()
@@ -113,6 +118,7 @@ class Workshop:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                pass_fds=(self.lock,),
                 start_new_session=True,  # Ctrl-C is ours to pass on
             )
         return Running(step, process, time.monotonic())
@@ -169,6 +175,23 @@ class Workshop:
     def _leave_mark(self, one: Running) -> None:
         about = {"step": one.step.label, "command": list(one.step.command), "seconds": round(one.seconds, 1)}
         storage.write_json(str(self._place(one.step)), about | {"code": rundir.code_version()})
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[int]:
+    """Hold the folder. Its processes hold it too: after a kill -9 it is free once the last of them has ended."""
+    with open(out / "lock", "w") as file:
+        deadline = time.monotonic() + GRACE
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    said = f"a study is at work in {out}, or what one left behind is: let it end first"
+                    raise ValueError(said) from None
+                time.sleep(POLL)
+        yield file.fileno()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from eval.judging.seeds import Share
+from eval.studies import steps
 from eval.studies.cells import ACCURACY, SUCCESS, Cell, mean
 from eval.studies.plan import Plan
 
@@ -97,7 +98,7 @@ class Study:
 def filled(plan: Plan, found: Mapping[str, Cell]) -> Study:
     """A plan with the cells that there are, by their rows' names. Methods side by side, weakest settings first."""
     planned: dict[tuple[str, str, str], list[Planned]] = {}
-    for row in plan.rows("@"):
+    for row in steps.rows(plan, "@"):
         # Of a method without a chosen value none is: a method without values has just the one.
         chosen = row.chosen and row.method not in ROLES
         cell = Planned(row.attack, row.method, row.value, row.seed, chosen, found.get(row.name))
@@ -113,6 +114,6 @@ def _ordered(plan: Plan) -> list[tuple[str, str]]:
     """Methods with each of their values: floor and undefended, then the first value of every method, the second, ..."""
     first = [(method, value) for method in ROLES if method in plan.methods for value in plan.values(method)]
     others = [method for method in plan.methods if method not in ROLES]
-    steps = max((len(plan.values(method)) for method in others), default=0)
-    rest = [(m, plan.values(m)[step]) for step in range(steps) for m in others if step < len(plan.values(m))]
+    places = max((len(plan.values(method)) for method in others), default=0)
+    rest = [(m, plan.values(m)[step]) for step in range(places) for m in others if step < len(plan.values(m))]
     return first + rest

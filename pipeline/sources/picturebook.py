@@ -3,7 +3,7 @@
 The default corpus: nothing to fetch from outside, and yet the very path that CC3M takes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +11,11 @@ from typing import Any
 import pyarrow as pa
 
 from infra import plugins
-from infra.seeding import digest64
-from pipeline.picturebook import draw, scenes, server
-from pipeline.source import TABLE, Labelled, Source
+from infra.seeding import digest64, rng
+from pipeline.picturebook import captions, draw, scenes, server
+from pipeline.source import TABLE, Labelled, Source, WithCaptions
+
+SAYINGS = 5  # captions of an image, as in the well-known sets for retrieval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +65,30 @@ class Picturebook(Source):
 
     def labelled(self, samples: int | None, seed: int, split: str) -> Labelled:
         """Images of one thing each, classes in turn; `seed` and `split` make other images of the same book."""
-        if samples is None:
-            raise ValueError("the picture book has no end: say how many images with --samples")
-        book = self.book_seed if (seed, split) == (0, "test") else digest64(self.book_seed, seed, split) >> 1
+        book, count = self._book(samples, seed, split)
 
         def pictures() -> Iterator[tuple[bytes, str, int]]:
-            for index in range(samples):
+            for index in range(count):
                 label, _ = scenes.labelled(book, index)
                 yield draw.jpeg(draw.labelled_picture(book, index, self.picture_size)), "jpg", label
 
         return Labelled(scenes.THINGS, scenes.TEMPLATES, pictures())
+
+    def captioned(self, samples: int | None, seed: int, split: str) -> WithCaptions:
+        """The images of `labelled`, each put into words several times; no two of its captions are the same."""
+        book, count = self._book(samples, seed, split)
+
+        def pictures() -> Iterator[tuple[bytes, str, Sequence[str]]]:
+            for index in range(count):
+                _, view = scenes.labelled(book, index)
+                draws = (rng(book, "picturebook", "test captions", index, number) for number in range(SAYINGS))
+                said = list(dict.fromkeys(captions.describe(view, r) for r in draws))
+                yield draw.jpeg(draw.labelled_picture(book, index, self.picture_size)), "jpg", said
+
+        return WithCaptions(pictures())
+
+    def _book(self, samples: int | None, seed: int, split: str) -> tuple[int, int]:
+        """Which book's test images, and how many of them."""
+        if samples is None:
+            raise ValueError("the picture book has no end: say how many images with --samples")
+        return self.book_seed if (seed, split) == (0, "test") else digest64(self.book_seed, seed, split) >> 1, samples

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from eval.studies import plan
-from eval.studies.plan import Plan, Row, words
+from eval.studies import plan, steps
+from eval.studies.plan import Plan
+from eval.studies.steps import Row, words
 from infra import config
 from pipeline.labelling import Labelling
 from pipeline.preparation import Preparation
@@ -78,7 +79,7 @@ def by_name(rows: list[Row]) -> dict[str, Row]:
 
 
 def test_rows_stand_in_the_order_of_use_and_frontiers_are_of_the_first_seed(tmp_path: Path):
-    names = [row.name for row in small(tmp_path).rows("/o")]
+    names = [row.name for row in steps.rows(small(tmp_path), "/o")]
     first = ["a.floor.s0", "a.undefended.s0", "a.mmcl.2e-3.s0", "b.floor.s0", "b.undefended.s0", "b.mmcl.2e-3.s0"]
     assert names[:6] == first
     assert names[6:10] == ["a.mmcl.1e-3.s0", "a.after.1.s0", "b.mmcl.1e-3.s0", "b.after.1.s0"]
@@ -86,11 +87,11 @@ def test_rows_stand_in_the_order_of_use_and_frontiers_are_of_the_first_seed(tmp_
 
 
 def test_a_command_is_one_step_whoever_needs_it_and_comes_after_what_it_needs(tmp_path: Path):
-    rows = small(tmp_path).rows("/my out")
-    steps = {step for row in rows for step in row.steps}
-    commands = [step.command for step in steps]
+    rows = steps.rows(small(tmp_path), "/my out")
+    there = {step for row in rows for step in row.steps}
+    commands = [step.command for step in there]
     assert len(commands) == len(set(commands))
-    assert sum(step.name == "pairs" for step in steps) == 2, "one a seed"
+    assert sum(step.name == "pairs" for step in there) == 2, "one a seed"
     for row in rows:
         for number, step in enumerate(row.steps):
             assert set(step.needs) <= set(row.steps[:number])
@@ -106,31 +107,31 @@ def test_a_command_is_one_step_whoever_needs_it_and_comes_after_what_it_needs(tm
         "more small-s0/after-a",
         "scores small-s0/scores-a of small-s0/after-a",
     ]
-    victims = {step.out: step for step in steps if step.name == "victim"}
+    victims = {step.out: step for step in there if step.name == "victim"}
     assert victims[victim].command[:3] == ("train", "--size", "3")
     assert victims["/my out/small-s1/b"].command[:3] == ("train", "--size", "4")
     assert victims["/my out/small-s1/b"].minutes == 6.0
-    assert "101" in next(step for step in steps if step.out == "/my out/small-s1/clean").command
+    assert "101" in next(step for step in there if step.out == "/my out/small-s1/clean").command
 
 
 def test_a_digest_is_of_the_definition_and_of_nothing_else(tmp_path: Path):
-    before = by_name(small(tmp_path).rows("/here"))
-    elsewhere = by_name(small(tmp_path, SMALL, "port=9").rows("/there"))
+    before = by_name(steps.rows(small(tmp_path), "/here"))
+    elsewhere = by_name(steps.rows(small(tmp_path, SMALL, "port=9"), "/there"))
     assert {name: row.digest for name, row in before.items()} == {name: row.digest for name, row in elsewhere.items()}
     assert len({row.digest for row in before.values()}) == len(before)
-    changed = by_name(small(tmp_path, SMALL.replace("big = 4", "big = 5")).rows("/here"))
+    changed = by_name(steps.rows(small(tmp_path, SMALL.replace("big = 4", "big = 5")), "/here"))
     other = {name for name in before if before[name].digest != changed[name].digest}
     assert other == {name for name in before if name.startswith("b.")}, (
         "its floor is measured beside its undefended run"
     )
-    by_hand = by_name(small(tmp_path, SMALL, "big=9").rows("/here"))
+    by_hand = by_name(steps.rows(small(tmp_path, SMALL, "big=9"), "/here"))
     assert all(before[name].digest != by_hand[name].digest for name in before), "what is set by hand is set everywhere"
 
 
 def test_a_plan_adds_to_its_base(tmp_path: Path):
     (tmp_path / "base.toml").write_text(SMALL)
     text = 'base = "base.toml"\nattacks = ["b"]\n[attack.b]\nbig = 7\n[method.mmcl]\nvalues = ["2e-3"]\n'
-    rows = small(tmp_path, text).rows("/o")
+    rows = steps.rows(small(tmp_path, text), "/o")
     assert {row.attack for row in rows} == {"b"} and len(rows) == 7
     assert any("7" in step.command for step in rows[1].steps)
 
@@ -164,7 +165,7 @@ def test_a_variable_alone_is_words_and_a_folder_is_never_split():
 def test_a_plan_that_cannot_be_read_is_refused_by_what_is_wrong(change: tuple[str, str], said: str, tmp_path: Path):
     assert change[0] in SMALL
     with pytest.raises(ValueError, match=re.escape(said)):
-        small(tmp_path, SMALL.replace(*change)).rows("/o")
+        steps.rows(small(tmp_path, SMALL.replace(*change)), "/o")
 
 
 def test_what_is_set_by_hand_must_be_a_variable(tmp_path: Path):
@@ -179,7 +180,7 @@ def test_what_is_set_by_hand_must_be_a_variable(tmp_path: Path):
 def test_every_step_of_every_study_can_be_given():
     seen = set()
     for name in plan.names():
-        for row in plan.read(name).rows("/o"):
+        for row in steps.rows(plan.read(name), "/o"):
             for step in row.steps if row.seed == 0 else ():
                 words = tuple(word for word in step.command if not word.startswith("/o/"))
                 if words in seen or words[0] not in KINDS:

@@ -5,15 +5,16 @@ The processes are a stand-in for `antidote`, which says what it was told and mak
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from eval.studies import plan, running
-from eval.studies.plan import Row
+from eval.studies import plan, running, steps
 from eval.studies.running import Workshop
+from eval.studies.steps import Row
 from infra.errors import Lost
 from tests.eval.test_plan import SMALL
 from tests.support.story import alive
@@ -35,7 +36,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.out, self.told = folder / "my study", folder / "told"
         (folder / "small.toml").write_text(SMALL)
-        self.rows = plan.read(str(folder / "small.toml")).rows(str(self.out))
+        self.rows = steps.rows(plan.read(str(folder / "small.toml")), str(self.out))
         self.told.write_text("")
 
     def shop(self, rows: list[Row] | None = None, jobs: int = 2, hours: float | None = None) -> Workshop:
@@ -131,6 +132,22 @@ def test_after_so_many_hours_nothing_more_is_started(place: Place, monkeypatch: 
     ended: list[str] = []
     place.shop(hours=0.2 / 3600).work(lambda row, _: ended.append(row.name))
     assert ended == [] and len(place.commands("end")) == 1, "what was running may end"
+
+
+def test_a_folder_has_one_study_at_a_time_and_what_one_left_behind_counts(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(running, "GRACE", 0.1)
+    (place.out).mkdir()
+    with running._alone(place.out) as lock:
+        left = subprocess.Popen(["sleep", "30"], pass_fds=(lock,))
+    try:
+        with pytest.raises(ValueError, match="a study is at work in"):
+            place.shop().work(lambda *_: None)
+    finally:
+        left.kill()
+        left.wait()
+    place.shop(place.rows[:1]).work(lambda *_: None)
 
 
 def test_sigterm_ends_every_process_and_the_same_command_does_the_rest(place: Place, monkeypatch: pytest.MonkeyPatch):

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from eval import study
-from eval.studies import cells, exposures, pages, plan
+from eval.studies import cells, exposures, pages, plan, steps
 from eval.studies.cells import Cell
-from eval.studies.plan import Row
 from eval.studies.runner import KEPT, Studying
+from eval.studies.steps import Row
 from eval.studies.study import filled
 from tests.eval.test_plan import SMALL
 from tests.support.frontier_cases import measured, number
@@ -28,7 +28,7 @@ def small(tmp_path: Path) -> tuple[str, list[Row]]:
     """A plan's file, and its rows."""
     path = tmp_path / "small.toml"
     path.write_text(SMALL)
-    return str(path), plan.read(str(path)).rows(str(tmp_path / "out"))
+    return str(path), steps.rows(plan.read(str(path)), str(tmp_path / "out"))
 
 
 def test_a_finished_study_runs_nothing_wherever_it_is(small: tuple[str, list[Row]], tmp_path: Path):
@@ -139,7 +139,7 @@ def test_an_interface_is_held_against_its_own_floor():
 @pytest.mark.parametrize("name", plan.names())
 def test_the_pages_hold_the_tables_that_the_cells_make(name: str):
     planned = plan.read(name)
-    found = cells.read(str(KEPT / name), planned.rows("@"))
+    found = cells.read(str(KEPT / name), steps.rows(planned, "@"))
     assert planned.pages, "a study of the repository has a page"
     for file, text in pages.made(planned, found).items():
         assert (ROOT / file).read_text() == text, f"antidote study {name} --tables"
@@ -147,7 +147,7 @@ def test_the_pages_hold_the_tables_that_the_cells_make(name: str):
 
 @pytest.mark.parametrize("name", plan.names())
 def test_every_committed_cell_is_of_a_row_as_it_is_planned(name: str):
-    rows = plan.read(name).rows("@")
+    rows = steps.rows(plan.read(name), "@")
     there = {path.stem for path in (KEPT / name).glob("*")}
     assert there == set(cells.read(str(KEPT / name), rows)), "others are of no row, or of another definition of it"
 

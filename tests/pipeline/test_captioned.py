@@ -5,8 +5,8 @@ import pytest
 from infra import storage
 from pipeline import captioned, images, testsets
 from pipeline.labelling import Labelling
+from pipeline.sources.cc3m import Cc3m
 from pipeline.sources.folder import Folder
-from pipeline.sources.picturebook import Picturebook
 from tests.pipeline.test_testsets import CLASSES, SAMPLES, TEMPLATES, picture, tar_of
 
 PAIRS = [(picture(seed), "png", [f"first of {seed}", f"second of {seed}"][: 1 + seed % 2]) for seed in range(5)]
@@ -126,5 +126,5 @@ def test_classes_and_captions_are_not_asked_for_at_once(tmp_path: Path) -> None:
     (tmp_path / "a" / "a.png").write_bytes(picture(0))
     with pytest.raises(ValueError, match="are classes, not captions"):
         Folder(path=str(tmp_path), captions="folder").captioned(None, 0, "test")
-    with pytest.raises(ValueError, match="test sets with captions are made from folder or parquet"):
-        Labelling(source=Picturebook(), kind="captions", samples=3, out=str(tmp_path / "out")).run()
+    with pytest.raises(ValueError, match="test sets with captions are made from picturebook, folder or parquet"):
+        Labelling(source=Cc3m(urls="t.tsv"), kind="captions", samples=3, out=str(tmp_path / "out")).run()

@@ -26,6 +26,7 @@ from pipeline.picturebook.scenes import TEMPLATES, THINGS, Background, Scene, Th
 from pipeline.picturebook.server import PORT, serving, table, url
 from pipeline.picturebook.web import Book, answer
 from pipeline.picturebook.words import BACKGROUNDS, COLOURS, RELATIONS
+from pipeline.sources.picturebook import Picturebook
 from tests.support.ports import free_port
 
 MANY = range(1500)
@@ -163,6 +164,18 @@ def test_captions_are_true_and_one_line():
         seen = {thing.colour for thing in view.things} | {view.background.colour}
         surface = {"sky": {"blue"}, "grass": {"green"}}.get(view.background.kind, set())
         assert set(words) & set(COLOURS) <= seen | surface
+
+
+def test_the_test_images_are_put_into_words_of_their_own_for_retrieval():
+    book = Picturebook(book_seed=3)
+    captioned, plain = book.captioned(28, 0, "test"), book.labelled(28, 0, "test")
+    for (image, kind, said), (same, _, label) in zip(captioned.samples, plain.samples, strict=True):
+        assert (image, kind) == (same, "jpg")
+        assert len(said) == len(set(said)) > 1
+        assert all(THINGS[label] in words for words in said)
+    again = [said for *_, said in book.captioned(28, 0, "test").samples]
+    assert again == [said for *_, said in book.captioned(30, 0, "test").samples][:28]
+    assert again != [said for *_, said in book.captioned(28, 1, "test").samples]
 
 
 def test_captions_have_the_right_article():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.studies import plan
+from eval.studies import plan, steps
 from eval.studies.runner import Studying
 from infra import cli
 from tests.support import story
@@ -45,6 +45,6 @@ def test_a_study_runs_resumes_and_goes_on_from_its_cells_alone(tmp_path: Path, c
     (elsewhere / "cells/badnet.floor.s0.json").unlink()
     assert cli.main(["study", "attacks", "--out", str(elsewhere), "--only", *only, "--set", *SMALL, "--dry-run"]) == 0
     said = capsys.readouterr().out
-    floor = next(row for row in plan.read("attacks", SMALL).rows("/o") if row.name == "badnet.floor.s0")
+    floor = next(row for row in steps.rows(plan.read("attacks", SMALL), "/o") if row.name == "badnet.floor.s0")
     assert "badnet.undefended.s0                    there" in said
     assert said.count(" min\n") == len(floor.steps)
