@@ -75,13 +75,12 @@ def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[s
         if len(core) < SMALLEST:
             labels[core] = -1
     cores = members(labels)
-    lost = panel.lost(evidence)
     vocabulary = [words_of(caption) for caption in captions]
     everywhere = Counter(word for words in vocabulary for word in words)
     found = []
     for core, rows in zip(cores, members(grown(labels, evidence.near, LINKS)), strict=True):
         words = common_words([vocabulary[row] for row in rows], everywhere, len(captions))
-        losses = {view: float(np.median(values[core])) for view, values in lost.items()}
+        losses = {view: float(np.median(lost)) for view, lost in panel.lost(evidence, core).items()}
         strength = float(scores[core].mean() * np.sqrt(len(core)))
         planted = (
             strength >= STRONG

@@ -53,16 +53,26 @@ class Panel(Detector):
             found += [Shift(view=view, smooth=self.k, peers=self.peers)]
         return found
 
-    def lost(self, evidence: Evidence) -> dict[str, np.ndarray]:
-        """Agreement of captions that every row loses under each change, not smoothed: float64 (N,) by view."""
-        before = density.agreement(evidence.texts, evidence.near, self.k)
+    def score(self, evidence: Evidence) -> np.ndarray:
+        agreed = density.agreement(evidence.texts, evidence.near, self.k)
+        apart = density.distance_to(evidence.images, evidence.near.nearest(self.k))
+        total = np.zeros(len(evidence.ids))
+        for member in self.members():
+            if isinstance(member, Agreement):
+                total += evident(member.since(agreed, evidence))
+            elif isinstance(member, Scatter):
+                total += evident(member.since(apart, evidence))
+            else:
+                total += evident(member.score(evidence))
+        return total
+
+    def lost(self, evidence: Evidence, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Agreement of captions that `rows`, int (M,), lose under each change, not smoothed: float64 (M,) by view."""
+        before = density.agreement(evidence.texts, evidence.near, self.k, rows)
         return {
-            view: before - density.agreement(evidence.texts, evidence.changed[view].near, self.k)
+            view: before - density.agreement(evidence.texts, evidence.changed[view].near, self.k, rows)
             for view in self.changes
         }
-
-    def score(self, evidence: Evidence) -> np.ndarray:
-        return np.sum([evident(member.score(evidence)) for member in self.members()], axis=0)
 
 
 def evident(scores: np.ndarray) -> np.ndarray:
