@@ -25,7 +25,7 @@ class Panel(Detector):
     """
 
     summary = "a dense cluster that shares its captions, and no longer lies together when the images are changed"
-    changes: tuple[str, ...] = ("blur", "crop", "mirror", "quarter")
+    changes: tuple[str, ...] = ("blur", "crop", "centre")
     k: int = 16
     peers: int = 64
 
