@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from defense.detector import Evidence, Neighbours
-from defense.detectors.panel import ENOUGH, Panel
+from defense.detectors.panel import Panel
 
-SUSPICIOUS = ENOUGH  # of the panel's score: one member that has seen enough will do
+SUSPICIOUS = 10.0  # of the panel's score; below ENOUGH, so that one member may do it
+STRONG = 75.0  # mean score of a cluster's core times the root of its size; the highest of a clean book was 30
+MOAT = 2.0  # times its core, at most, that a planted cluster grows: around a natural one there is no moat to stop at
 LINKS = 8  # nearest images over which suspicious rows are joined
 SMALLEST = 8  # rows of a cluster
 SHARED = 0.8  # of a cluster's captions have its word
@@ -39,21 +41,21 @@ class Word:
 @dataclass(frozen=True)
 class Cluster:
     """Suspicious rows that lie together. rows: int64, their places, rising. words: shared by most captions, the most
-    telling first. suspicion: median of the panel's scores. lost: the median agreement lost, by view. planted: whether
-    it is to be removed.
+    telling first. strength: mean score of its core, the rows that are suspicious by themselves, times the root of
+    their number. lost: the core's median agreement lost, by view. planted: whether it is to be removed.
     """
 
     rows: np.ndarray
     words: tuple[Word, ...]
-    suspicion: float
+    strength: float
     lost: dict[str, float]
     planted: bool
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """clusters: the most suspicious first. cluster: int32 (N,), a row's place among them, -1 for none. proposed: bool
-    (N,), the rows of planted ones.
+    """clusters: the planted first, then by strength. cluster: int32 (N,), a row's place among them, -1 for none.
+    proposed: bool (N,), the rows of planted ones.
     """
 
     clusters: tuple[Cluster, ...]
@@ -64,25 +66,31 @@ class Verdict:
 def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[str]) -> Verdict:
     """What to say of a set, and what to remove of it. scores: float64 (N,), `panel.score(evidence)`. captions: N texts.
 
-    Planted is a cluster in which SHARED of the captions have a word that at least ELSEWHERE as many captions outside
-    have too (a target; a logo's own word is no target), and whose median row loses LOST of its agreement under some
-    change (near-duplicates lose none).
+    Planted is a cluster that is STRONG, has a MOAT, whose captions share a word that at least as many captions outside
+    have too (a target; a logo's own word is none), and whose median row loses LOST of its agreement under some change
+    (near-duplicates lose none).
     """
     labels = components(scores >= SUSPICIOUS, evidence.near, LINKS)
-    for rows in members(labels):
-        if len(rows) < SMALLEST:
-            labels[rows] = -1
+    for core in members(labels):
+        if len(core) < SMALLEST:
+            labels[core] = -1
+    cores = members(labels)
     lost = panel.lost(evidence)
     vocabulary = [words_of(caption) for caption in captions]
     everywhere = Counter(word for words in vocabulary for word in words)
     found = []
-    for rows in members(grown(labels, evidence.near, LINKS)):
+    for core, rows in zip(cores, members(grown(labels, evidence.near, LINKS)), strict=True):
         words = common_words([vocabulary[row] for row in rows], everywhere, len(captions))
-        losses = {view: float(np.median(values[rows])) for view, values in lost.items()}
-        aimed = any(word.elsewhere >= ELSEWHERE * len(rows) for word in words)
-        planted = aimed and max(losses.values(), default=0.0) >= LOST
-        found.append(Cluster(rows, words, float(np.median(scores[rows])), losses, planted))
-    found.sort(key=lambda cluster: (not cluster.planted, -cluster.suspicion * len(cluster.rows), cluster.rows[0]))
+        losses = {view: float(np.median(values[core])) for view, values in lost.items()}
+        strength = float(scores[core].mean() * np.sqrt(len(core)))
+        planted = (
+            strength >= STRONG
+            and len(rows) <= MOAT * len(core)
+            and any(word.elsewhere >= ELSEWHERE * len(rows) for word in words)
+            and max(losses.values(), default=0.0) >= LOST
+        )
+        found.append(Cluster(rows, words, strength, losses, planted))
+    found.sort(key=lambda cluster: (not cluster.planted, -cluster.strength, cluster.rows[0]))
     cluster = np.full(len(scores), -1, np.int32)
     for number, each in enumerate(found):
         cluster[each.rows] = number
