@@ -40,19 +40,24 @@ def dimension(near: Neighbours, k: int) -> np.ndarray:
     return 1 / np.maximum(steepness, 1 / LARGEST_DIMENSION)
 
 
-def agreement(texts: np.ndarray, near: Neighbours, count: int) -> np.ndarray:
-    """Mean cosine of a row's caption with those of its `count` nearest images; 1 without neighbours. float64 (N,)."""
-    rows = near.nearest(count)
-    return _mean_product(texts, texts, rows) if rows.shape[1] else np.ones(len(rows))
+def agreement(texts: np.ndarray, near: Neighbours, count: int, some: np.ndarray | None = None) -> np.ndarray:
+    """Mean cosine of a row's caption with those of its `count` nearest images; 1 without neighbours. float64 (N,).
+
+    some: int (M,), the rows wanted, if not all; then float64 (M,).
+    """
+    rows = near.nearest(count) if some is None else near.nearest(count)[some]
+    own = texts if some is None else texts[some]
+    return _mean_product(own, texts, rows) if rows.shape[1] else np.ones(len(rows))
 
 
 def distance_to(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Mean distance of every row to `rows`, int (N, K), K > 0: half the squared distance, >= CLOSE. float64 (N,)."""
-    found = np.empty(len(images))
-    for part in _parts(len(images), rows.shape[1] * images.shape[1]):
-        apart = images[part, None].astype(np.float64) - images[rows[part]]
-        found[part] = np.einsum("nkd,nkd->n", apart, apart) / (2 * rows.shape[1])
-    return np.maximum(found, CLOSE)
+    """Mean distance of every row to `rows`, int (N, K): half the squared distance, at least CLOSE. float64 (N,)."""
+    if not rows.shape[1]:
+        return np.full(len(rows), CLOSE)
+    squares = np.empty(len(images))
+    for part in _parts(len(images), images.shape[1]):
+        squares[part] = np.einsum("nd,nd->n", images[part], images[part], dtype=np.float64)
+    return np.maximum((squares + squares[rows].mean(axis=1)) / 2 - _mean_product(images, images, rows), CLOSE)
 
 
 def moved(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -100,8 +105,9 @@ def _mean_product(left: np.ndarray, right: np.ndarray, rows: np.ndarray) -> np.n
     """Mean over k of left[i] . right[rows[i, k]]: float64 (N,)."""
     found = np.empty(len(left))
     for part in _parts(len(left), rows.shape[1] * left.shape[1]):
-        found[part] = np.einsum("nd,nkd->n", left[part].astype(np.float64), right[rows[part]].astype(np.float64))
-    return found / rows.shape[1]
+        means = right[rows[part]].mean(axis=1, dtype=np.float64)
+        found[part] = np.einsum("nd,nd->n", left[part].astype(np.float64), means)
+    return found
 
 
 def _parts(rows: int, cells_a_row: int) -> list[slice]:

@@ -14,7 +14,7 @@ from defense.detector import Evidence, Neighbours
 from defense.detectors.panel import Panel
 
 SUSPICIOUS = 10.0  # of the panel's score; below ENOUGH, so that one member may do it
-STRONG = 75.0  # mean score of a cluster's core times the root of its size; the highest of a clean book was 30
+STRONG = 75.0  # mean score of a cluster's core times the root of its size; of a clean book the strongest had 37
 MOAT = 2.0  # times its core, at most, that a planted cluster grows: around a natural one there is no moat to stop at
 LINKS = 8  # nearest images over which suspicious rows are joined
 SMALLEST = 8  # rows of a cluster
@@ -75,13 +75,12 @@ def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[s
         if len(core) < SMALLEST:
             labels[core] = -1
     cores = members(labels)
-    lost = panel.lost(evidence)
     vocabulary = [words_of(caption) for caption in captions]
     everywhere = Counter(word for words in vocabulary for word in words)
     found = []
     for core, rows in zip(cores, members(grown(labels, evidence.near, LINKS)), strict=True):
         words = common_words([vocabulary[row] for row in rows], everywhere, len(captions))
-        losses = {view: float(np.median(values[core])) for view, values in lost.items()}
+        losses = {view: float(np.median(lost)) for view, lost in panel.lost(evidence, core).items()}
         strength = float(scores[core].mean() * np.sqrt(len(core)))
         planted = (
             strength >= STRONG

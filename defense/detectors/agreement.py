@@ -28,6 +28,9 @@ class Agreement(Detector):
         return self.k
 
     def score(self, evidence: Evidence) -> np.ndarray:
-        before = density.agreement(evidence.texts, evidence.near, self.k)
+        return self.since(density.agreement(evidence.texts, evidence.near, self.k), evidence)
+
+    def since(self, before: np.ndarray, evidence: Evidence) -> np.ndarray:
+        """The score, the agreement before the change being known: who asks for several views works it out once."""
         after = density.agreement(evidence.texts, evidence.changed[self.view].near, self.k)
         return density.smoothed(before - after, evidence.near, self.k)

@@ -5,8 +5,10 @@ import numpy as np
 from defense import density
 from defense.detector import Detector, Evidence
 from defense.detectors.agreement import Agreement
+from defense.detectors.clipscore import ClipScore
 from defense.detectors.gap import Gap
 from defense.detectors.scatter import Scatter
+from defense.detectors.shift import Shift
 
 LEAST_SPREAD = 1e-6  # of a score over the set: one that is the same for nearly all says nothing
 ORDINARY = 1.0  # robust z; what lies below is no evidence, nor counts against other evidence
@@ -15,8 +17,8 @@ ENOUGH = 12.0  # beyond: near-duplicates have a moat of any depth, and shall be 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel(Detector):
-    """One fusion for all attacks: the sum, over `gap` and over `agreement` and `scatter` under every view, of how far a
-    robust z lies above 1, up to 12 each.
+    """One fusion for all attacks: the sum, over `gap`, `clipscore` and, under every view, `agreement`, `scatter` and
+    `shift`, of how far a robust z lies above 1, up to 12 each.
 
     z is the distance to the set's median in units of 1.4826 times the median absolute deviation. A trigger breaks under
     one change and not under another, so evidence that is absent subtracts nothing.
@@ -25,6 +27,7 @@ class Panel(Detector):
     summary = "a dense cluster that shares its captions, and no longer lies together when the images are changed"
     changes: tuple[str, ...] = ("blur", "crop", "mirror", "quarter")
     k: int = 16
+    peers: int = 64
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -35,26 +38,41 @@ class Panel(Detector):
         return self.k
 
     @property
+    def captions(self) -> int:
+        return self.peers
+
+    @property
     def reach(self) -> int:
         return max(member.reach for member in self.members())
 
     def members(self) -> list[Detector]:
         """Whose scores are summed."""
-        found: list[Detector] = [Gap(smooth=self.k)]
+        found: list[Detector] = [Gap(smooth=self.k), ClipScore()]
         for view in self.changes:
             found += [Agreement(view=view, k=self.k), Scatter(view=view, k=self.k)]
+            found += [Shift(view=view, smooth=self.k, peers=self.peers)]
         return found
 
-    def lost(self, evidence: Evidence) -> dict[str, np.ndarray]:
-        """Agreement of captions that every row loses under each change, not smoothed: float64 (N,) by view."""
-        before = density.agreement(evidence.texts, evidence.near, self.k)
+    def score(self, evidence: Evidence) -> np.ndarray:
+        agreed = density.agreement(evidence.texts, evidence.near, self.k)
+        apart = density.distance_to(evidence.images, evidence.near.nearest(self.k))
+        total = np.zeros(len(evidence.ids))
+        for member in self.members():
+            if isinstance(member, Agreement):
+                total += evident(member.since(agreed, evidence))
+            elif isinstance(member, Scatter):
+                total += evident(member.since(apart, evidence))
+            else:
+                total += evident(member.score(evidence))
+        return total
+
+    def lost(self, evidence: Evidence, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Agreement of captions that `rows`, int (M,), lose under each change, not smoothed: float64 (M,) by view."""
+        before = density.agreement(evidence.texts, evidence.near, self.k, rows)
         return {
-            view: before - density.agreement(evidence.texts, evidence.changed[view].near, self.k)
+            view: before - density.agreement(evidence.texts, evidence.changed[view].near, self.k, rows)
             for view in self.changes
         }
-
-    def score(self, evidence: Evidence) -> np.ndarray:
-        return np.sum([evident(member.score(evidence)) for member in self.members()], axis=0)
 
 
 def evident(scores: np.ndarray) -> np.ndarray:

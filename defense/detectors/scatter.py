@@ -25,8 +25,9 @@ class Scatter(Detector):
         return self.k
 
     def score(self, evidence: Evidence) -> np.ndarray:
-        rows = evidence.near.nearest(self.k)
-        if not rows.shape[1]:
-            return np.zeros(len(rows))
-        after = density.distance_to(evidence.changed[self.view].images, rows)
-        return density.smoothed(np.log(after / density.distance_to(evidence.images, rows)), evidence.near, self.k)
+        return self.since(density.distance_to(evidence.images, evidence.near.nearest(self.k)), evidence)
+
+    def since(self, before: np.ndarray, evidence: Evidence) -> np.ndarray:
+        """The score, the mean distance before the change being known: who asks for several views works it out once."""
+        after = density.distance_to(evidence.changed[self.view].images, evidence.near.nearest(self.k))
+        return density.smoothed(np.log(after / before), evidence.near, self.k)

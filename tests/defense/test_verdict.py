@@ -1,5 +1,4 @@
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,22 +76,12 @@ def test_a_clean_set_is_accused_of_nothing() -> None:
 def test_the_verdict_of_a_set_in_another_order_is_the_same() -> None:
     evidence, captions = scene("poison")
     order = np.random.default_rng(2).permutation(len(captions))
-    place = np.argsort(order)
-    changed = {
-        view: replace(
-            each, images=each.images[order], near=Neighbours(place[each.near.rows[order]], each.near.distances[order])
-        )
-        for view, each in evidence.changed.items()
-    }
-    near = evidence.near
-    radii = {rank: radius[order] for rank, radius in near.radii.items()}
-    shuffled = Evidence(
+    shuffled = evidence_of(
         evidence.ids[order],
         evidence.images[order],
         evidence.texts[order],
-        Neighbours(place[near.rows[order]], near.distances[order], radii),
-        None,
-        changed,
+        {view: each.images[order] for view, each in evidence.changed.items()},
+        needs([PANEL]),
     )
     found = verdict.judge(PANEL, PANEL.score(shuffled), shuffled, [captions[row] for row in order])
     assert (found.proposed == judged("poison").proposed[order]).all()
@@ -145,5 +134,5 @@ def test_evidence_that_is_absent_subtracts_nothing_and_no_member_decides_alone()
 def test_the_panel_is_the_sum_of_its_members_evidence() -> None:
     evidence, _ = scene("poison")
     members = PANEL.members()
-    assert len(members) == 1 + 2 * len(PANEL.views)
+    assert len(members) == 2 + 3 * len(PANEL.views)
     assert np.allclose(PANEL.score(evidence), sum(evident(member.score(evidence)) for member in members))
