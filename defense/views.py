@@ -32,6 +32,11 @@ def median(square: Image.Image) -> Image.Image:
     return square.filter(ImageFilter.MedianFilter(2 * max(1, square.width // 24) + 1))
 
 
+def equalised(square: Image.Image) -> Image.Image:
+    """Every channel with a flat histogram: what no rising curve of a colour filter can change."""
+    return ImageOps.equalize(square)
+
+
 def half(square: Image.Image) -> Image.Image:
     """Half the size, each pixel the mean of its area, and back."""
     return _shrunk(square, 2)
@@ -66,7 +71,7 @@ def _shrunk(square: Image.Image, times: int) -> Image.Image:
 
 
 VIEWS: dict[str, Callable[[Image.Image], Image.Image]] = {
-    function.__name__: function for function in (blur, centre, crop, grey, half, median, mirror, quarter)
+    function.__name__: function for function in (blur, centre, crop, equalised, grey, half, median, mirror, quarter)
 }
 
 

@@ -12,13 +12,13 @@ from defense.detectors.shift import Shift
 
 LEAST_SPREAD = 1e-6  # of a score over the set: one that is the same for nearly all says nothing
 ORDINARY = 1.0  # robust z; what lies below is no evidence, nor counts against other evidence
-ENOUGH = 12.0  # beyond: near-duplicates have a moat of any depth, and shall be seen, but not before poisons
+ENOUGH = 4.0  # beyond: near-duplicates have a moat of any depth, and shall be seen, but not before poisons
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel(Detector):
-    """One fusion for all attacks: the sum, over `gap`, `clipscore` and, under every view, `agreement`, `scatter` and
-    `shift`, of how far a robust z lies above 1, up to 12 each.
+    """One fusion for all attacks: the sum, over `clipscore` and, with every view, `agreement`, `scatter`, `shift` and
+    once more `gap`, of how far a robust z lies above 1, up to 4 each.
 
     z is the distance to the set's median in units of 1.4826 times the median absolute deviation. A trigger breaks under
     one change and not under another, so evidence that is absent subtracts nothing.
@@ -58,7 +58,9 @@ class Panel(Detector):
         apart = density.distance_to(evidence.images, evidence.near.nearest(self.k))
         total = np.zeros(len(evidence.ids))
         for member in self.members():
-            if isinstance(member, Agreement):
+            if isinstance(member, Gap):  # it needs no view, and weighs as much as what each view adds
+                total += len(self.changes) * evident(member.score(evidence))
+            elif isinstance(member, Agreement):
                 total += evident(member.since(agreed, evidence))
             elif isinstance(member, Scatter):
                 total += evident(member.since(apart, evidence))

@@ -5,6 +5,7 @@ import pytest
 
 from defense import verdict
 from defense.detector import Evidence, Neighbours, needs
+from defense.detectors.gap import Gap
 from defense.detectors.panel import ENOUGH, Panel, evident
 from tests.support.sets import evidence_of
 from train.embedding import normalised
@@ -133,6 +134,7 @@ def test_evidence_that_is_absent_subtracts_nothing_and_no_member_decides_alone()
 
 def test_the_panel_is_the_sum_of_its_members_evidence() -> None:
     evidence, _ = scene("poison")
-    members = PANEL.members()
-    assert len(members) == 2 + 3 * len(PANEL.views)
-    assert np.allclose(PANEL.score(evidence), sum(evident(member.score(evidence)) for member in members))
+    gap, *others = PANEL.members()
+    assert isinstance(gap, Gap) and len(others) == 1 + 3 * len(PANEL.views)
+    parts = [len(PANEL.views) * evident(gap.score(evidence)), *(evident(each.score(evidence)) for each in others)]
+    assert np.allclose(PANEL.score(evidence), np.sum(parts, axis=0))
