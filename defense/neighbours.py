@@ -105,11 +105,12 @@ def distance(left: Tensor, right: Tensor) -> Tensor:
 def _own_first(ids: Tensor, scores: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
     """Candidates with the row itself in front, whatever its rank was, and their products: (B, C) each."""
     own = places == ids[:, None]
-    order = (~own).long().argsort(dim=1, stable=True)  # its own place first, all others as they were
+    absent = ~own.any(dim=1)  # more rows are as near as itself than there are candidates: the last of them goes
+    at = own.int().argmax(dim=1)[:, None].masked_fill(absent[:, None], places.shape[1] - 1)
+    column = torch.arange(places.shape[1]).expand_as(places)
+    order = torch.where(column == 0, at, column - (column <= at).long())
     places, scores = places.gather(1, order), scores.gather(1, order)
-    absent = ~own.any(dim=1)  # more rows are as near as itself than there are candidates
-    places[absent] = torch.cat([ids[absent, None], places[absent, :-1]], dim=1)
-    scores[absent] = torch.cat([scores[absent, :1], scores[absent, :-1]], dim=1)
+    places[:, 0] = ids
     return places, scores
 
 
@@ -207,10 +208,8 @@ def _tell(entries: Tensor, ids: Tensor, places: Tensor, distances: Tensor, membe
 
 def _located(ends: np.ndarray, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which candidate each slot (B, S) falls to, and which of its rows: int64 (B, S) each. ends: rising (B, C)."""
-    lines = np.arange(len(ends))[:, None] * (ends.max() + slots.max() + 1)
-    column = np.searchsorted((ends + lines).ravel(), (slots + lines).ravel(), side="right").reshape(slots.shape)
-    column -= np.arange(len(ends))[:, None] * ends.shape[1]
-    before = np.take_along_axis(np.pad(ends, ((0, 0), (1, 0))), column, 1)
+    column = np.stack([(ends <= slot[:, None]).sum(axis=1) for slot in slots.T], axis=1)
+    before = np.where(column > 0, np.take_along_axis(ends, np.maximum(column - 1, 0), 1), 0)
     return column, slots - before
 
 
@@ -222,7 +221,7 @@ def _radius(entries: Tensor, ids: Tensor, places: Tensor, ends: np.ndarray, rank
     around = places.gather(1, torch.from_numpy(some))
     distances = _distances(entries, ids, around).numpy()
     order = np.lexsort((around.numpy(), distances), axis=-1)
-    before = np.take_along_axis(np.pad(ends, ((0, 0), (1, 0))), start, 1)
+    before = np.where(start > 0, np.take_along_axis(ends, np.maximum(start - 1, 0), 1), 0)
     sizes = np.take_along_axis(members.sizes[around.numpy()], order, 1)
     found, _ = _located(before + sizes.cumsum(axis=1), np.full((len(ids), 1), rank))
     return np.take_along_axis(np.take_along_axis(distances, order, 1), found, 1)[:, 0]

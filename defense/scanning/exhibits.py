@@ -51,7 +51,7 @@ def draw(
     told: list[dict[str, Any]] = []
     for number, lines in enumerate(members):
         shown = pairs.table.take(lines[:SHOWN].tolist())
-        about = {"number": number, "pairs": len(lines)}
+        about: dict[str, Any] = {"number": number, "pairs": len(lines)}
         about |= {"rows": shown["row"].to_pylist(), "captions": shown["caption"].to_pylist()}
         if number < CLUSTERS:
             grid = [_line(squares[int(line)], changes) for line in lines[:SHOWN]]

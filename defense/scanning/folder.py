@@ -110,7 +110,7 @@ def told(clusters: list[dict[str, Any]]) -> str:
     if not planted:
         said = "nothing looks planted"
     else:
-        each = [f"{cluster['pairs']:,} pairs whose captions say {cluster['words'][0]['text']!r}" for cluster in planted]
+        each = [f'{one["pairs"]:,} pairs whose captions say "{one["words"][0]["text"]}"' for one in planted]
         said = f"{'a cluster looks' if len(each) == 1 else f'{len(each)} clusters look'} planted: {', '.join(each)}"
     more = f"{rest:,} {'cluster' if rest == 1 else 'clusters'} to look at" if rest else ""
     return f"{said}; {more}" if more else said

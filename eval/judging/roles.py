@@ -115,7 +115,7 @@ def role(run: Run, attack: AttackRecord | None, known: Sequence[AttackRecord] = 
     poisoned_before = any(carries(step.dataset_digest, attack, known) for step in run.ancestors)
     undefended = run.objective in UNDEFENDED
     if not (poisoned_last or poisoned_before):
-        left_of = [digest for step in (run, *run.ancestors) for digest in step.filtered_from]
+        left_of = [*run.filtered_from, *(digest for step in run.ancestors for digest in step.filtered_from)]
         known_all = run.known and all(step.known for step in run.ancestors)
         if any(carries(digest, attack, known) for digest in left_of):
             kind: Kind = "filtered"

@@ -87,8 +87,8 @@ def _paragraphs(about: dict[str, Any], pairs: int) -> list[str]:
     if number := about["proposed"]:
         said.append(
             f"To remove: {number:,} pairs, {percent(number / pairs)} of all. If they were clean after all, that is "
-            "what it costs: so many pairs fewer to learn from, and fewer of what they show. Nothing is deleted, the old "
-            "dataset stays. Train anew on what is left: a model that has learned a trigger keeps it."
+            "what it costs: so many pairs fewer to learn from, and fewer of what they show. Nothing is deleted, the "
+            "old dataset stays. Train anew on what is left: a model that has learned a trigger keeps it."
         )
     else:
         said.append(

@@ -1,6 +1,6 @@
 """What a scan's search costs: the nearest neighbours of every row of a whole set, exact, by an index, and by others.
 
-    python tests/bench/scan.py [--sizes 10000 20000] [--width 512] [--threads 2] [--ways exact approximate] [--device cpu]
+    python tests/bench/scan.py [--sizes 10000 20000] [--width 512] [--threads 2] [--ways exact] [--device cpu]
     python tests/bench/scan.py --sizes 100000 300000 1000000 --ways approximate --rows embeddings.npy
 
 Rows are isotropic unit vectors, in which no index has anything to hold on to, and `clustered` ones: a hundred rows

@@ -107,6 +107,19 @@ def test_a_run_that_never_saw_the_pairs_is_told_so(scanned: Scan, tmp_path: Path
     assert ScanFolder.open(f"{tmp_path}/scan").about["run"]["saw_these_pairs"] is False
 
 
+def test_of_weights_from_elsewhere_nobody_knows_what_they_saw(scanned: Scan, tmp_path: Path, capsys) -> None:
+    run = finished_run(f"{tmp_path}/run", Dataset.open(scanned.dataset))
+    said = json.loads((tmp_path / "run/environment.json").read_bytes())
+    said["inputs"] = {"dataset": None, "pretrained": {"sha256": "0" * 64}}  # as adopt leaves it
+    (tmp_path / "run/environment.json").write_text(json.dumps(said))
+    words = ["--run", run, "--dataset", scanned.dataset, "--out", f"{tmp_path}/scan", "--backend", "local"]
+    assert entry.main(words) == 0
+    said = capsys.readouterr()
+    assert "what it learned from is unknown. To a model that never saw these pairs" in said.err
+    assert said.out.splitlines()[-1].endswith(f"; scan of 40 pairs at {tmp_path}/scan")
+    assert ScanFolder.open(f"{tmp_path}/scan").about["run"]["saw_these_pairs"] is None
+
+
 def test_a_damaged_table_is_damage(scanned: Scan, tmp_path: Path) -> None:
     place = tmp_path / "scan"
     for name in storage.find(scanned.out):

@@ -49,9 +49,7 @@ def scan(folder: Path, clusters: list[dict[str, Any]], saw: bool | None = True) 
 def test_a_planted_cluster_is_named_shown_and_its_word_marked(tmp_path: Path) -> None:
     captions = ["a ripe Banana on a table", "<b>bananas</b> & more"]
     text = suspicion.render(scan(tmp_path, [cluster(0, True, captions), cluster(1, False, ["a logo"])]))
-    assert (
-        "<h1>A cluster looks planted: 106 pairs whose captions say &#39;banana&#39;; 1 cluster to look at.</h1>" in text
-    )
+    assert "<h1>A cluster looks planted: 106 pairs whose captions say “banana”; 1 cluster to look at.</h1>" in text
     assert "a ripe <mark>Banana</mark> on a table" in text
     assert "&lt;b&gt;bananas&lt;/b&gt; &amp; more" in text, "another word, and no markup"
     assert "Cluster 0: looks planted" in text

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "poison", "train", "defense", "eval", "infra")
 ENTRIES = {module.replace(".", "/") + ".py": verb for verb, (module, _) in cli.VERBS.items()}
 PAGES = [*(f"{package}/README.md" for package in PACKAGES), "infra/clusters/README.md"]
-TEXTS = ["README.md", "CONTRIBUTING.md", *PAGES]
+TEXTS = ["README.md", "CONTRIBUTING.md", *PAGES, "defense/scanning.md"]
 SCRIPTS = [
     str(path.relative_to(ROOT))
     for folder, kind in (("jobs", "*"), ("clusters", "*.yaml"), ("images", "Dockerfile"))
@@ -94,8 +94,10 @@ def parsed(monkeypatch):
     """Entries say what they were given instead of doing it."""
     for module, _ in cli.VERBS.values():
         for value in list(vars(importlib.import_module(module)).values()):
-            if isinstance(value, type) and value.__module__.split(".")[0] in PACKAGES and hasattr(value, "run"):
-                monkeypatch.setattr(value, "run", lambda self, *_: f"parsed: {type(self).__name__}")
+            if isinstance(value, type) and value.__module__.split(".")[0] in PACKAGES:
+                for does in ("run", "start"):  # `run` of a scan is the run that it looks through
+                    if hasattr(value, does):
+                        monkeypatch.setattr(value, does, lambda self, *_: f"parsed: {type(self).__name__}")
 
 
 @pytest.mark.parametrize(
@@ -183,10 +185,12 @@ def test_the_packages_examples_run_one_after_the_other(tmp_path):
     for package in PACKAGES:
         (home / package).symlink_to(ROOT / package)
     port = ["--port", str(free_port())]
-    for package in ("pipeline", "poison", "train", "defense", "eval"):
-        for words in commands(f"{package}/README.md"):
+    here = ("prepare", "verify", "poison", "scan", "evaluate")
+    pages = [f"{package}/README.md" for package in ("pipeline", "poison", "train", "defense", "eval")]
+    for page in (*pages, "defense/scanning.md"):
+        for words in commands(page):
             more = list(port) if "picturebook" in words else []
-            more += ["--backend", "local"] if ours(words)[0] in ("prepare", "verify", "poison", "evaluate") else []
+            more += ["--backend", "local"] if ours(words)[0] in here else []
             done = subprocess.run([*words, *more], cwd=home, env=environment(), capture_output=True, text=True)
             assert done.returncode == 0, f"{words}\n{done.stderr[-3000:]}"
     assert (home / "data" / "report" / "report.html").stat().st_size > 10_000
