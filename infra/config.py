@@ -4,19 +4,26 @@ A plugin (an attack, an objective, a source) is written by its plugin name and f
 `{"plugin": "badnet", "size": 6}`. Its base class says in `FOLDERS` where such names are looked up.
 """
 
+import contextlib
 import dataclasses
+import inspect
 import math
 import os
 import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from infra import plugins
 from infra.errors import interrupted, refuse
 
 T = TypeVar("T")
+HELP_ALL = "--help-all"
+
+
+class Seldom:
+    """`Annotated[int, Seldom]`: a flag like any other, which --help leaves out and --help-all shows."""
 
 
 def to_json(value: Any, name: str = "") -> Any:
@@ -100,6 +107,7 @@ def parse(
     import tyro
 
     words = [_at_home(word) for word in (sys.argv[1:] if argv is None else argv)]
+    everything, words = HELP_ALL in words, ["--help" if word == HELP_ALL else word for word in words]
     fields = {field.name: field for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(config, include_extras=True)
     overrides: dict[str, Any] = {}
@@ -126,13 +134,43 @@ def parse(
             elif field.default_factory is not dataclasses.MISSING:
                 namespace[name] = dataclasses.field(default_factory=field.default_factory)
         twin: Any = dataclasses.dataclass(frozen=True, kw_only=True)(type(config.__name__, (config,), namespace))
-        parsed = tyro.cli(twin, args=words, prog=prog, description=description)
+        hidden = contextlib.nullcontext(0) if everything or not {"-h", "--help"} & {*words} else _seldom_hidden(twin)
+        with hidden as count:
+            more = f"\n\n{count} more flags, seldom needed: {HELP_ALL}" if count else ""
+            parsed = tyro.cli(twin, args=words, prog=prog, description=description + more)
         to_json(parsed)  # a number that is none gives no answer to any comparison below
         return config(**{name: getattr(parsed, name) for name in fields})
     except ValueError as error:
         refuse(error)
     except KeyboardInterrupt:
         raise SystemExit(interrupted()) from None
+
+
+@contextlib.contextmanager
+def _seldom_hidden(config: type) -> Iterator[int]:
+    """While open, tyro leaves out what is `Seldom` in a dataclass and in those that it holds; yields how many.
+
+    tyro's own marker would take such a flag away altogether, not from the help alone.
+    """
+    import tyro
+
+    marked: list[tuple[type, str, Any]] = []
+    waiting = [config]
+    while waiting:
+        one = waiting.pop()
+        for name, hint in typing.get_type_hints(one, include_extras=True).items():
+            owner = next(cls for cls in one.__mro__ if name in inspect.get_annotations(cls))
+            plain = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
+            if Seldom in getattr(hint, "__metadata__", ()):
+                marked.append((owner, name, owner.__annotations__[name]))
+                owner.__annotations__[name] = typing.Annotated[hint, tyro.conf.Suppress]
+            elif isinstance(plain, type) and dataclasses.is_dataclass(plain):
+                waiting.append(plain)
+    try:
+        yield len(marked)
+    finally:
+        for owner, name, hint in marked:
+            owner.__annotations__[name] = hint
 
 
 def _at_home(word: str) -> str:

@@ -25,7 +25,9 @@ def refused_in_one_line(asked_for: bool) -> Iterator[None]:
         kind = type(error)
         if not asked_for or not kind.__module__.startswith(_ITS_OWN):
             raise
-        said = " ".join(str(error).split())[:200]
+        lines = str(error).splitlines()
+        complaint = next((line for line in lines if "error: " in line), str(error))  # a C++ compiler's, if it has one
+        said = " ".join(complaint.split())[:200]
         raise ValueError(
             f"--compile does not work for this model on this machine with torch {torch.__version__} "
             f"({kind.__name__}: {said}): leave it out"

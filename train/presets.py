@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from infra.config import Seldom
 from train.transforms import Augment
 
 
@@ -22,17 +23,17 @@ class Recipe:
     epochs: int = 1
     lr: float = 5e-4
     """Peak of the learning rate; it ends near 0."""
-    warmup_steps: Annotated[int, tyro.conf.Suppress] = 0
+    warmup_steps: Annotated[int, Seldom] = 0
     """Steps of linear warm-up, part of the total."""
-    weight_decay: Annotated[float, tyro.conf.Suppress] = 0.1
-    augment: Annotated[Augment, tyro.conf.Suppress] = "none"
+    weight_decay: Annotated[float, Seldom] = 0.1
+    augment: Annotated[Augment, Seldom] = "none"
     """Augmentation of every image, besides what the objective does: flip_crop keeps 90-100% of it, mirrors half."""
     beta1: Annotated[float, tyro.conf.Suppress] = 0.9
     beta2: Annotated[float, tyro.conf.Suppress] = 0.999
     eps: Annotated[float, tyro.conf.Suppress] = 1e-8
-    grad_clip: Annotated[float | None, tyro.conf.Suppress] = None
+    grad_clip: Annotated[float | None, Seldom] = None
     """The longest that the gradient of a step may be; a longer one is shortened. None: as long as it is."""
-    lock: Annotated[Literal["image", "text"] | None, tyro.conf.Suppress] = None
+    lock: Annotated[Literal["image", "text"] | None, Seldom] = None
     """A tower that keeps its weights, and the statistics of its BatchNorm (LiT, arXiv 2111.07991)."""
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ import tyro
 from torch import nn
 
 from infra import config, rundir, storage
+from infra.config import Seldom
 from pipeline import leaving
 from pipeline.dataset import Dataset
 from train import checkpoint, loop, model, online, ranks, weights
@@ -75,23 +76,23 @@ class Training:
     micro_batch: int | None = None
     """Pairs of a rank that pass the model at a time, to save memory: the same loss and gradient for a second forward
     pass. Not while a BatchNorm learns."""
-    cache_gib: Annotated[float, tyro.conf.Suppress] = 100.0
+    cache_gib: Annotated[float, Seldom] = 100.0
     """Room on each node for shards that lie elsewhere; ANTIDOTE_CACHE says where."""
-    checkpoint_steps: Annotated[int | None, tyro.conf.Suppress] = None
+    checkpoint_steps: Annotated[int | None, Seldom] = None
     """A checkpoint after every so many steps ..."""
-    checkpoint_seconds: Annotated[float, tyro.conf.Suppress] = 600.0
+    checkpoint_seconds: Annotated[float, Seldom] = 600.0
     """... and whenever this much time has passed since the last."""
-    precision: Annotated[Precision, tyro.conf.Suppress] = "auto"
+    precision: Annotated[Precision, Seldom] = "auto"
     """Of the towers. auto: bfloat16 on GPUs, float32 on CPUs. float16 scales its loss. float64 is for tests."""
-    local_loss: Annotated[bool, tyro.conf.Suppress] = False
+    local_loss: Annotated[bool, Seldom] = False
     """Each rank makes its share of a batch's logits, not all: the same loss and gradient for less memory."""
-    grad_checkpointing: Annotated[bool, tyro.conf.Suppress] = False
+    grad_checkpointing: Annotated[bool, Seldom] = False
     """Compute activations anew on the way back, to save memory, where the model can."""
-    sync_batchnorm: Annotated[bool, tyro.conf.Suppress] = False
+    sync_batchnorm: Annotated[bool, Seldom] = False
     """Take a BatchNorm's statistics over all ranks; otherwise, as the papers do, each rank has its own."""
-    compile: Annotated[bool, tyro.conf.Suppress] = False
+    compile: Annotated[bool, Seldom] = False
     """Have torch.compile make faster code of the towers."""
-    wandb: Annotated[str | None, tyro.conf.Suppress] = None
+    wandb: Annotated[str | None, Seldom] = None
     """A project of Weights & Biases that is told what TensorBoard is told."""
     dry_run: bool = False
     """Print the resolved configuration and the plan; touch nothing."""

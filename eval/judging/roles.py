@@ -28,8 +28,8 @@ class Role:
 
     floor: no step of its lineage saw the poisons. poisoned: it learned from them last, undefended. baseline: finetuned
     on other pairs afterwards, without a defence. filtered: it never saw the poisoned set whole, only what a scan left.
-    defended: any other. unknown: weights from elsewhere, finetuned or not, of which no known step saw the poisons; such
-    a run is no floor and no start of a cure. twin: a floor that began with the very pairs that the attack then poisoned.
+    defended: any other. unknown: weights from elsewhere, finetuned or not, of which no known step saw the poisons: no
+    floor, and no start of a cure. twin: a floor that began with the very pairs that the attack then poisoned.
     """
 
     kind: Kind

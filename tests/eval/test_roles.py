@@ -131,6 +131,8 @@ def test_what_is_known_of_a_later_step_counts() -> None:
     poisoned = some_run("poisoned here", "poisoned", after(THEIRS), objective="mmcl")
     assert role(poisoned, ATTACKED).kind == "poisoned"
     assert role(some_run("cured", "other", after(poisoned), after(THEIRS), objective="a"), ATTACKED).kind == "defended"
+
+
 def test_a_run_on_what_a_scan_left_of_the_poisoned_pairs_is_filtered_and_a_cure() -> None:
     run = replace(some_run("filtered", "less"), filtered_from=("less than all", "poisoned"))
     assert role(run, ATTACKED).kind == "filtered"

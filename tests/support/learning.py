@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from infra import plugins
 from infra.errors import Damaged
 from pipeline.dataset import Dataset
 from train import cache, loop, model, ranks, scoring
 from train.encoder import Encoder
-from train.objective import EVERYTHING, Clock, Features, Loss, Objective, Pair, Setting, Views
+from train.objective import EVERYTHING, Clock, Features, Loss, Objective, Pair, Setting, Views, clip_loss
 from train.objectives.clip import Clip
 from train.step import Way, learn
 from train.stream import Pairs, Stream
@@ -75,12 +77,12 @@ def gradients(
     what: Objective,
     batch: int,
     steps: int = 1,
-    epochs: int = 1,
+    epochs: Sequence[int] = (0,),
     ways: Mapping[str, Way] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Loss, matches and gradients by parameter name in float64 for the first batches of these epochs and their last
-    one, with this rank's rows. Weights stay as they are; roles and the state are those of a run. In the last one of an epoch
-    the same once more in each of `ways`, from the same state, and what that state became.
+    one, with this rank's rows. Weights stay as they are; roles and the state are those of a run. In the last one of an
+    epoch the same once more in each of `ways`, from the same state, and what that state became.
     """
     place = ranks.here()
     torch.manual_seed(place.rank)  # ranks agree for a better reason than equal seeds
@@ -174,6 +176,26 @@ class Sometimes(Clip):
 
 def sometimes(url: str) -> dict[str, Any]:
     return {str(one_in): gradients(url, Sometimes(one_in=one_in), 16, steps=2) for one_in in (1, 3, 0)}
+
+
+def largest_of_loss() -> dict[str, int]:
+    """Numbers in the largest tensor that a loss of 12 pairs makes on this rank, and its gradient."""
+    found = {}
+    for name, shared in (("all", False), ("share", True)):
+        images, texts = (torch.ones(12, 2, requires_grad=True) for _ in range(2))
+        with _Largest() as seen, ranks.sharing(shared):
+            clip_loss(images, texts, torch.tensor(2.0)).backward()
+        found[name] = seen.numel
+    return found
+
+
+class _Largest(TorchDispatchMode):
+    numel = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        self.numel = max([self.numel, *(one.numel() for one in tree_leaves(made) if isinstance(one, torch.Tensor))])
+        return made
 
 
 def gathered() -> dict[str, Any]:

@@ -25,7 +25,7 @@ def data(tmp_path_factory) -> str:
     return url
 
 
-def made(dtype: torch.dtype = torch.float64, autocast: bool = False) -> Encoder:
+def made(dtype: torch.dtype = torch.float64, autocast: torch.dtype | None = None) -> Encoder:
     architecture = model.architecture(ARCHITECTURE)
     return Encoder(model.create(architecture, 0).to(dtype), *model.mean_and_std(architecture), autocast=autocast)
 
@@ -108,7 +108,7 @@ def test_what_rests_has_no_gradient_with_gaps_either(learn):
 
 def test_low_precision_leaves_the_gaps_zero_and_embeddings_in_float32():
     images, whole, gaps, present = given(THERE)
-    encoder = made(torch.float32, autocast=True)
+    encoder = made(torch.float32, autocast=torch.bfloat16)
     _, found, _ = encoder(images, gaps, present=present)
     expected = encoder(images, whole)[1]
     assert found["extra"].dtype == torch.float32

@@ -1,3 +1,4 @@
+import json
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +12,10 @@ from defense.objectives.cleanclip import CleanClip
 from infra import rundir, storage
 from infra.errors import Lost
 from tests.support.drawn import drawn
-from tests.support.learning import trained_on_ranks
+from tests.support.learning import stream, trained_on_ranks
 from tests.support.several_ranks import on_ranks
 from tests.support.stopping import Stopped, stop
-from train import checkpoint, loop, model, optim
+from train import checkpoint, finite, loop, model, optim, order
 from train.objective import EVERYTHING, Clock, Features, Loss, Setting
 from train.objectives.clip import Clip
 from train.presets import Recipe
@@ -315,9 +316,36 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_advice(data, tmp_path):
         def loss(self, features: Features, scale: Tensor, clock: Clock, state: nn.Module) -> Loss:
             return Loss(super().loss(features, scale, clock, state).total * (float("nan") if clock.step == 4 else 1))
 
-    with pytest.raises(Lost, match="the loss is nan at step 5: set --lr lower"):
-        pretraining(data, tmp_path / "run", objective=Broken()).run()
-    assert checkpoint.find(str(tmp_path / "run")) is None
+    run = pretraining(data, tmp_path / "run", objective=Broken())
+    with pytest.raises(Lost, match=r"the loss is nan at step 5, of the pairs 0000000.*: set --lr lower") as found:
+        run.run()
+    assert "\n" not in str(found.value)
+    assert checkpoint.find(run.out) is None
+    told = json.loads((tmp_path / "run" / "not_finite.json").read_text())
+    ids = order.batch_ids(order.epoch_ids(run.seed, 0, 16, 100), 4, 16)
+    assert told == {"step": 5, "loss": "nan", "rows": ids.tolist(), "keys": [f"{row:09d}" for row in ids]}
+    assert f"of the pairs {', '.join(told['keys'][:8])} and 8 more (all in {run.out}/not_finite.json): " in str(
+        found.value
+    )
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_first_loss_that_is_not_finite_is_the_one_that_is_told(data, tmp_path, at_once):
+    """On a GPU several are looked at together, and all after the first are its consequence."""
+    run = pretraining(data, tmp_path / "run")
+    job = run.job()
+    watch = finite.Watch(job, stream(data, Clip(), batch=16), torch.device("cpu"))
+    watch.at_once = at_once
+    values = [1.0, 2.0, float("inf"), float("nan")]
+
+    def look() -> None:
+        for step, value in enumerate(values, start=1):
+            watch.add(step, torch.tensor(value), None)
+        assert not at_once
+        watch.check(None)
+
+    with pytest.raises(Lost, match="the loss is inf at step 3"):
+        look()
 
 
 def test_determinism_is_asked_for_during_a_run_only(data, tmp_path):

@@ -1,5 +1,8 @@
 import json
+import platform
+import re
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from poison.attacks.badnet import BadNet
 from poison.writing.injection import Injection
 from tests.support.drawn import drawn, labelled
 from tests.support.learning import objective
-from train import checkpoint, entry, finetune, model, presets, pretrain
+from train import checkpoint, entry, finetune, model, online, presets, pretrain
 from train.objective import Objective
 from train.objectives.clip import Clip
 from train.presets import PRESETS, Recipe
@@ -84,6 +87,7 @@ def test_the_entries_defaults_are_those_of_their_default_presets():
         ({"workers": -1}, "workers cannot be negative, it is -1"),
         ({"cache_gib": 0.0}, "cache_gib must be above 0, not 0.0"),
         ({"checkpoint_steps": 0}, "checkpoint_steps must be above 0"),
+        ({"micro_batch": 0}, "micro_batch must be above 0, not 0"),
         ({"recipe": replace(TINY, batch=1)}, "a batch of 1 has no other pair to tell its own from: set --batch to at "),
         ({"model": "local-dir:there"}, "--model is the name of an architecture, not 'local-dir:there': name the archi"),
         ({"model": "hf-hub:a/b"}, "not 'hf-hub:a/b': nothing is downloaded; fetch the file of weights yourself, name"),
@@ -102,6 +106,7 @@ def test_settings_that_make_no_sense_are_refused_when_they_are_made(data, change
         ({"lr": float("nan")}, "lr must be above 0, not nan"),
         ({"warmup_steps": -1}, "warmup_steps cannot be negative"),
         ({"weight_decay": -0.1}, "weight_decay cannot be negative"),
+        ({"grad_clip": 0.0}, "grad_clip must be above 0, not 0.0"),
     ],
 )
 def test_recipes_that_make_no_sense_are_refused(changed, message):
@@ -162,6 +167,86 @@ def test_a_batch_that_the_ranks_do_not_divide_is_refused_before_anything_is_writ
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(ValueError, match="batch of 16 cannot be divided among 3 ranks: set --batch to a multiple of 3"):
         pretraining(data, dry_run=True).run()
+
+
+RESNET = {"model": "tiny-resnet"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"micro_batch": 5},
+            r"--micro-batch 5 does not divide a rank's 16 pairs \(a batch of 16 on 1 ranks\): set it to 4",
+        ),
+        (RESNET | {"micro_batch": 8}, "--micro-batch would give the BatchNorm of the image tower other statistics"),
+        (
+            RESNET | {"micro_batch": 8, "recipe": replace(TINY, lock="text")},
+            r"keep that tower at rest \(--lock image\)",
+        ),
+        ({"precision": "float16"}, "--precision float16 needs a GPU: set float32 or bfloat16"),
+        ({"sync_batchnorm": True}, "--sync-batchnorm is for a BatchNorm that learns, and this run has none"),
+        (RESNET | {"sync_batchnorm": True, "recipe": replace(TINY, lock="image")}, "a BatchNorm that learns"),
+        (
+            {"objective": RoClip(), "recipe": replace(TINY, lock="image")},
+            "with --lock image no tower would learn in epoch 2 of this objective: leave it out",
+        ),
+        ({"wandb": "project"}, "--wandb needs a package that is not installed: pip install wandb"),
+    ],
+)
+def test_ways_of_training_that_cannot_be_had_are_one_line_and_leave_nothing(data, changed, message, monkeypatch):
+    monkeypatch.setattr(online.importlib.util, "find_spec", lambda _: None)
+    for dry_run in (True, False):
+        run = pretraining(data, dry_run=dry_run, **changed)
+        with pytest.raises(ValueError, match=message) as found:
+            run.run()
+        assert "\n" not in str(found.value)
+        assert not Path(run.out).exists()
+
+
+def test_a_micro_batch_may_be_had_where_a_batchnorm_is_at_rest(data):
+    line = pretraining(data, model="tiny-resnet", micro_batch=8, recipe=replace(TINY, lock="image"), dry_run=True).run()
+    assert line.startswith("dry run: would take 4 steps")
+
+
+@pytest.mark.parametrize("kind", [Pretraining, Finetuning])
+def test_help_shows_a_dozen_flags_beside_the_objectives_own(kind, capsys):
+    def shown(flag: str) -> tuple[set[str], str]:
+        assert (pretrain if kind is Pretraining else finetune).main(["clip", flag]) == 0
+        said = capsys.readouterr().out
+        return set(re.findall(r"^[│| ]+(--[a-z][a-z-]+)", said, re.MULTILINE)) - {"--help"}, said
+
+    few, said = shown("--help")
+    assert {"--dataset", "--batch", "--micro-batch", "--lr", "--workers", "--dry-run"} <= few
+    assert len(few) <= 12
+    every, _ = shown("--help-all")
+    assert few < every and {"--precision", "--lock", "--grad-clip", "--compile", "--warmup-steps", "--wandb"} <= every
+    assert f"{len(every - few)} more flags, seldom needed: --help-all" in said
+    assert shown("--help")[0] == few
+
+
+def test_a_flag_that_help_leaves_out_is_a_flag(data):
+    words = ["--dataset", data, "--out", data + "-run", "--preset", "tiny", "--workers", "0"]
+    more = ["--grad-clip", "1", "--lock", "text", "--precision", "bfloat16", "--local-loss", "--warmup-steps", "2"]
+    assert pretrain.main(["clip", *words, *more]) == 0
+    found = rundir.config(data + "-run")
+    assert (found["precision"], found["local_loss"]) == ("bfloat16", True)
+    assert (found["recipe"]["lock"], found["recipe"]["grad_clip"], found["recipe"]["warmup_steps"]) == ("text", 1.0, 2)
+
+
+def test_what_is_measured_is_told_to_weights_and_biases_where_that_is_asked_for(data, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = pretraining(data, wandb="antidote")
+    run.run()
+    assert len(rundir.metrics(run.out)) == 4
+    (kept,) = Path(run.out, "wandb").glob("offline-run-*/run-*.wandb")
+    deadline = time.monotonic() + 60  # a process of theirs writes it
+    while (told := kept.read_bytes()).count(b"train/loss") < 4 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert told.count(b"train/loss") >= 4 and b"antidote" in told
+    for word in (sys.executable, platform.release()):
+        assert word.encode() not in told
 
 
 def test_an_output_that_exists_and_differs_is_refused(data):

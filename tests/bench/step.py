@@ -1,0 +1,210 @@
+"""What the loop adds to a step of learning, what ranks bring, and what micro-batches cost.
+
+    python tests/bench/step.py [--batch 128] [--rounds 5] [--steps 3] [--large 1024] [--micro 128] [--model tiny-vit]
+
+Paired in one run, medians over rounds, processor time where one process is measured:
+
+- step_over_bare: a step as the loop takes it, over open_clip's own forward pass, ClipLoss, backward pass and the same
+  optimiser's step, same model and batch.
+- ranks_over_side_by_side: pairs a second of two ranks that learn one model, over those of two trainings of half the
+  batch side by side, a core each; of side by side over one alone, too, since cores share their memory.
+- micro_over_plain: a step of `--large` pairs in micro-batches of `--micro` over one in a single pass;
+  micro_memory_over_small: the bytes that its passes keep for the way back, inputs and logits aside, over those of a
+  plain step of `--micro` pairs.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from open_clip.loss import ClipLoss
+from torch import Tensor, nn
+
+from tests.support.ports import free_port
+from train import loop, model, optim, ranks, transforms
+from train.encoder import Encoder
+from train.objective import Clock
+from train.objectives.clip import Clip
+from train.step import Way, learn
+from train.stream import Batch
+
+CLOCK = Clock(0, 0, 1, 0)
+SETTINGS = {"lr": 1e-4, "weight_decay": 0.1, "beta1": 0.9, "beta2": 0.98, "eps": 1e-6}
+
+
+def batch_of(architecture: model.Architecture, pairs: int) -> Batch:
+    size, drawn = model.image_size(architecture), torch.Generator().manual_seed(0)
+    rows = torch.arange(pairs)
+    return {
+        "images": {"image": torch.randint(0, 256, (pairs, 3, size, size), dtype=torch.uint8, generator=drawn)},
+        "texts": {"text": model.tokenizer(architecture)([f"a red house number {row}" for row in range(pairs)])},
+        "present": rows,
+        **dict.fromkeys(("rows", "roles", "labels"), rows),
+    }
+
+
+def ours(name: str, pairs: int, way: Way = Way()) -> Callable[[], None]:  # noqa: B008
+    """One step as train.loop takes it."""
+    architecture, place = model.architecture(name), ranks.here()
+    encoder = Encoder(model.create(architecture, 0), *model.mean_and_std(architecture))
+    learner, state = loop._distributed(encoder, Clip(), place), nn.Module()
+    update, given = optim.Update(optim.adamw([encoder], **SETTINGS)), batch_of(architecture, pairs)
+
+    def step() -> None:
+        learn(learner, Clip(), state, given, CLOCK, way, scaled=update.scaled)
+        update.take()
+        optim.clamp_logit_scale(encoder.clip)
+
+    return step
+
+
+def bare(name: str, pairs: int) -> Callable[[], None]:
+    """The same by open_clip's own parts."""
+    architecture = model.architecture(name)
+    clip: Any = model.create(architecture, 0)
+    mean, std = (torch.tensor(values) for values in model.mean_and_std(architecture))
+    optimizer, given, criterion = optim.adamw([clip], **SETTINGS), batch_of(architecture, pairs), ClipLoss()
+    convolutions = sum(isinstance(module, nn.Conv2d) for module in clip.visual.modules())
+    layout = torch.channels_last if convolutions > 1 else torch.contiguous_format
+    clip.visual.to(memory_format=layout)
+
+    def step() -> None:
+        pixels = transforms.normalised(given["images"]["image"].contiguous(memory_format=layout), mean, std)
+        images, texts = (
+            clip.encode_image(pixels, normalize=True),
+            clip.encode_text(given["texts"]["text"], normalize=True),
+        )
+        criterion(images, texts, clip.logit_scale.exp()).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def seconds(step: Callable[[], None], steps: int) -> float:
+    start = time.process_time()
+    for _ in range(steps):
+        step()
+    return time.process_time() - start
+
+
+def ratio(one: Callable[[], None], other: Callable[[], None], rounds: int, steps: int) -> float:
+    """Median over rounds of the time of `one` over that of `other`, in turn, after a step of each to warm up."""
+    one()
+    other()
+    found = []
+    for at in range(rounds):
+        pair = (one, other) if at % 2 else (other, one)
+        taken = {step: seconds(step, steps) for step in pair}
+        found.append(taken[one] / taken[other])
+    return statistics.median(found)
+
+
+def kept_bytes(step: Callable[[], None], aside: set[tuple[int, ...]]) -> int:
+    """The most that is held at a time for the way back, parameters and shapes of `aside` apart."""
+    held, most = 0, 0
+
+    class Kept:
+        def __init__(self, value: Tensor) -> None:
+            nonlocal held, most
+            self.value, self.bytes = value, value.untyped_storage().nbytes()
+            owner = value.untyped_storage().data_ptr()
+            self.counted = not isinstance(value, nn.Parameter) and tuple(value.shape) not in aside
+            self.owner = owner
+            if self.counted and counts.setdefault(owner, 0) == 0:
+                held += self.bytes
+                most = max(most, held)
+            if self.counted:
+                counts[owner] += 1
+
+        def __del__(self) -> None:
+            nonlocal held
+            if self.counted:
+                counts[self.owner] -= 1
+                held -= self.bytes if counts[self.owner] == 0 else 0
+
+    counts: dict[int, int] = {}
+    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.value):
+        step()
+    return most
+
+
+# Ranks, and trainings side by side
+
+
+def timed(rank: int, name: str, pairs: int, steps: int, ports: list[int], out: Any, wait: Any) -> None:
+    """One of two processes, with one thread each: for every port a round of (alone, side by side, as two ranks), each
+    the pairs a second of this process; alone the other one waits."""
+    torch.set_num_threads(1)
+    found = []
+    for port in ports:
+        alone = rate(ours(name, pairs), pairs, steps) if rank == 0 else 0.0
+        wait.wait()
+        step = ours(name, pairs)
+        wait.wait()
+        beside = rate(step, pairs, steps)
+        places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ |= {key: str(value) for key, value in places.items()}
+        with ranks.group():
+            together = rate(ours(name, pairs), pairs, steps)
+            ranks.barrier()
+        for key in places:
+            del os.environ[key]
+        found.append((alone, beside, together))
+        wait.wait()
+    out.put(found)
+
+
+def rate(step: Callable[[], None], pairs: int, steps: int) -> float:
+    step()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return steps * pairs / (time.perf_counter() - start)
+
+
+def on_two_cores(name: str, pairs: int, steps: int, rounds: int) -> list[tuple[float, ...]]:
+    """A round each: pairs a second of one process alone, of two side by side, and of two ranks."""
+    context = multiprocessing.get_context("spawn")
+    out, wait, ports = context.Queue(), context.Barrier(2), [free_port() for _ in range(rounds)]
+    work = [context.Process(target=timed, args=(rank, name, pairs, steps, ports, out, wait)) for rank in range(2)]
+    for process in work:
+        process.start()
+    first, second = (out.get(timeout=3600) for _ in work)
+    for process in work:
+        process.join()
+    return [tuple(map(sum, zip(*both, strict=True))) for both in zip(first, second, strict=True)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in (("batch", 128), ("rounds", 5), ("steps", 3), ("large", 1024), ("micro", 128)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--model", default="tiny-vit")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    found = {
+        "step_over_bare": ratio(
+            ours(given.model, given.batch), bare(given.model, given.batch), given.rounds, given.steps
+        )
+    }
+    large, micro = given.large, given.micro
+    cached = ours(given.model, large, Way(micro))
+    found["micro_over_plain"] = ratio(cached, ours(given.model, large), given.rounds, 1)
+    logits = {(large, large), (micro, micro)}
+    small = ours(given.model, micro)
+    found["micro_memory_over_small"] = kept_bytes(cached, logits) / kept_bytes(small, logits)
+    measured = on_two_cores(given.model, given.batch // 2, given.steps * 2, given.rounds)
+    found["ranks_over_side_by_side"] = statistics.median(together / beside for _, beside, together in measured)
+    found["side_by_side_over_one"] = statistics.median(beside / alone for alone, beside, _ in measured)
+    print(json.dumps({name: round(value, 4) for name, value in found.items()}))
+
+
+if __name__ == "__main__":
+    main()
