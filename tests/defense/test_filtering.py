@@ -8,8 +8,9 @@ import pytest
 
 from defense import filter as entry
 from defense.scanning.filtering import Filter, top
-from defense.scanning.folder import ScanFolder
+from defense.scanning.folder import ScanFolder, write
 from defense.scanning.scanning import Scan
+from defense.verdict import Verdict
 from infra import storage
 from pipeline import leaving, shards
 from pipeline.dataset import Dataset
@@ -59,14 +60,34 @@ def test_a_materialised_dataset_holds_the_same_pairs_and_nothing_of_the_others(s
     assert filtered(scanned, tmp_path / "copied", remove="0.1", materialise=True).digest == copied.digest
 
 
+def found(scanned: Scan, folder: Path) -> Scan:
+    """The same scan, as if it had found three clusters, of which the first looks planted."""
+    scan = ScanFolder.open(scanned.out)
+    cluster = np.full(40, -1, np.int32)
+    cluster[[3, 4, 5]], cluster[[8, 9]], cluster[[20, 21]] = 0, 1, 2
+    verdict = Verdict((), cluster, cluster == 0)
+    scores = {name: scan.table[name].to_numpy() for name in scan.detectors}
+    write(str(folder), scan.table, scores, scan.table["panel"].to_numpy(), verdict, scan.about)
+    return replace(scanned, out=str(folder))
+
+
 def test_auto_clusters_and_rows_name_the_pairs(scanned: Scan, tmp_path: Path) -> None:
-    table = ScanFolder.open(scanned.out).table
-    proposed = table.filter(table["proposed"])["row"].to_pylist()
-    every = set(table["row"].to_pylist())
-    assert rows(filtered(scanned, tmp_path / "auto", remove="auto")) == sorted(every - set(proposed))
-    chosen = [7, 11, 39]
+    scan, every = found(scanned, tmp_path / "scan"), set(range(40))
     (tmp_path / "rows.txt").write_text("39\n7\n\n11\n")
-    assert rows(filtered(scanned, tmp_path / "rows", rows=str(tmp_path / "rows.txt"))) == sorted(every - set(chosen))
+    for name, options, gone in (
+        ("auto", {"remove": "auto"}, {3, 4, 5}),
+        ("clusters", {"clusters": (2, 0)}, {3, 4, 5, 20, 21}),
+        ("rows", {"rows": str(tmp_path / "rows.txt")}, {7, 11, 39}),
+    ):
+        assert rows(filtered(scan, tmp_path / name, **options)) == sorted(every - gone)
+    with pytest.raises(ValueError, match="has no cluster 3; it has: 0, 1, 2"):
+        filtered(scan, tmp_path / "none", clusters=(3,))
+
+
+def test_auto_leaves_all_where_nothing_looks_planted(scanned: Scan, tmp_path: Path) -> None:
+    assert not ScanFolder.open(scanned.out).about["proposed"]
+    made = filtered(scanned, tmp_path / "auto", remove="auto")
+    assert made.digest == Dataset.open(scanned.dataset).digest
 
 
 def test_a_second_round_remembers_the_first(scanned: Scan, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A scan of a small dataset by runs that never trained, and the datasets that filtering makes of it."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,12 +9,16 @@ import numpy as np
 import pytest
 
 from defense import scan as entry
+from defense.scanning import exhibits, viewer
 from defense.scanning.filtering import Filter
 from defense.scanning.folder import ScanFolder
+from defense.scanning.gathering import Pairs
 from defense.scanning.scanning import Scan
 from infra import storage
 from infra.errors import Damaged, Lost
-from pipeline.dataset import Dataset
+from pipeline import shards
+from pipeline.dataset import Dataset, Shard
+from pipeline.images import decode
 from tests.support.drawn import drawn
 from tests.support.eval_helpers import finished_run, world
 from tests.support.watching import Watch
@@ -28,7 +33,32 @@ def test_a_scan_has_a_line_for_every_pair_and_says_what_was_done(scanned: Scan) 
     assert found.about["dataset"]["digest"] == dataset.digest
     assert found.about["run"]["saw_these_pairs"] is True
     assert np.isfinite(found.table["panel"].to_numpy()).all()
-    assert storage.names(scanned.out) == sorted(["recipe.json", "scan.json", "suspicion.parquet", "images"])
+    assert {*storage.names(scanned.out), "images"} == {"recipe.json", "scan.json", "suspicion.parquet", "images"}
+    assert (len(found.about["clusters"]) > 0) == ("images" in storage.names(scanned.out))
+
+
+def test_what_is_shown_of_a_cluster_is_what_the_model_sees(scanned: Scan, tmp_path: Path) -> None:
+    dataset, eyes = Dataset.open(scanned.dataset), viewer.read(scanned.run)
+    pairs, out = Pairs.of(dataset), str(tmp_path)
+    members = [np.array([30, 2, 17]), np.arange(20)]
+    mean = np.full((eyes.size, eyes.size, 3), 100.0)
+    told = exhibits.draw(dataset, eyes, ("blur", "mirror"), pairs, members, mean, out)
+    assert [one["pairs"] for one in told] == [3, 20]
+    assert told[0]["rows"] == [30, 2, 17]
+    assert told[0]["captions"][1] == "a green fish number 2"
+    assert (len(told[1]["rows"]), told[1]["averaged"], told[1]["columns"]) == (12, 20, ["images", "blur", "mirror"])
+    stored = {s.row: decode(s.image) for shard in dataset.shards for s in _samples(dataset, shard)}
+    grid = decode(storage.read(f"{out}/images/cluster-0.png"))
+    assert grid.shape == (3 * 32, 3 * 32, 3)
+    assert np.array_equal(grid[32:64, :32], stored[2])
+    assert np.array_equal(grid[32:64, 64:], stored[2][:, ::-1])
+    average = np.mean([stored[row] for row in (30, 2, 17)], axis=0)
+    found = decode(storage.read(f"{out}/images/cluster-0-average.png")).astype(float)
+    assert np.abs(found - np.clip(128 + 2 * (average - 100), 0, 255)).max() <= 1
+
+
+def _samples(dataset: Dataset, shard: Shard) -> Iterator[shards.Sample]:
+    return shards.read_shard(Path(dataset.tar_url(shard)), dataset.index(shard))
 
 
 def test_the_same_command_again_has_nothing_to_do_and_a_dry_run_touches_nothing(scanned: Scan, capsys) -> None:
