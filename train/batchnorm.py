@@ -29,7 +29,7 @@ def synchronise(model: nn.Module) -> int:
             raise ValueError(
                 f"--sync-batchnorm does not know {name}, a {type(module).__name__}: leave it out or set another --model"
             )
-        module.forward = _Synchronised(module)  # type: ignore[method-assign]
+        module.forward = _Synchronised(module)  # type: ignore[method-assign, assignment]
         count += 1
     return count
 

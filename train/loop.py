@@ -192,7 +192,7 @@ def _encoder(job: Job, place: Place) -> Encoder:
     low = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(job.precision)
     if job.precision == "auto" and place.device.type == "cuda":
         low = torch.bfloat16
-    locked = frozenset({job.recipe.lock} - {None})
+    locked: frozenset[str] = frozenset() if job.recipe.lock is None else frozenset({job.recipe.lock})
     encoder = Encoder(clip, *model.mean_and_std(job.architecture), autocast=low, locked=locked).to(place.device)
     if job.compile:
         compilation.prepare()

@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import open_clip
@@ -112,7 +112,8 @@ def recompute_activations(clip: nn.Module) -> frozenset[str]:
     """Gradient checkpointing: forget a block's activations and compute them anew on the way back. Returns the towers
     that have it, "image" or "text". A tower with a BatchNorm is left out: it would count every batch twice.
     """
-    towers = {"image": clip.visual, "text": clip.text if hasattr(clip, "text") else clip.transformer}
+    text = clip.text if hasattr(clip, "text") else clip.transformer
+    towers = {"image": cast(nn.Module, clip.visual), "text": cast(nn.Module, text)}
     found = set()
     for name, tower in towers.items():
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in tower.modules()):

@@ -8,7 +8,7 @@ Activations are then those of a micro-batch, for a second forward pass.
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -52,14 +52,13 @@ def learn(
     generators that a model draws from (dropout) to those of micro-batch i. scaled: what is descended in the loss's
     place, for a GradScaler. Returns the loss and the row ids of the global batch, int64 (N,).
     """
-    encoder = learner.module if isinstance(learner, DistributedDataParallel) else learner
+    encoder = cast(Encoder, learner.module if isinstance(learner, DistributedDataParallel) else learner)
     device = encoder.mean.device
     if way.micro_batch is None or way.micro_batch >= len(batch["rows"]):
         draw(0)
         loss, rows = forward(learner, objective, state, on(device, batch), clock, way.local_loss)
         scaled(loss.total).backward()
     else:
-        assert isinstance(encoder, Encoder)
         about, parts = on(device, batch, ABOUT), [on(device, part) for part in micro_batches(batch, way.micro_batch)]
         loss, rows = _cached(learner, encoder, objective, state, about, parts, clock, way, draw, scaled)
     ranks.average_gradients(list(state.parameters()))
