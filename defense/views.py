@@ -27,14 +27,16 @@ def blur(square: Image.Image) -> Image.Image:
     return square.filter(ImageFilter.GaussianBlur(square.width / 40))
 
 
+def levels(square: Image.Image) -> Image.Image:
+    """Every channel stretched to all of its range, the outermost 2% of its values at either end cut: most of what a
+    colour filter does is undone.
+    """
+    return ImageOps.autocontrast(square, cutoff=2)
+
+
 def median(square: Image.Image) -> Image.Image:
     """The median of every channel over a window of about 8% of the side, odd, at least 3."""
     return square.filter(ImageFilter.MedianFilter(2 * max(1, square.width // 24) + 1))
-
-
-def equalised(square: Image.Image) -> Image.Image:
-    """Every channel with a flat histogram: what no rising curve of a colour filter can change."""
-    return ImageOps.equalize(square)
 
 
 def half(square: Image.Image) -> Image.Image:
@@ -71,7 +73,7 @@ def _shrunk(square: Image.Image, times: int) -> Image.Image:
 
 
 VIEWS: dict[str, Callable[[Image.Image], Image.Image]] = {
-    function.__name__: function for function in (blur, centre, crop, equalised, grey, half, median, mirror, quarter)
+    function.__name__: function for function in (blur, centre, crop, grey, half, levels, median, mirror, quarter)
 }
 
 
