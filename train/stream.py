@@ -137,16 +137,23 @@ class Pairs(Dataset[Batch]):
     def pair(self, sample: int, role: int = 0) -> Pair:
         """The stored pair. Raises Damaged, naming shard, key and row, if its image cannot be read."""
         columns = self.columns
-        row, shard, at = int(columns["rows"][sample]), int(columns["shards"][sample]), int(columns["offsets"][sample])
-        start = int(columns["caption_ends"][sample - 1]) if sample else 0
-        caption = bytes(self.captions[start : int(columns["caption_ends"][sample])]).decode()
+        row, (data, caption) = int(columns["rows"][sample]), self.stored(sample)
         try:
-            image = open_image(self.tar(shard)[at : at + int(columns["lengths"][sample])], quick_over=self.size)
+            image = open_image(data, quick_over=self.size)
         except ValueError as error:
-            key = _key(self.local.tars[shard], at)
+            shard = int(columns["shards"][sample])
+            key = _key(self.local.tars[shard], int(columns["offsets"][sample]))
             hint = "mend it or take it out" if columns["labels"][sample] >= 0 else foreign.way_past(self.local.dataset)
             raise Damaged(f"{self.local.names[shard]}, key {key}, row {row}: {error}; {hint}") from error
         return Pair(row, image, caption, role, int(columns["labels"][sample]), self.seed)
+
+    def stored(self, sample: int) -> tuple[bytes, str]:
+        """The image's bytes and the caption, as they lie there."""
+        columns = self.columns
+        shard, at = int(columns["shards"][sample]), int(columns["offsets"][sample])
+        start = int(columns["caption_ends"][sample - 1]) if sample else 0
+        caption = bytes(self.captions[start : int(columns["caption_ends"][sample])]).decode()
+        return self.tar(shard)[at : at + int(columns["lengths"][sample])], caption
 
     def _tokens(self, text: str) -> np.ndarray:
         return self.tokenize([text])[0].numpy()
