@@ -16,7 +16,7 @@ from train.events import Events
 from train.job import Job
 from train.objective import Loss
 from train.ranks import Place
-from train.stream import Batch
+from train.stream import SPENT, Batch
 
 
 class Meter:
@@ -27,6 +27,7 @@ class Meter:
 
     def _reset(self) -> None:
         self.start, self.wait, self.pause, self.samples = time.monotonic(), 0.0, 0.0, 0
+        self.spent, self.loaded = torch.zeros(len(SPENT), dtype=torch.float64), 0
 
     def waiting_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The same batches; the time until each comes is waiting."""
@@ -36,6 +37,8 @@ class Meter:
             self.wait += time.monotonic() - before
             if batch is None:
                 return
+            self.spent += batch.pop("seconds")  # off here, so that it is not sent to the device
+            self.loaded += len(batch["rows"])
             yield batch
 
     @contextlib.contextmanager
@@ -47,6 +50,8 @@ class Meter:
     def read(self) -> dict[str, float]:
         seconds = max(time.monotonic() - self.start - self.pause, 1e-9)
         found = {"samples_per_second": self.samples / seconds, "data_wait_share": self.wait / seconds}
+        each = (self.spent * 1000 / max(self.loaded, 1)).tolist()
+        found |= {f"{name}_ms": value for name, value in zip(SPENT, each, strict=True)}
         self._reset()
         return found
 

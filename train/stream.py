@@ -4,10 +4,11 @@ A worker is asked for whole batches by their sample ids (train.order) and knows 
 and captions it makes of a pair depends on (seed, epoch, row) alone. A batch is
 
     {"images": {view: uint8 (B, 3, H, W)}, "texts": {view: int64 (B, L)}, "rows", "roles", "labels": int64 (B,),
-     "present": int64 (P,)}
+     "present": int64 (P,), "seconds": float64 (3,)}
 
 present: which texts there are, as places in the views laid end to end; a row of a text that is not there is -1. It is
-known here, since to look for it on a GPU would make every step wait.
+known here, since to look for it on a GPU would make every step wait. seconds: what a worker spent on decoding, on
+views and their transforms, and on tokens (SPENT).
 """
 
 import functools
@@ -18,6 +19,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,7 @@ from train.objective import Objective, Pair, Views
 from train.transforms import Augment
 
 Batch = dict[str, Any]
+SPENT = ("decode", "transform", "tokens")
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,11 @@ class Pairs(Dataset[Batch]):
         images: dict[str, np.ndarray] = {}
         texts: dict[str, np.ndarray] = {}
         rows, labels = np.empty(len(request.ids), np.int64), np.empty(len(request.ids), np.int64)
+        seconds = np.zeros(len(SPENT))
         for i, (sample, role) in enumerate(zip(request.ids.tolist(), request.roles.tolist(), strict=True)):
+            marks = [time.perf_counter()]
             pair = self.pair(sample, role)
+            marks.append(time.perf_counter())
             rows[i], labels[i] = pair.row, pair.label
             if request.epoch is None:
                 views = Views({"image": pair.image}, {"text": pair.caption})
@@ -112,10 +118,12 @@ class Pairs(Dataset[Batch]):
                 if i == 0:
                     images[name] = np.empty((len(rows), *pixels.shape), np.uint8)
                 images[name][i] = pixels
+            marks.append(time.perf_counter())
             for name, text in views.texts.items():
                 if i == 0:
                     texts[name] = np.empty((len(rows), len(self.tokens(""))), np.int64)
                 texts[name][i] = -1 if text is None else self.tokens(text)
+            seconds += np.diff([*marks, time.perf_counter()])
         return {
             "images": {name: torch.from_numpy(array) for name, array in images.items()},
             "texts": {name: torch.from_numpy(array) for name, array in texts.items()},
@@ -123,21 +131,29 @@ class Pairs(Dataset[Batch]):
             "roles": torch.from_numpy(request.roles),
             "labels": torch.from_numpy(labels),
             "present": torch.from_numpy(np.flatnonzero([tokens[:, 0] >= 0 for tokens in texts.values()])),
+            "seconds": torch.from_numpy(seconds),
         }
 
     def pair(self, sample: int, role: int = 0) -> Pair:
         """The stored pair. Raises Damaged, naming shard, key and row, if its image cannot be read."""
         columns = self.columns
-        row, shard, at = int(columns["rows"][sample]), int(columns["shards"][sample]), int(columns["offsets"][sample])
-        start = int(columns["caption_ends"][sample - 1]) if sample else 0
-        caption = bytes(self.captions[start : int(columns["caption_ends"][sample])]).decode()
+        row, (data, caption) = int(columns["rows"][sample]), self.stored(sample)
         try:
-            image = open_image(self.tar(shard)[at : at + int(columns["lengths"][sample])])
+            image = open_image(data, quick_over=self.size)
         except ValueError as error:
-            key = _key(self.local.tars[shard], at)
+            shard = int(columns["shards"][sample])
+            key = _key(self.local.tars[shard], int(columns["offsets"][sample]))
             hint = "mend it or take it out" if columns["labels"][sample] >= 0 else foreign.way_past(self.local.dataset)
             raise Damaged(f"{self.local.names[shard]}, key {key}, row {row}: {error}; {hint}") from error
         return Pair(row, image, caption, role, int(columns["labels"][sample]), self.seed)
+
+    def stored(self, sample: int) -> tuple[bytes, str]:
+        """The image's bytes and the caption, as they lie there."""
+        columns = self.columns
+        shard, at = int(columns["shards"][sample]), int(columns["offsets"][sample])
+        start = int(columns["caption_ends"][sample - 1]) if sample else 0
+        caption = bytes(self.captions[start : int(columns["caption_ends"][sample])]).decode()
+        return self.tar(shard)[at : at + int(columns["lengths"][sample])], caption
 
     def _tokens(self, text: str) -> np.ndarray:
         return self.tokenize([text])[0].numpy()

@@ -92,6 +92,11 @@ def decoded(folder: Path) -> dict[str, np.ndarray]:
 
 
 @route
+def decoded_quickly(folder: Path) -> dict[str, np.ndarray]:
+    return {name: np.asarray(images.open_image(form.data, quick_over=0)) for name, form in forms().items()}
+
+
+@route
 def downloaded(folder: Path) -> dict[str, np.ndarray]:
     """By img2dataset's resizer, as cc3m and the other url tables are."""
     resizer = _img2dataset()[1](image_size=256, resize_mode="keep_ratio", resize_only_if_bigger=True)
@@ -236,7 +241,9 @@ def test_an_image_is_upright_and_on_white_by_every_route(
     way: str, form: str, seen: Callable[[str], dict[str, np.ndarray]]
 ):
     wanted = forms()[form]
-    encoded_again = 0 if way in ("decoded", "trained_on", "evaluated", "evaluated_under_attack") else 6
+    encoded_again = (
+        0 if way in ("decoded", "decoded_quickly", "trained_on", "evaluated", "evaluated_under_attack") else 6
+    )
     found = seen(way)
     assert sorted(found) == names()
     assert apart(found[form], wanted) <= wanted.within + encoded_again
@@ -272,6 +279,23 @@ def test_what_is_turned_is_turned_as_pillow_would():
             wanted = ImageOps.exif_transpose(Image.open(io.BytesIO(form.data)))
             if not wanted.has_transparency_data:
                 assert np.array_equal(images.decode(form.data), np.asarray(wanted.convert("RGB"))), name
+
+
+def test_the_quick_decoder_is_within_one_grey_level_and_is_taken():
+    taken = 0
+    for name, form in forms().items():
+        quick, slow = images.open_image(form.data, quick_over=0), images.open_image(form.data)
+        assert np.abs(np.asarray(quick).astype(int) - np.asarray(slow)).max() <= 1, name
+        taken += images._quick(images.check_header(form.data), form.data) is not None
+    assert 0 < taken < len(forms())
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99, 0.998])
+def test_the_quick_decoder_takes_no_cut_file_that_the_other_refuses(share: float):
+    data = images.encode(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8), "jpg")
+    for quick_over in (None, 0):
+        with pytest.raises(images.Unreadable):
+            images.open_image(data[: int(len(data) * share)], quick_over)
 
 
 def test_nobody_can_turn_an_image_a_second_time():

@@ -81,6 +81,7 @@ def test_measurements_say_where_the_run_is(data, tmp_path):
     assert 1 <= line["logit_scale"] <= 100
     assert line["samples_per_second"] > 0
     assert 0 <= line["data_wait_share"] <= 1
+    assert all(0 < line[f"{name}_ms"] < 1000 for name in ("decode", "transform", "tokens"))
 
 
 def test_a_second_run_does_nothing_and_says_so(data, tmp_path):

@@ -3,15 +3,16 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.transforms import AutoAugment
 
 from infra.errors import Damaged
 from pipeline import dataset
-from pipeline.images import decode
+from pipeline.images import decode, encode
 from pipeline.shards import Sample, write_shard
 from tests.support.drawn import drawn, samples
 from tests.support.learning import stream
-from train import model, order
+from train import model, order, transforms
 from train.objective import Pair, Views
 from train.objectives.clip import Clip
 
@@ -40,6 +41,16 @@ def test_a_batch_holds_the_stored_pictures_and_captions_of_its_ids(data):
         assert np.array_equal(batch["images"]["image"][i].numpy(), decode(sample.image).transpose(2, 0, 1))
         assert torch.equal(batch["texts"]["text"][i], tokenizer([sample.caption])[0])
     assert batch["images"]["image"].dtype == torch.uint8
+
+
+def test_images_above_the_models_size_come_shrunk_as_evaluation_shows_them(tmp_path):
+    grain = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+    image = Image.fromarray(grain).resize((90, 60), Image.Resampling.BICUBIC)
+    pairs = [Sample("0", 0, encode(np.asarray(image), "jpg"), "jpg", "a photo", {})]
+    [batch] = stream(made(str(tmp_path / "data"), pairs, tmp_path), Clip(), batch=1).epoch(0)
+    wanted = transforms.to_array(transforms.evaluated(Image.fromarray(decode(pairs[0].image)), 32))
+    assert np.abs(batch["images"]["image"][0].numpy().astype(int) - wanted).max() <= 2
+    assert (batch["seconds"] > 0).all()
 
 
 def test_every_sample_comes_once_an_epoch_but_for_the_incomplete_batch(data):

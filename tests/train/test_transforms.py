@@ -25,6 +25,36 @@ def test_an_image_of_the_models_size_is_not_touched():
     assert transforms.trained(image, 32, "none") is image
 
 
+@pytest.mark.parametrize("size", [(40, 33), (64, 64), (90, 47), (100, 201)])
+def test_what_is_shrunk_for_training_is_what_evaluation_sees_but_for_rounding(size):
+    image = Image.fromarray(np.asarray(picture(*size).resize((9, 7)).resize(size, Image.Resampling.BICUBIC)))
+    shown, evaluated = (
+        np.asarray(found).astype(int)
+        for found in (transforms.trained(image, 32, "none"), transforms.evaluated(image, 32))
+    )
+    assert shown.shape == evaluated.shape == (32, 32, 3)
+    assert np.abs(shown - evaluated).max() <= 2
+
+
+def test_flip_crop_shrinks_the_crop_that_it_drew():
+    image = Image.fromarray(np.asarray(picture(9, 7).resize((90, 70), Image.Resampling.BICUBIC)))
+    for seed in range(8):
+        torch.default_generator.manual_seed(seed)
+        shown = np.asarray(transforms.trained(image, 32, "flip_crop")).astype(int)
+        torch.default_generator.manual_seed(seed)
+        top, left, height, width = transforms.RandomResizedCrop.get_params(image, [0.9, 1.0], [3 / 4, 4 / 3])
+        wanted = image.crop((left, top, left + width, top + height)).resize((32, 32), Image.Resampling.BICUBIC)
+        wanted = wanted.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if torch.rand(()) < 0.5 else wanted
+        assert np.abs(shown - np.asarray(wanted)).max() <= 2
+
+
+@pytest.mark.parametrize("augment", ["none", "flip_crop"])
+def test_images_of_the_models_size_keep_the_bytes_that_pillow_makes_of_them(augment, monkeypatch):
+    monkeypatch.setattr(transforms, "_resized", None)  # committed numbers were learned from Pillow's bytes
+    for size in ((32, 32), (40, 32), (20, 31)):
+        assert transforms.trained(picture(*size), 32, augment).size == (32, 32)
+
+
 def test_flip_crop_draws_from_torchs_generator_alone():
     image = picture(64, 48)
 
