@@ -279,7 +279,7 @@ class _Index:
         lists = max(1, min(int(4 * count**0.5), count // PER_LIST))
         index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, lists, faiss.METRIC_INNER_PRODUCT)
         index.cp.niter = 5
-        log.say(f"{what}: {count:,} are too many to compare all; an index of {lists:,} lists is made")
+        log.say(f"{what}: {count:,} rows are searched by an index of {lists:,} lists")
         draw = rng(0, "rows of an index", count)
         index.train(entries[torch.from_numpy(np.sort(draw.choice(count, lists * PER_LIST, replace=False)))].numpy())
         for part in entries.split(BLOCK):
