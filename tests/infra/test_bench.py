@@ -45,3 +45,10 @@ def test_the_bench_of_the_views_runs_and_names_every_objective():
     assert share < 1
     assert {"eda_captions_per_second", "cleanclip_views_per_second", "tacleaner_views_per_second"} <= found.keys()
     assert all(value > 0 for value in found.values())
+
+
+@pytest.mark.slow
+def test_the_bench_of_steps_runs():
+    found = last_line("step.py", "--batch", "16", "--rounds", "1", "--steps", "1", "--large", "32", "--micro", "8")
+    assert {"step_over_bare", "ranks_over_side_by_side", "micro_over_plain", "micro_memory_over_small"} <= found.keys()
+    assert all(value > 0 for value in found.values())
