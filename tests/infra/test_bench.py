@@ -53,3 +53,10 @@ def test_the_bench_of_the_scan_runs():
     assert found["clustered_exact_seconds_3000"] > 0
     assert found["clustered_recall_16_3000"] > 0.9
     assert found["blocked_seconds_3000"] > 0
+
+
+@pytest.mark.slow
+def test_the_bench_of_steps_runs():
+    found = last_line("step.py", "--batch", "16", "--rounds", "1", "--steps", "1", "--large", "32", "--micro", "8")
+    assert {"step_over_bare", "ranks_over_side_by_side", "micro_over_plain", "micro_memory_over_small"} <= found.keys()
+    assert all(value > 0 for value in found.values())
