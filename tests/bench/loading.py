@@ -3,8 +3,8 @@
     python tests/bench/loading.py [--samples 2000] [--rounds 5]
 
 Three pairs of ways over the same shards, in turn in each round:
-- training at 224 pixels from JPEGs of 341 x 256 (drawn, with grain), against open_clip's image transform for training
-  without a crop, tokens aside on neither side: both tokenise every caption anew at first;
+- training at 224 pixels from JPEGs of 341 x 256 (drawn, with grain), against webdataset with Pillow and open_clip's
+  transform (short side, centre, no random crop); both tokenise every caption anew at first;
 - finding a pair by index (image bytes and caption), against webdataset's reader; nothing is decoded. Ours goes in the
   shuffled order, webdataset in the order of the shards, so the comparison favours it;
 - pairs of 64 pixels through our stream, against webdataset that decodes with Pillow.
