@@ -12,7 +12,6 @@ it is the same for every row. Each way is timed once a size, after one that warm
 """
 
 import argparse
-import importlib.util
 import json
 import resource
 import time
@@ -78,11 +77,7 @@ def main() -> None:
 
     torch.set_num_threads(given.threads)
     faiss.omp_set_num_threads(given.threads)
-    peers = {"blocked": blocked}
-    if importlib.util.find_spec("sklearn") is not None:
-        peers["scikit_learn"] = scikit_learn
-    else:
-        print("scikit-learn is not installed: it is left out")
+    peers = {"blocked": blocked, "scikit_learn": scikit_learn}
     real = unit(np.load(given.rows, mmap_mode="r")) if given.rows else None
     kinds = (
         {"real": lambda count, _: real[:count]}

@@ -53,6 +53,7 @@ def test_the_bench_of_the_scan_runs():
     assert found["clustered_exact_seconds_3000"] > 0
     assert found["clustered_recall_16_3000"] > 0.9
     assert found["blocked_seconds_3000"] > 0
+    assert found["scikit_learn_seconds_3000"] > 0
 
 
 @pytest.mark.slow
