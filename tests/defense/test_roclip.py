@@ -353,13 +353,13 @@ def test_pools_of_ranks_resume_on_as_many_ranks_only(data, tmp_path, monkeypatch
     run = run_of(data, tmp_path / "run", replace(WHOLE, pool_scope="rank"))
     stop(run, 9)
     with monkeypatch.context() as patch:
-        patch.setattr(roclip.ranks, "here", lambda: Place(0, 2, 0, torch.device("cpu")))
+        place = Place(0, 2, 0, torch.device("cpu"))
+        patch.setattr(roclip.ranks, "here", lambda: place)
         job = run.job()
-        state, encoder = loop._state(job, torch.device("cpu")), loop._encoder(job, torch.device("cpu"))
+        state, encoder = loop._state(job, place.device), loop._encoder(job, place)
     with pytest.raises(ValueError, match=r"step-0000006 was made on another number of ranks.* start as many as before"):
-        loop._resume(
-            job, encoder, state, optim.adamw([encoder], lr=1.0, weight_decay=0.0, beta1=0.0, beta2=0.0, eps=1.0)
-        )
+        adamw = optim.adamw([encoder], lr=1.0, weight_decay=0.0, beta1=0.0, beta2=0.0, eps=1.0)
+        loop._resume(job, encoder, state, optim.Update(adamw))
 
 
 def test_it_finetunes_too(data, whole, tmp_path):
