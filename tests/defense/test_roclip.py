@@ -357,8 +357,8 @@ def test_pools_of_ranks_resume_on_as_many_ranks_only(data, tmp_path, monkeypatch
         patch.setattr(roclip.ranks, "here", lambda: place)
         job = run.job()
         state, encoder = loop._state(job, place.device), loop._encoder(job, place)
+    adamw = optim.adamw([encoder], lr=1.0, weight_decay=0.0, beta1=0.0, beta2=0.0, eps=1.0)
     with pytest.raises(ValueError, match=r"step-0000006 was made on another number of ranks.* start as many as before"):
-        adamw = optim.adamw([encoder], lr=1.0, weight_decay=0.0, beta1=0.0, beta2=0.0, eps=1.0)
         loop._resume(job, encoder, state, optim.Update(adamw))
 
 
