@@ -68,7 +68,7 @@ def test_the_first_word_picks_the_plugin_and_its_fields_are_flags():
     ("words", "message"),
     [
         (["cc3n", "--out", "o"], "perhaps you meant 'cc3m'"),
-        ([], "the first word must name the source, one of: cc12m, cc3m, folder, picturebook"),
+        ([], "the first word must name the source, one of: cc12m, cc3m, folder, parquet, picturebook"),
         (["cc3m", "--urls", "t", "--out", "o", "--rows-per-shard", "0"], "rows_per_shard must be above 0, not 0"),
         (["cc3m", "--urls", "t", "--out", "o", "--row-per-shard", "3"], "--rows-per-shard"),
         (["cc3m", "--out", "o"], "--urls"),

@@ -34,18 +34,23 @@ def test_a_run_is_shown_these_very_images(album_url: str):
                 assert (shown.trained(stored[row], row, epoch) == seen.transpose(1, 2, 0)).all()
 
 
+def close(one: np.ndarray, other: np.ndarray) -> bool:
+    """As torch and Pillow shrink the same image."""
+    return int(np.abs(one.astype(int) - other).max()) <= 2
+
+
 def test_the_training_window_is_the_crop_that_is_drawn():
     shown, image = Views(size=32, augment="flip_crop"), picture(1, 90, 70)
     for epoch in range(8):
         crop = shown.training_window(90, 70, 1, epoch).of(image)
         scaled = np.asarray(Image.fromarray(crop).resize((32, 32), Image.Resampling.BICUBIC))
         seen = shown.trained(image, 1, epoch)
-        assert (scaled == seen).all() or (scaled[:, ::-1] == seen).all()
+        assert close(scaled, seen) or close(scaled[:, ::-1], seen)
 
 
 def test_without_augmentation_training_sees_what_evaluation_sees():
     shown, image = Views(size=32), picture(1, 90, 70)
-    assert (shown.trained(image, 1, 3) == shown.evaluated(image)).all()
+    assert close(shown.trained(image, 1, 3), shown.evaluated(image))
     assert shown.training_window(90, 70, 1, 3) == shown.evaluation_window(90, 70)
 
 
