@@ -46,7 +46,7 @@ def test_what_a_scan_was_worth_is_kept_beside_the_scores(small: World, tmp_path:
     assert record.proposed == scan.about["proposed"]
     assert "| scan | badnet | panel |" in tables.markdown([record])
     assert "| scan | badnet | 4 of 40 |" in said.out
-    text = page.render(Material([], {}, {}, [], [], [record]))
+    text = page.render(Material([], {}, {}, [], [], scans=[record]))
     assert "<h2>What scans found</h2>" in text
     assert f"<td>{record.worth['panel'].auroc:.3f}</td>" in text
 
