@@ -25,13 +25,15 @@ from pipeline import images, orientation
 from pipeline.dataset import cache_folder
 
 BATCH = 128
+LAYOUT = torch.channels_last  # in which convolutions take about half the time; equal up to rounding
 
 
 @dataclass(frozen=True)
 class Embedder:
     """A model ready to embed. preprocess: PIL image -> float32 (3, S, S); tokenizer: texts -> int64 (n, L).
 
-    identity: what its embeddings depend on, as text: hash of the weights, architecture, decoder and transform, head.
+    identity: what its embeddings depend on, as text: hash of the weights, architecture, decoder and transform, layout,
+    head.
     head: of a classifier, which answers by it and not by prompts: float32 (C, D + 1), weights and bias of a class.
     """
 
@@ -52,7 +54,8 @@ class Embedder:
     def measured(self, pixels: list[torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
         """The same, and how long the model's own embeddings are: float32 (n,)."""
         with torch.inference_mode():
-            found = self.model.encode_image(torch.stack(pixels).to(self.device)).float().cpu().numpy()
+            batch = torch.stack(pixels).to(self.device, memory_format=LAYOUT)
+            found = self.model.encode_image(batch).float().cpu().numpy()
         lengths = np.linalg.norm(found, axis=1).astype(np.float32)
         if self.head is not None:
             return finite(np.concatenate([found, np.ones_like(found[:, :1])], axis=1)), lengths
@@ -81,11 +84,12 @@ def embedder(
     if trained.sha256 != weights_sha256:
         raise Damaged(f"the checkpoint {checkpoint} of {url} changed while it was read")
     code = hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in drawn_by))
-    parts = [trained.sha256, trained.architecture, code.hexdigest()]
+    parts = [trained.sha256, trained.architecture, code.hexdigest(), str(LAYOUT)]
     if head is not None:
         parts.append(hashlib.sha256(head.tobytes()).hexdigest())
     identity = json.dumps(parts, sort_keys=True)
-    return Embedder(trained.model.to(device), trained.preprocess, trained.tokenizer, identity, device, head)
+    model = trained.model.to(device, memory_format=LAYOUT)
+    return Embedder(model, trained.preprocess, trained.tokenizer, identity, device, head)
 
 
 def device(number: int) -> torch.device:

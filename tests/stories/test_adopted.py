@@ -15,7 +15,7 @@ from pipeline import images, testsets
 from tests.support.elsewhere import MODEL, cleanclip_layout, trained
 from tests.support.eval_helpers import world
 from train import checkpoint
-from train.embedding import embedder
+from train.model import load_run
 
 
 def antidote(words: str, status: int = 0) -> None:
@@ -30,7 +30,7 @@ def test_a_cleanclip_checkpoint_is_adopted_measured_and_cured(name: str, tmp_pat
 
     # every number as it was: embeddings, batch statistics
     saved = checkpoint.whole(str(theirs))[0]
-    ours = embedder(str(theirs), saved.name, saved.sha256(checkpoint.MODEL), torch.device("cpu"))
+    ours = load_run(str(theirs), saved.name)
     test = testsets.read(small.testset)
     shown = [ours.preprocess(images.open_image(data)) for _, data in testsets.stored(test)]
     texts = ours.tokenizer(["a photo of a car", "a tree"])
