@@ -116,7 +116,7 @@ def test_evaluate(three, undisturbed, tmp_path):
     out = undisturbed.root / "scores-beside-a-dying-node"
     disturbed(three, undisturbed.evaluate(out), tmp_path / "log", lambda: len(cells(out)) >= 1, whole_node=True)
     undisturbed.evaluated_alike(out)
-    assert unfinished(out) == []
+    assert len(unfinished(out)) <= 1  # of the node that died, if it was between a cell's name and the end of its write
 
 
 WORK = """
