@@ -88,7 +88,7 @@ def embedder(
     if head is not None:
         parts.append(hashlib.sha256(head.tobytes()).hexdigest())
     identity = json.dumps(parts, sort_keys=True)
-    model = trained.model.to(device, memory_format=LAYOUT)
+    model = trained.model.to(device).to(memory_format=LAYOUT)
     return Embedder(model, trained.preprocess, trained.tokenizer, identity, device, head)
 
 
