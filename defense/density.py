@@ -1,11 +1,8 @@
 """How dense a set is around its rows: mathematics on nearest neighbours that several detectors share."""
 
-from collections.abc import Callable
-
 import numpy as np
 
-from defense.detector import CLOSE, Evidence, Neighbours
-from infra import seeding
+from defense.detector import CLOSE, Neighbours
 
 LARGEST_DIMENSION = 1000.0  # where all neighbours are equally far the estimate is infinite
 CELLS = 2**22  # numbers held at a time
@@ -67,38 +64,6 @@ def moved(before: np.ndarray, after: np.ndarray) -> np.ndarray:
         apart = before[part].astype(np.float64) - after[part]
         found[part] = np.einsum("nd,nd->n", apart, apart) / 2
     return np.maximum(found, CLOSE)
-
-
-def in_batches(evidence: Evidence, size: int, count: int) -> list[tuple[np.ndarray, Neighbours]]:
-    """The published form: neighbours are looked for within batches of `size` pairs, among images and captions alike.
-
-    A list of (places int64 (B,), neighbours of 2 B points: the images, then the captions), which pairs share a batch
-    being drawn by row id. A point's own pair is not among its neighbours. Distances are Euclidean; batches are equally
-    large, up to one: the radii of a short last one are no others' measure.
-    """
-    order = np.argsort(seeding.hash64(0, "batch", evidence.ids))
-    found = []
-    for places in np.array_split(order, max(1, round(len(order) / size))):
-        points = np.concatenate([evidence.images[places], evidence.texts[places]]).astype(np.float64)
-        squares = (points**2).sum(axis=1)
-        distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0))
-        own = np.arange(2 * len(places))
-        distances[own, own] = distances[own, (own + len(places)) % len(own)] = np.inf  # left in place: no index shifts
-        rows = np.argsort(distances, axis=1, kind="stable")[:, : min(count, len(own) - 2)]
-        found.append((places, Neighbours(rows, np.take_along_axis(distances, rows, axis=1))))
-    return found
-
-
-def everywhere_or_in_batches(
-    evidence: Evidence, batch: int, count: int, measure: Callable[[Neighbours], np.ndarray]
-) -> np.ndarray:
-    """`measure`, float64 (M,), of the neighbours of M images: over the whole set or, with `batch`, as `in_batches`."""
-    if not batch:
-        return measure(evidence.near)
-    found = np.empty(len(evidence.ids))
-    for places, near in in_batches(evidence, batch, count):
-        found[places] = measure(near)[: len(places)]
-    return found
 
 
 def _mean_product(left: np.ndarray, right: np.ndarray, rows: np.ndarray) -> np.ndarray:
