@@ -19,7 +19,8 @@ from pipeline.mask import MASK
 def recipe(parent: Dataset, by: dict[str, Any]) -> dict[str, Any]:
     """recipe.json of such a dataset, its lineage: for dataset.claim before long work."""
     older = ancestry(parent.url)
-    return {"leave_out": by | {"parent": parent.digest} | ({"older": list(older)} if older else {})}
+    found = by | {"parent": parent.digest} | ({"older": list(older)} if older else {})
+    return {"leave_out": found | ({"filtered": True} if _filtered(parent.url) else {})}
 
 
 def ancestry(url: str) -> tuple[str, ...]:
@@ -28,9 +29,17 @@ def ancestry(url: str) -> tuple[str, ...]:
     return (made["parent"], *made.get("older", ())) if "parent" in made else ()
 
 
-def filtered_from(url: str) -> tuple[str, ...]:
-    """The same of a dataset that a filter made; () for any other."""
-    return ancestry(url) if "filter" in _how(url) else ()
+def lineage(url: str) -> dict[str, list[str]]:
+    """What a run that learns from it is to remember: the same, as `filtered_from` where a filter left pairs out, else
+    as `part_of`: who mends a dataset has not cured it."""
+    found = list(ancestry(url))
+    return {"filtered_from" if _filtered(url) else "part_of": found} if found else {}
+
+
+def _filtered(url: str) -> bool:
+    """Whether a filter left pairs out of it, or of what it is a part of."""
+    made = _how(url)
+    return "filter" in made or bool(made.get("filtered"))
 
 
 def _how(url: str) -> dict[str, Any]:

@@ -127,8 +127,7 @@ class Training:
         }
         if dataset.classes:
             learned["classes"] = list(dataset.classes)
-        if filtered := leaving.filtered_from(dataset.url):
-            learned["filtered_from"] = list(filtered)
+        learned |= leaving.lineage(dataset.url)
         return Job(
             objective=self.objective,
             dataset=dataset,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eval.store.records import AttackRecord, TestSetRecord
-from eval.store.runs import Run
+from eval.store.runs import Ancestor, Run
 from eval.store.scores import Score
 
 Kind = Literal["floor", "poisoned", "baseline", "filtered", "defended", "unknown"]
@@ -26,8 +26,9 @@ POINTS_ALLOWED = 0.03  # how much clean accuracy a cure may cost before it is ca
 class Role:
     """What a run is to an attack. words: for people.
 
-    floor: no step of its lineage saw the poisons. poisoned: it learned from them last, undefended. baseline: finetuned
-    on other pairs afterwards, without a defence. filtered: it never saw the poisoned set whole, only what a scan left.
+    floor: no step of its lineage saw the poisons. poisoned: it learned from them last, undefended, be it from a part
+    of them that nobody chose, as where damaged pairs were left out. baseline: finetuned on other pairs afterwards,
+    without a defence. filtered: it never saw the poisoned set whole, only what a scan left.
     defended: any other. unknown: weights from elsewhere, finetuned or not, of which no known step saw the poisons: no
     floor, and no start of a cure. twin: a floor that began with the very pairs that the attack then poisoned.
     """
@@ -111,8 +112,8 @@ def role(run: Run, attack: AttackRecord | None, known: Sequence[AttackRecord] = 
 
     run.ancestors: its lineage, first the run that it started from.
     """
-    poisoned_last = carries(run.dataset_digest, attack, known)
-    poisoned_before = any(carries(step.dataset_digest, attack, known) for step in run.ancestors)
+    poisoned_last = saw(run, attack, known)
+    poisoned_before = any(saw(step, attack, known) for step in run.ancestors)
     undefended = run.objective in UNDEFENDED
     if not (poisoned_last or poisoned_before):
         left_of = [*run.filtered_from, *(digest for step in run.ancestors for digest in step.filtered_from)]
@@ -152,6 +153,11 @@ def _words(
     name = run.dataset.rstrip("/").rsplit("/", 1)[-1]
     where = f"the pairs of {others[0]}" if others else name if attack is None else f"other pairs ({name})"
     return f"trained on {where}{how}"
+
+
+def saw(step: Run | Ancestor, attack: AttackRecord | None, known: Sequence[AttackRecord]) -> bool:
+    """Whether a run's own steps learned from the attack's poisons, or from what a scan did not choose of them."""
+    return any(carries(digest, attack, known) for digest in (step.dataset_digest, *step.part_of))
 
 
 def carries(digest: str, attack: AttackRecord | None, known: Sequence[AttackRecord]) -> bool:
@@ -214,8 +220,7 @@ def _takes_part(run: Run, attack: AttackRecord | None, known: Sequence[AttackRec
     under = {score.attack for score in scores}
     if attack is None or not scores or attack.key in under or under == {None}:
         return bool(scores)
-    learned = [run.dataset_digest, *(step.dataset_digest for step in run.ancestors)]
-    return any(carries(digest, attack, known) for digest in learned)
+    return any(saw(step, attack, known) for step in (run, *run.ancestors))
 
 
 def _by_number(scores: Iterable[Score]) -> dict[Number, Score]:

@@ -36,7 +36,7 @@ def disjointness(
     poisoned pairs themselves is meant to be so, and its role says it.
     """
     for run in runs:
-        if not run.ancestors or roles.carries(run.dataset_digest, attack, known):
+        if not run.ancestors or roles.saw(run, attack, known):
             continue
         unknown = f"whether {run.url} was finetuned on poisoned pairs cannot be checked"
         try:

@@ -17,14 +17,15 @@ ADOPTED = "adopted"  # in the place of an objective: no step was taken here
 
 @dataclass(frozen=True)
 class Ancestor:
-    """A run that another was finetuned from, by content. name: of its folder, where that is known. filtered_from: as of
-    Run."""
+    """A run, or a file of weights, that another began with, by content. name: of its folder, where that is known.
+    filtered_from, part_of: as of Run."""
 
     name: str
     weights_sha256: str
     dataset_digest: str
     dataset_samples: int
     filtered_from: tuple[str, ...] = ()
+    part_of: tuple[str, ...] = ()
 
     @property
     def known(self) -> bool:
@@ -41,6 +42,7 @@ class Run:
     source: of weights from elsewhere: their file, and its sha256; of those UNKNOWN stands for the dataset, and ADOPTED
     for the objective. architecture: the same weights are another model in another one (QuickGELU has none of its own).
     filtered_from: digests of the datasets of which a filter left the one that it learned from, the nearest first.
+    part_of: the same, where pairs were left out for another reason, as damaged ones are.
     """
 
     url: str
@@ -61,6 +63,7 @@ class Run:
     source: str = ""
     architecture: Architecture = field(default_factory=dict)
     filtered_from: tuple[str, ...] = ()
+    part_of: tuple[str, ...] = ()
 
     @property
     def known(self) -> bool:
@@ -114,7 +117,7 @@ def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
         dataset=UNKNOWN if adopted else config["dataset"],
         dataset_digest=learned["digest"],
         dataset_samples=learned["samples"],
-        ancestors=_ancestors(config.get("pretrained"), inputs["pretrained"]),
+        ancestors=() if adopted else _ancestors(config.get("pretrained"), inputs["pretrained"]),
         losses=tuple((line["step"], line["loss"]) for line in rundir.metrics(url) if "loss" in line),
         config=config,
         attempts=tuple(environment["attempts"]),
@@ -122,6 +125,7 @@ def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
         source=f"{config['source']} (sha256 {inputs['pretrained']['sha256']})" if adopted else "",
         architecture=load_architecture(url),
         filtered_from=tuple(learned.get("filtered_from", ())),
+        part_of=tuple(learned.get("part_of", ())),
     )
 
 
@@ -140,9 +144,10 @@ def named_apart(runs: Sequence[Run]) -> list[Run]:
 def _ancestors(url: str | None, lineage: dict[str, Any] | None) -> tuple[Ancestor, ...]:
     found = []
     name = (url or "").rstrip("/").rsplit("/", 1)[-1]
-    while lineage is not None and "inputs" in lineage:  # without inputs it is a file of weights, not a run
-        learned = lineage["inputs"]["dataset"] or {"digest": UNKNOWN, "samples": 0}
-        left_of = tuple(learned.get("filtered_from", ()))
-        found.append(Ancestor(name, lineage["sha256"], learned["digest"], learned["samples"], left_of))
-        name, lineage = "an earlier run", lineage["inputs"]["pretrained"]
+    while lineage is not None:
+        inputs = lineage.get("inputs", {"dataset": None})  # without inputs it is a file of weights, not a run
+        learned = inputs["dataset"] or {"digest": UNKNOWN, "samples": 0}
+        left_of, part_of = (tuple(learned.get(name, ())) for name in ("filtered_from", "part_of"))
+        found.append(Ancestor(name, lineage["sha256"], learned["digest"], learned["samples"], left_of, part_of))
+        name, lineage = "an earlier run", inputs["pretrained"] if inputs["dataset"] else None
     return tuple(found)

@@ -143,6 +143,15 @@ def test_a_run_on_what_a_scan_left_of_the_poisoned_pairs_is_filtered_and_a_cure(
     assert role(replace(CURED, filtered_from=("poisoned",)), ATTACKED).kind == "defended", "it began poisoned"
 
 
+def test_a_run_on_a_mended_copy_of_the_poisoned_pairs_learned_from_poisons() -> None:
+    run = replace(some_run("mended", "less"), part_of=("less than all", "poisoned"))
+    assert role(run, ATTACKED).kind == "poisoned"
+    assert role(run, ATTACKED).words == "trained on the poisoned pairs, undefended"
+    assert role(replace(run, part_of=("clean",)), ATTACKED).kind == "floor"
+    began = Ancestor("mended", run.weights_sha256, "less", 2900, part_of=("poisoned",))
+    assert role(some_run("on", "other", began, objective="cleanclip"), ATTACKED).kind == "defended"
+
+
 def test_a_filtered_run_is_judged_like_a_defence() -> None:
     run = replace(some_run("retrained", "less"), filtered_from=("poisoned",))
     scores = [*scored(CLEAN, 0.9, 0.01), *scored(POISONED, 0.9, 0.95), *scored(run, 0.9, 0.01)]

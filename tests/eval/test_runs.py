@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from eval.judging.roles import role
 from eval.reporting import provenance
 from eval.store import runs
 from infra import storage
 from tests.support.drawn import drawn
 from tests.support.eval_helpers import finished_run, some_run
-from train import pretrain
+from train import checkpoint, pretrain
 
 
 def test_a_run_is_read_with_its_lineage_of_digests(tmp_path: Path) -> None:
@@ -24,6 +25,18 @@ def test_a_run_is_read_with_its_lineage_of_digests(tmp_path: Path) -> None:
     assert run.ancestors[1].weights_sha256 == runs.read(first, str(tmp_path)).weights_sha256
     assert run.losses == tuple((float(step), 3.0 / step) for step in range(1, 6))
     assert run.version == f"step-0000005@{run.weights_sha256[:12]}"
+
+
+def test_a_file_of_weights_that_a_run_began_with_is_one_of_unknown_data(tmp_path: Path) -> None:
+    train, weights = drawn(f"{tmp_path}/train", 12, 1), f"{tmp_path}/theirs.safetensors"
+    base = ["clip", "--preset", "tiny", "--model", "tiny-vit", "--epochs", "1", "--batch", "4", "--workers", "0"]
+    assert pretrain.main([*base, "--dataset", train.url, "--out", f"{tmp_path}/first"]) == 0
+    Path(weights).write_bytes(checkpoint.find(f"{tmp_path}/first").read(checkpoint.MODEL))
+    assert pretrain.main([*base, "--dataset", train.url, "--out", f"{tmp_path}/on", "--pretrained", weights]) == 0
+    run = runs.read(f"{tmp_path}/on", f"{tmp_path}/scores")
+    assert run.known
+    assert [(step.name, step.known) for step in run.ancestors] == [("theirs.safetensors", False)]
+    assert role(run, None).kind == "unknown"
 
 
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:

@@ -488,13 +488,19 @@ def test_only_rank_0_speaks(data, capsys, monkeypatch):
     assert said.out + said.err == ""
 
 
-def test_a_run_says_of_which_datasets_a_filter_left_its_own(data):
+def test_a_run_says_of_which_datasets_its_own_is_a_part_and_whether_a_filter_left_it(data):
     parent = Dataset.open(data)
     pairs = pa.table({"shard": [0], "row": [parent.index_of_samples(["row"])["row"][0].as_py()], "reason": ["x"]})
     pairs = pairs.set_column(0, "shard", pairs["shard"].cast(pa.int32()))
-    for by, told in (("filter", [parent.digest]), ("verify", None)):
+    others = pairs.set_column(1, "row", pa.array([parent.index_of_samples(["row"])["row"][1].as_py()]))
+    for by, told in (("filter", "filtered_from"), ("verify", "part_of")):
         made = leaving.leave_out(parent, pairs, f"{data}-{by}", {by: {}})
-        assert pretraining(made.url).job().inputs["dataset"].get("filtered_from") == told
+        learned = pretraining(made.url).job().inputs["dataset"]
+        assert {name: learned[name] for name in ("filtered_from", "part_of") if name in learned} == {
+            told: [parent.digest]
+        }
+        mended = leaving.leave_out(made, others, f"{data}-{by}-mended", {"verify": {}})
+        assert pretraining(mended.url).job().inputs["dataset"][told] == [made.digest, parent.digest]
 
 
 # No training run sees a ledger
