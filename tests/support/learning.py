@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from infra import plugins
 from infra.errors import Damaged
 from pipeline.dataset import Dataset
-from train import cache, loop, model, ranks, scoring
+from train import averaging, cache, loop, model, ranks, scoring
 from train.encoder import Encoder
 from train.objective import EVERYTHING, Clock, Features, Loss, Objective, Pair, Setting, Views, clip_loss
 from train.objectives.clip import Clip
@@ -92,7 +92,7 @@ def gradients(
     state = what.state(Setting(16, len(source.pairs), classes=4))
     for parameter in state.parameters():
         parameter.data = parameter.data.double()
-    learner = loop._distributed(encoder, what, place)
+    learner = averaging.distributed(encoder, what, place)
     in_epoch = len(source.pairs) // batch
     found: dict[str, Any] = {
         "step": [],
