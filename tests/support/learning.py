@@ -206,6 +206,22 @@ def gathered() -> dict[str, Any]:
     return {"whole": whole.detach(), "gradient": part.grad}
 
 
+def averaged_rows(steps: list[list[list[int]]]) -> list[torch.Tensor]:
+    """What becomes of a gradient of 6 rows, step by step, on a rank that names steps[i][rank]: row v of rank r begins
+    as 10 r + v where the rank names it, and as -1 elsewhere, which no one may read."""
+    rank, found = ranks.here().rank, []
+    for named in steps:
+        gradient = torch.full((6, 2), -1.0)
+        for ranks_named in named:  # zero on the other ranks, as a gradient is
+            gradient[[row for row in ranks_named if row >= 0]] = 0.0
+        for row in named[rank]:
+            if row >= 0:
+                gradient[row] = 10.0 * rank + row
+        averaging.average_rows(gradient, torch.tensor(named[rank]))
+        found.append(gradient)
+    return found
+
+
 def disagreements() -> dict[str, Any]:
     """What each rank sees when one of them fails."""
     rank = ranks.here().rank
