@@ -1,10 +1,12 @@
 """The mean of every gradient over the ranks: DistributedDataParallel's, on CPUs but for the embedding of tokens.
 
 A batch holds a few hundred of 49,408 tokens, and the gradient of all others is zero. Sent whole, as DDP sends it, it
-is 86% of what the demo's ranks tell each other, and an eighth of their time: copied into DDP's bucket and out of it, and
-through gloo's loopback. On GPUs it stays with DDP: nccl works beside the backward pass, and to ask which tokens there
-are would be a wait.
+is 86% of what the demo's ranks tell each other, and an eighth of their time: copied into DDP's bucket and out of it,
+and through gloo's loopback. On GPUs it stays with DDP: nccl works beside the backward pass, and to ask which tokens
+there are would be a wait.
 """
+
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -37,8 +39,11 @@ def distributed(encoder: Encoder, objective: Objective, place: Place) -> nn.Modu
 
 def finish(learner: nn.Module, texts: dict[str, Tensor]) -> None:
     """The mean of what DDP left out, in place. texts: this rank's, int64 (B, L) by view, -1 where there is none."""
-    for name in learner.parameters_to_ignore if isinstance(learner, DistributedDataParallel) else ():
-        gradient = learner.module.get_parameter(name).grad
+    if not isinstance(learner, DistributedDataParallel):
+        return
+    encoder = cast(Encoder, learner.module)
+    for name in learner.parameters_to_ignore:
+        gradient = encoder.get_parameter(name).grad
         if gradient is not None:  # the text tower learns now, on every rank alike
             average_rows(gradient, torch.cat(list(texts.values())))
 
