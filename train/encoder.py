@@ -57,7 +57,7 @@ class Encoder(nn.Module):
         The views of a tower share one forward pass, so that batch statistics mix them, as CleanCLIP's do. What is not
         in `learn` has no gradient at all, and its batch statistics rest.
         """
-        pixels = torch.cat(list(images.values())).contiguous(memory_format=self.layout)
+        pixels = _joined(images).contiguous(memory_format=self.layout)
         pixels = transforms.normalised(pixels, self.mean, self.std)
         learn = learn - self.locked
         with torch.autocast(pixels.device.type, self.autocast, enabled=self.autocast is not None):
@@ -73,14 +73,15 @@ class Encoder(nn.Module):
             return self.mean.new_zeros(0)
         tower = self.clip.text if hasattr(self.clip, "text") else self.clip.transformer
         encode = self.compiled.get("text", self.clip.encode_text)
-        tokens = torch.cat(list(texts.values()))
+        tokens = _joined(texts)
         if present is None or len(present) == len(tokens):
             return self._tower(tower, learns, encode, tokens)
         found = self._tower(tower, learns, encode, tokens[present])
         return found.new_zeros(len(tokens), found.shape[1]).index_copy(0, present, found)
 
     def _tower(self, tower: nn.Module, learns: bool, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        tower.train(self.training and learns)
+        if tower.training != (self.training and learns):  # a walk over every module of it
+            tower.train(self.training and learns)
         with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
             features = encode(inputs)
         return features.to(self.mean.dtype)
@@ -95,6 +96,11 @@ def tower_of(parameter: str) -> str:
     if parameter.startswith("logit_"):
         return "scale"
     return "image" if parameter.startswith("visual.") else "text"
+
+
+def _joined(views: dict[str, Tensor]) -> Tensor:
+    """All rows of all views; of a single view without a copy."""
+    return torch.cat(list(views.values())) if len(views) > 1 else next(iter(views.values()))
 
 
 def _split(features: Tensor, views: dict[str, Tensor]) -> dict[str, Tensor]:

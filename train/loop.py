@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from infra import log, rundir
 from infra.errors import Lost
 from infra.seeding import digest64, rng
 from train import (
+    averaging,
     batchnorm,
     cache,
     checkpoint,
@@ -104,7 +104,7 @@ def train(job: Job, place: Place) -> str:
         position = ranks.together(lambda: _resume(job, encoder, state, update))
         step, roles = position.step, position.roles
         stack.enter_context(exactness.kept(job.out, step, place.ranks, place.device, job.way_of_start))
-        learner = _distributed(encoder, job.objective, place)
+        learner = averaging.distributed(encoder, job.objective, place)
         book = None
         if place.first:
             book = journal.Journal(job, place, step, stack.enter_context(online.told(job)))
@@ -204,17 +204,6 @@ def _state(job: Job, device: torch.device) -> nn.Module:
     torch.default_generator.manual_seed(digest64(job.seed, "objective"))  # a head is initialised alike on every rank
     width = job.architecture["model_cfg"]["embed_dim"]
     return job.objective.state(Setting(width, job.dataset.samples, len(job.dataset.classes), device))
-
-
-def _distributed(encoder: Encoder, objective: Objective, place: Place) -> nn.Module:
-    if place.ranks == 1:
-        return encoder
-    freezes = type(objective).trainable is not Objective.trainable
-    # Without this, DDP sorts its buckets anew after the first step, a resumed run at another step than one that went
-    # through. From three ranks on, the order in which gloo adds up a gradient depends on its place in the bucket.
-    fixed = freezes or (place.device.type == "cpu" and place.ranks > 2)
-    ids = [place.device] if place.device.type == "cuda" else None
-    return DistributedDataParallel(encoder, device_ids=ids, find_unused_parameters=fixed)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from train import ranks
+from train import averaging, ranks
 from train.encoder import Encoder
 from train.objective import Clock, Features, Loss, Objective
 from train.stream import Batch
@@ -61,6 +61,7 @@ def learn(
     else:
         about, parts = on(device, batch, ABOUT), [on(device, part) for part in micro_batches(batch, way.micro_batch)]
         loss, rows = _cached(learner, encoder, objective, state, about, parts, clock, way, draw, scaled)
+    averaging.finish(learner, batch["texts"])
     ranks.average_gradients(list(state.parameters()))
     return loss, rows
 

@@ -1,16 +1,19 @@
 """What the loop adds to a step of learning, what ranks bring, and what micro-batches cost.
 
     python tests/bench/step.py [--batch 128] [--rounds 5] [--steps 3] [--large 1024] [--micro 128] [--model tiny-vit]
+                               [--ranks-batch 64] [--ranks-model picturebook-resnet]
 
 Paired in one run, medians over rounds, processor time where one process is measured:
 
 - step_over_bare: a step as the loop takes it, over open_clip's own forward pass, ClipLoss, backward pass and the same
   optimiser's step, same model and batch.
-- ranks_over_side_by_side: pairs a second of two ranks that learn one model, over those of two trainings of half the
-  batch side by side, a core each; of side by side over one alone, too, since cores share their memory.
-- micro_over_plain: a step of `--large` pairs in micro-batches of `--micro` over one in a single pass;
-  micro_memory_over_small: the bytes that its passes keep for the way back, inputs and logits aside, over those of a
-  plain step of `--micro` pairs.
+- ranks_over_side_by_side: pairs a second of two ranks that learn the demo's model, over those of two trainings of half
+  the batch side by side, a core each; of side by side over one alone, too, since cores share their memory. Where others
+  work on these cores, the same by processor seconds (..._by_cpu) is the steadier number: it leaves out who waits.
+- micro_over_plain: a step of `--large` pairs in micro-batches of `--micro` over one in a single pass, of a ViT of four
+  layers (`vit`); on_tiny_micro_over_plain: of `--model`, where a pass of 128 pairs is largely dispatch and the gradient
+  of 49,408 tokens. micro_memory_over_small: the bytes that its passes keep for the way back, inputs and logits aside,
+  over those of a plain step of `--micro` pairs.
 """
 
 import argparse
@@ -27,7 +30,7 @@ from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 
 from tests.support.ports import free_port
-from train import loop, model, optim, ranks, transforms
+from train import averaging, model, optim, ranks, transforms
 from train.encoder import Encoder
 from train.objective import Clock
 from train.objectives.clip import Clip
@@ -49,11 +52,20 @@ def batch_of(architecture: model.Architecture, pairs: int) -> Batch:
     }
 
 
-def ours(name: str, pairs: int, way: Way = Way()) -> Callable[[], None]:  # noqa: B008
+def vit() -> model.Architecture:
+    """Large enough that its arithmetic is what is measured, small enough to take 1,024 pairs at once."""
+    found = model.architecture("tiny-vit")
+    found["model_cfg"] |= {"embed_dim": 64}
+    found["model_cfg"]["vision_cfg"] |= {"width": 128, "layers": 4, "head_width": 32}
+    found["model_cfg"]["text_cfg"] |= {"width": 64, "layers": 2}
+    return found
+
+
+def ours(architecture: model.Architecture, pairs: int, way: Way = Way()) -> Callable[[], None]:  # noqa: B008
     """One step as train.loop takes it."""
-    architecture, place = model.architecture(name), ranks.here()
+    place = ranks.here()
     encoder = Encoder(model.create(architecture, 0), *model.mean_and_std(architecture))
-    learner, state = loop._distributed(encoder, Clip(), place), nn.Module()
+    learner, state = averaging.distributed(encoder, Clip(), place), nn.Module()
     update, given = optim.Update(optim.adamw([encoder], **SETTINGS)), batch_of(architecture, pairs)
 
     def step() -> None:
@@ -64,9 +76,8 @@ def ours(name: str, pairs: int, way: Way = Way()) -> Callable[[], None]:  # noqa
     return step
 
 
-def bare(name: str, pairs: int) -> Callable[[], None]:
+def bare(architecture: model.Architecture, pairs: int) -> Callable[[], None]:
     """The same by open_clip's own parts."""
-    architecture = model.architecture(name)
     clip: Any = model.create(architecture, 0)
     mean, std = (torch.tensor(values) for values in model.mean_and_std(architecture))
     optimizer, given, criterion = optim.adamw([clip], **SETTINGS), batch_of(architecture, pairs), ClipLoss()
@@ -138,21 +149,25 @@ def kept_bytes(step: Callable[[], None], aside: set[tuple[int, ...]]) -> int:
 # Ranks, and trainings side by side
 
 
+Pace = tuple[float, float]  # pairs a second by the clock, and seconds of processor time a pair
+
+
 def timed(rank: int, name: str, pairs: int, steps: int, ports: list[int], out: Any, wait: Any) -> None:
     """One of two processes, with one thread each: for every port a round of (alone, side by side, as two ranks), each
-    the pairs a second of this process; alone the other one waits."""
+    the pace of this process; alone the other one waits."""
     torch.set_num_threads(1)
-    found = []
+    found, architecture = [], model.architecture(name)
     for port in ports:
-        alone = rate(ours(name, pairs), pairs, steps) if rank == 0 else 0.0
+        alone = pace(ours(architecture, pairs), pairs, steps) if rank == 0 else (0.0, 0.0)
         wait.wait()
-        step = ours(name, pairs)
+        step = ours(architecture, pairs)
         wait.wait()
-        beside = rate(step, pairs, steps)
+        beside = pace(step, pairs, steps)
+        wait.wait()
         places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         os.environ |= {key: str(value) for key, value in places.items()}
         with ranks.group():
-            together = rate(ours(name, pairs), pairs, steps)
+            together = pace(ours(architecture, pairs), pairs, steps)
             ranks.barrier()
         for key in places:
             del os.environ[key]
@@ -161,16 +176,16 @@ def timed(rank: int, name: str, pairs: int, steps: int, ports: list[int], out: A
     out.put(found)
 
 
-def rate(step: Callable[[], None], pairs: int, steps: int) -> float:
+def pace(step: Callable[[], None], pairs: int, steps: int) -> Pace:
     step()
-    start = time.perf_counter()
+    start, spent = time.perf_counter(), time.process_time()  # of all threads, gloo's too
     for _ in range(steps):
         step()
-    return steps * pairs / (time.perf_counter() - start)
+    return steps * pairs / (time.perf_counter() - start), (time.process_time() - spent) / (steps * pairs)
 
 
-def on_two_cores(name: str, pairs: int, steps: int, rounds: int) -> list[tuple[float, ...]]:
-    """A round each: pairs a second of one process alone, of two side by side, and of two ranks."""
+def on_two_cores(name: str, pairs: int, steps: int, rounds: int) -> list[tuple[Pace, ...]]:
+    """A round each: the paces, added up over processes, of one alone, of two side by side, and of two ranks."""
     context = multiprocessing.get_context("spawn")
     out, wait, ports = context.Queue(), context.Barrier(2), [free_port() for _ in range(rounds)]
     work = [context.Process(target=timed, args=(rank, name, pairs, steps, ports, out, wait)) for rank in range(2)]
@@ -179,30 +194,36 @@ def on_two_cores(name: str, pairs: int, steps: int, rounds: int) -> list[tuple[f
     first, second = (out.get(timeout=3600) for _ in work)
     for process in work:
         process.join()
-    return [tuple(map(sum, zip(*both, strict=True))) for both in zip(first, second, strict=True)]
+    both = [zip(one, other, strict=True) for one, other in zip(first, second, strict=True)]
+    return [tuple((a[0] + b[0], a[1] + b[1]) for a, b in paces) for paces in both]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("batch", 128), ("rounds", 5), ("steps", 3), ("large", 1024), ("micro", 128)):
+    numbers = {"batch": 128, "rounds": 5, "steps": 3, "large": 1024, "micro": 128, "ranks-batch": 64}
+    for name, value in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--model", default="tiny-vit")
+    parser.add_argument("--ranks-model", default="picturebook-resnet")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    found = {
-        "step_over_bare": ratio(
-            ours(given.model, given.batch), bare(given.model, given.batch), given.rounds, given.steps
-        )
-    }
-    large, micro = given.large, given.micro
-    cached = ours(given.model, large, Way(micro))
-    found["micro_over_plain"] = ratio(cached, ours(given.model, large), given.rounds, 1)
+    tiny, large, micro = model.architecture(given.model), given.large, given.micro
+    found = {"step_over_bare": ratio(ours(tiny, given.batch), bare(tiny, given.batch), given.rounds, given.steps)}
+    for name, architecture in (("", vit()), ("on_tiny_", tiny)):
+        cached = ours(architecture, large, Way(micro))
+        found[f"{name}micro_over_plain"] = ratio(cached, ours(architecture, large), given.rounds, 1)
     logits = {(large, large), (micro, micro)}
-    small = ours(given.model, micro)
-    found["micro_memory_over_small"] = kept_bytes(cached, logits) / kept_bytes(small, logits)
-    measured = on_two_cores(given.model, given.batch // 2, given.steps * 2, given.rounds)
-    found["ranks_over_side_by_side"] = statistics.median(together / beside for _, beside, together in measured)
-    found["side_by_side_over_one"] = statistics.median(beside / alone for alone, beside, _ in measured)
+    found["micro_memory_over_small"] = kept_bytes(cached, logits) / kept_bytes(ours(tiny, micro), logits)
+    rounds = on_two_cores(given.ranks_model, given.ranks_batch // 2, given.steps * 2, given.rounds)
+    for name, paces in zip(("one alone", "two side by side", "two ranks"), zip(*rounds, strict=True), strict=True):
+        print(f"{name}: {statistics.median(one[0] for one in paces):,.0f} pairs/s")
+    found["ranks_over_side_by_side"] = statistics.median(together[0] / beside[0] for _, beside, together in rounds)
+    by_cpu = [beside[1] / together[1] for _, beside, together in rounds]
+    found["ranks_over_side_by_side_by_cpu"] = statistics.median(by_cpu)
+    found["side_by_side_over_one"] = statistics.median(beside[0] / alone[0] for alone, beside, _ in rounds)
+    slower = [beside[1] / 2 / alone[1] for alone, beside, _ in rounds]  # each of the two
+    found["side_by_side_over_one_by_cpu"] = statistics.median(2 / each for each in slower)
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(json.dumps({name: round(value, 4) for name, value in found.items()}))
 
 

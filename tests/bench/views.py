@@ -31,7 +31,7 @@ from pipeline import dataset
 from pipeline.images import open_image
 from pipeline.picturebook import captions, draw
 from tests.bench.loading import SIZE, drawn
-from train import cache, loop, model, optim
+from train import averaging, cache, model, optim
 from train.encoder import Encoder
 from train.objective import Clock, Objective, Pair, Setting
 from train.presets import pick
@@ -87,7 +87,7 @@ class Steps:
         roles = what.epoch(clock, rows, lambda ids: np.zeros(len(ids)), rng(0, "roles", 0), self.state)
         self.batches: Iterator[Batch] = Stream(pairs, seed=0, batch=batch).epoch(0, 0, roles)
         recipe = pick("demo-finetune").recipe
-        self.learner = loop._distributed(encoder, what, here())
+        self.learner = averaging.distributed(encoder, what, here())
         self.optimizer = optim.adamw(
             [encoder], lr=1e-6, weight_decay=recipe.weight_decay, beta1=recipe.beta1, beta2=recipe.beta2, eps=recipe.eps
         )

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from infra import plugins
 from infra.errors import Damaged
 from pipeline.dataset import Dataset
-from train import cache, loop, model, ranks, scoring
+from train import averaging, cache, loop, model, ranks, scoring
 from train.encoder import Encoder
 from train.objective import EVERYTHING, Clock, Features, Loss, Objective, Pair, Setting, Views, clip_loss
 from train.objectives.clip import Clip
@@ -92,7 +92,7 @@ def gradients(
     state = what.state(Setting(16, len(source.pairs), classes=4))
     for parameter in state.parameters():
         parameter.data = parameter.data.double()
-    learner = loop._distributed(encoder, what, place)
+    learner = averaging.distributed(encoder, what, place)
     in_epoch = len(source.pairs) // batch
     found: dict[str, Any] = {
         "step": [],
@@ -204,6 +204,22 @@ def gathered() -> dict[str, Any]:
     whole = ranks.gather(part)
     ((rank + 1) * whole.square().sum()).backward()
     return {"whole": whole.detach(), "gradient": part.grad}
+
+
+def averaged_rows(steps: list[list[list[int]]]) -> list[torch.Tensor]:
+    """What becomes of a gradient of 6 rows, step by step, on a rank that names steps[i][rank]: row v of rank r begins
+    as 10 r + v where the rank names it, and as -1 elsewhere, which no one may read."""
+    rank, found = ranks.here().rank, []
+    for named in steps:
+        gradient = torch.full((6, 2), -1.0)
+        for ranks_named in named:  # zero on the other ranks, as a gradient is
+            gradient[[row for row in ranks_named if row >= 0]] = 0.0
+        for row in named[rank]:
+            if row >= 0:
+                gradient[row] = 10.0 * rank + row
+        averaging.average_rows(gradient, torch.tensor(named[rank]))
+        found.append(gradient)
+    return found
 
 
 def disagreements() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from defense.objectives.cleanclip import CleanClip
 from infra import rundir, storage
 from infra.errors import Lost
+from tests.support import runs
 from tests.support.drawn import drawn
 from tests.support.learning import stream, trained_on_ranks
 from tests.support.several_ranks import on_ranks
@@ -31,16 +32,8 @@ def data(tmp_path_factory) -> str:
     return url
 
 
-def pretraining(data: str, out: object, **changed: object) -> Pretraining:
-    fields = {
-        "objective": Clip(),
-        "dataset": data,
-        "out": str(out),
-        "model": "tiny-vit",
-        "recipe": RECIPE,
-        "workers": 0,
-    }
-    return Pretraining(**(fields | changed))  # type: ignore[arg-type]
+def pretraining(data: str, out: object, recipe: Recipe = RECIPE, **changed: object) -> Pretraining:
+    return runs.pretraining(data, out, recipe, **changed)
 
 
 def weights(out: object) -> bytes:
