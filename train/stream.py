@@ -228,7 +228,7 @@ class Stream:
         """Sample ids of one global batch, step counted within its epoch: int64 (batch,)."""
         return order.batch_ids(self._order(epoch, roles), step, self.batch)
 
-    def _order(self, epoch: int, roles: np.ndarray | None) -> np.ndarray:
+    def _order(self, epoch: int, roles: np.ndarray | None) -> np.ndarray | order.InParts:
         passes = roles if self.pairs.objective.in_role_order else None
         return order.epoch_ids(self.seed, epoch, self.batch, len(self.pairs), passes)
 
