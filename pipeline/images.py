@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from pipeline import orientation
+from pipeline import jpeg, orientation
 
 MAX_PIXELS = 64_000_000  # an image that claims more is refused before its pixels are allocated
 MAX_PASSES = 16  # a progressive JPEG touches every pixel once a scan; this many over MAX_PIXELS take seconds
@@ -36,6 +36,8 @@ _BROKEN = (
     zlib.error,
     Image.DecompressionBombError,
 )
+Decoded = Image.Image | np.ndarray  # upright and RGB: as Pillow has it, or uint8 (H, W, 3)
+
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd9-\xfe]")  # not FF 00 (a stuffed FF) and not a restart within a scan
 
 
@@ -74,10 +76,32 @@ def open_image(data: bytes, quick_over: int | None = None) -> Image.Image:
     CMYK becomes RGB as Pillow does it (Adobe's inverted inks are known, no profile is asked): so does everyone who
     trains on such images.
 
-    quick_over: a plain upright JPEG whose short side is over this many pixels is decoded by torchvision, which takes
-    less time; each value is then within one grey level. What it does not take, Pillow judges.
+    quick_over: as for `decoded`.
     """
-    return _read(data, quick_over).image
+    if quick_over is None:
+        return _read(check_header(data), data).image
+    return pillow(decoded(data, quick_over))
+
+
+def decoded(data: bytes, quick_over: int) -> Decoded:
+    """What `open_image` gives, but a plain upright JPEG whose short side is over `quick_over` pixels as an array.
+
+    torchvision decodes it, which takes less time; each value is then within one grey level. What it does not take,
+    Pillow judges. Raises Unreadable.
+    """
+    size = jpeg.plain_size(data)
+    if size is not None and min(size) > quick_over and size[0] * size[1] <= MAX_PIXELS:
+        quick = _by_torchvision(data)
+        if quick is not None:
+            return quick
+    image = check_header(data)
+    if size is None and min(image.size) > quick_over and (quick := _quick(image, data)) is not None:
+        return quick
+    return _read(image, data).image
+
+
+def pillow(image: Decoded) -> Image.Image:
+    return image if isinstance(image, Image.Image) else Image.fromarray(image)
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -99,7 +123,7 @@ def storable(data: bytes, extension: str, quality: int = 95) -> bytes:
     transparent or not upright is encoded anew, opaque and upright, without any; and one in CMYK or 16-bit grey, which
     no two libraries read alike. Raises Unreadable.
     """
-    read = _read(data)
+    read = _read(check_header(data), data)
     return data if read.alike else encode(np.asarray(read.image), extension, quality)
 
 
@@ -108,7 +132,7 @@ def fitted(data: bytes, short_side: int) -> tuple[bytes, str, dict[str, int]]:
 
     Raises Unreadable; every pixel is read once, so what is stored can be decoded.
     """
-    read = _read(data)
+    read = _read(check_header(data), data)
     image, extension = read.image, {"PNG": "png", "WEBP": "webp"}.get(read.format, "jpg")  # MPO: a phone's JPEG
     sizes = {"original_width": image.width, "original_height": image.height}
     shrunk = min(image.size) > short_side
@@ -147,10 +171,8 @@ class _Read:
     alike: bool
 
 
-def _read(data: bytes, quick_over: int | None = None) -> _Read:
-    image = check_header(data)
-    if quick_over is not None and min(image.size) > quick_over and (quick := _quick(image, data)) is not None:
-        return _Read(quick, "JPEG", True)
+def _read(image: Image.Image, data: bytes) -> _Read:
+    """By Pillow. image: as `check_header` gives it."""
     try:
         image.load()  # before it is asked for its metadata: a PNG may have them behind its pixels
         turn = orientation.TURNS.get(orientation.of(image.info))
@@ -162,10 +184,15 @@ def _read(data: bytes, quick_over: int | None = None) -> _Read:
     return _Read(rgb, str(image.format), alike and turn is None)
 
 
-def _quick(image: Image.Image, data: bytes) -> Image.Image | None:
+def _quick(image: Image.Image, data: bytes) -> np.ndarray | None:
     """A plain upright JPEG by torchvision; None of any other image, and of one that it does not take."""
     if image.format != "JPEG" or image.mode not in ("L", "RGB") or _orientation(image, data) != orientation.UPRIGHT:
         return None
+    return _by_torchvision(data)
+
+
+def _by_torchvision(data: bytes) -> np.ndarray | None:
+    """uint8 (H, W, 3), grey as colour; None of what it does not take."""
     import torch  # here: processes that only prepare data do without it
     from torchvision.io import ImageReadMode, decode_jpeg
 
@@ -173,7 +200,7 @@ def _quick(image: Image.Image, data: bytes) -> Image.Image | None:
         pixels = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
     except RuntimeError:
         return None
-    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    return pixels.permute(1, 2, 0).numpy()  # as it lies in memory
 
 
 def _on_white(image: Image.Image, data: bytes) -> tuple[Image.Image, bool]:

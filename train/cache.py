@@ -181,29 +181,35 @@ def _fetcher(dataset: Dataset, local: Local, folder: Path, out: Connection) -> N
 
 
 def _write_index(dataset: Dataset, place: Path) -> None:
-    """The flat arrays, under their name only once complete."""
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
+    """The flat arrays, under their name only once complete; written as they come, since many do not fit in memory."""
     attempt = place.with_name(f"{storage.ATTEMPT}{uuid.uuid4().hex}")
     attempt.mkdir()
-    end = 0
-    with open(attempt / "captions.bin", "wb") as file:
+    total, end = sum(shard.samples for shard in dataset.shards), 0
+    with contextlib.ExitStack() as stack:
+        captions_file = stack.enter_context(open(attempt / "captions.bin", "wb"))
+        files = {name: stack.enter_context(open(attempt / f"{name}.npy", "wb")) for name in COLUMNS}
+        kinds = {name: np.dtype(np.int32 if name == "shards" else np.int64) for name in COLUMNS}
+        for name, file in files.items():
+            head = {"descr": kinds[name].str, "fortran_order": False, "shape": (total,)}
+            np.lib.format.write_array_header_1_0(file, head)
         for position, shard in enumerate(_ordered(dataset)):
             samples = shards.samples_of(dataset.index(shard))
             if samples.num_rows != shard.samples:
                 raise Damaged(f"{dataset.index_url(shard)} lists {samples.num_rows} samples, not {shard.samples}")
             captions = [caption.encode() for caption in samples["caption"].to_pylist()]
-            file.write(b"".join(captions))
+            captions_file.write(b"".join(captions))
             ends = end + np.cumsum([len(caption) for caption in captions], dtype=np.int64)
             end = int(ends[-1]) if len(ends) else end
-            parts["rows"].append(samples["row"].to_numpy())
-            parts["shards"].append(np.full(samples.num_rows, position, np.int32))
-            parts["offsets"].append(samples["image_offset"].to_numpy())
-            parts["lengths"].append(samples["image_bytes"].to_numpy())
-            parts["caption_ends"].append(ends)
-            labels = samples["label"].to_numpy() if dataset.classes else np.full(samples.num_rows, -1)
-            parts["labels"].append(labels.astype(np.int64))
-    for name, arrays in parts.items():
-        np.save(attempt / f"{name}.npy", np.concatenate(arrays))
+            columns = {
+                "rows": samples["row"].to_numpy(),
+                "shards": np.full(samples.num_rows, position),
+                "offsets": samples["image_offset"].to_numpy(),
+                "lengths": samples["image_bytes"].to_numpy(),
+                "caption_ends": ends,
+                "labels": samples["label"].to_numpy() if dataset.classes else np.full(samples.num_rows, -1),
+            }
+            for name, values in columns.items():
+                files[name].write(values.astype(kinds[name]).tobytes())
     try:
         os.rename(attempt, place)
     except OSError:  # another run was first, with the same content

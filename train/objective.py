@@ -8,6 +8,7 @@ shared out among ranks (--local-loss), `cross_entropy`, `clip_loss` and `diagona
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from pipeline.images import Decoded, pillow
 from train import ranks
 
 EVERYTHING = frozenset({"image", "text", "scale"})  # both towers and the logit scale
@@ -43,18 +45,23 @@ class Pair:
     """
 
     row: int
-    image: Image.Image
+    decoded: Decoded
     caption: str
     role: int = 0
     label: int = -1
     seed: int = 0
+
+    @cached_property
+    def image(self) -> Image.Image:
+        """For views that Pillow makes. One that shows the image as it is takes `decoded`, and spares the copies."""
+        return pillow(self.decoded)
 
 
 @dataclass(frozen=True)
 class Views:
     """Named views of one pair, before the model's own transform and tokenizer. A text may be None: there is none."""
 
-    images: dict[str, Image.Image]
+    images: dict[str, Decoded]
     texts: dict[str, str | None]
 
 
@@ -126,7 +133,7 @@ class Objective:
 
         The names of the views are the same for every pair, at least one of the images.
         """
-        return Views({"image": pair.image}, {"text": pair.caption})
+        return Views({"image": pair.decoded}, {"text": pair.caption})
 
     def state(self, setting: Setting) -> nn.Module:
         """What must be checkpointed with the model: a pool, a head with parameters of its own. Default: nothing.

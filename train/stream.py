@@ -6,6 +6,7 @@ and captions it makes of a pair depends on (seed, epoch, row) alone. A batch is
     {"images": {view: uint8 (B, 3, H, W)}, "texts": {view: int64 (B, L)}, "rows", "roles", "labels": int64 (B,),
      "present": int64 (P,), "seconds": float64 (3,)}
 
+Images lie in memory as they are decoded, colours innermost (torch.channels_last), so nothing is transposed here.
 present: which texts there are, as places in the views laid end to end; a row of a text that is not there is -1. It is
 known here, since to look for it on a GPU would make every step wait. seconds: what a worker spent on decoding, on
 views and their transforms, and on tokens (SPENT).
@@ -33,7 +34,7 @@ from torch.utils.data import DataLoader, Dataset
 from infra.errors import Damaged, Lost
 from infra.seeding import digest64, rng
 from pipeline import foreign, tars
-from pipeline.images import open_image
+from pipeline.images import decoded
 from train import notice, order, transforms
 from train.cache import COLUMNS, Local
 from train.objective import Objective, Pair, Views
@@ -102,19 +103,20 @@ class Pairs(Dataset[Batch]):
         texts: dict[str, np.ndarray] = {}
         rows, labels = np.empty(len(request.ids), np.int64), np.empty(len(request.ids), np.int64)
         seconds = np.zeros(len(SPENT))
+        plain = self.augment == "none" and type(self.objective).views is Objective.views  # nothing is drawn
         for i, (sample, role) in enumerate(zip(request.ids.tolist(), request.roles.tolist(), strict=True)):
             marks = [time.perf_counter()]
             pair = self.pair(sample, role)
             marks.append(time.perf_counter())
             rows[i], labels[i] = pair.row, pair.label
-            if request.epoch is None:
-                views = Views({"image": pair.image}, {"text": pair.caption})
+            if request.epoch is None or plain:
+                views = Views({"image": pair.decoded}, {"text": pair.caption})
             else:
                 _seed_globals(digest64(self.seed, "global generators", request.epoch, pair.row))
                 views = self.objective.views(pair, rng(self.seed, "views", request.epoch, pair.row))
             for name, image in views.images.items():
                 augment = "none" if request.epoch is None else self.augment
-                pixels = transforms.to_array(transforms.trained(image, self.size, augment))
+                pixels = np.asarray(transforms.trained(image, self.size, augment))
                 if i == 0:
                     images[name] = np.empty((len(rows), *pixels.shape), np.uint8)
                 images[name][i] = pixels
@@ -125,7 +127,7 @@ class Pairs(Dataset[Batch]):
                 texts[name][i] = -1 if text is None else self.tokens(text)
             seconds += np.diff([*marks, time.perf_counter()])
         return {
-            "images": {name: torch.from_numpy(array) for name, array in images.items()},
+            "images": {name: torch.from_numpy(array).permute(0, 3, 1, 2) for name, array in images.items()},
             "texts": {name: torch.from_numpy(array) for name, array in texts.items()},
             "rows": torch.from_numpy(rows),
             "roles": torch.from_numpy(request.roles),
@@ -139,7 +141,7 @@ class Pairs(Dataset[Batch]):
         columns = self.columns
         row, (data, caption) = int(columns["rows"][sample]), self.stored(sample)
         try:
-            image = open_image(data, quick_over=self.size)
+            image = decoded(data, quick_over=self.size)
         except ValueError as error:
             shard = int(columns["shards"][sample])
             key = _key(self.local.tars[shard], int(columns["offsets"][sample]))
@@ -226,7 +228,7 @@ class Stream:
         """Sample ids of one global batch, step counted within its epoch: int64 (batch,)."""
         return order.batch_ids(self._order(epoch, roles), step, self.batch)
 
-    def _order(self, epoch: int, roles: np.ndarray | None) -> np.ndarray:
+    def _order(self, epoch: int, roles: np.ndarray | None) -> np.ndarray | order.InParts:
         passes = roles if self.pairs.objective.in_role_order else None
         return order.epoch_ids(self.seed, epoch, self.batch, len(self.pairs), passes)
 

@@ -41,7 +41,7 @@ class CleanClip(Objective):
         """AutoAugment's ImageNet policy (it draws from torch's generator) on the stored image; EDA on the caption."""
         drawn = rng if self.caption_views == "fresh" else seeded(pair.seed, "frozen caption", pair.row)
         return Views(
-            {"image": pair.image, "augmented": _policy()(pair.image)},
+            {"image": pair.decoded, "augmented": _policy()(pair.image)},
             {"text": pair.caption, "augmented": eda(pair.caption, drawn)},
         )
 

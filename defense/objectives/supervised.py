@@ -26,7 +26,7 @@ class Supervised(Objective):
     classifies: ClassVar[bool] = True
 
     def views(self, pair: Pair, rng: np.random.Generator) -> Views:
-        return Views({"image": pair.image}, {})
+        return Views({"image": pair.decoded}, {})
 
     def state(self, setting: Setting) -> nn.Module:
         """The head, initialised as torch does it."""

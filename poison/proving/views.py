@@ -41,7 +41,7 @@ class Views:
 
         with torch.random.fork_rng(devices=[]):
             self._seed(row, epoch)
-            return np.asarray(transforms.trained(Image.fromarray(image), self.size, self.augment))
+            return np.asarray(transforms.trained(image, self.size, self.augment))
 
     def evaluation_window(self, height: int, width: int) -> Box:
         """What the evaluation's crop shows of a stored image."""

@@ -31,6 +31,7 @@ def test_what_must_not_be_decoded_is_refused_by_its_header(data, outcome):
         images.decode,
         images.plain,
         lambda data: images.fitted(data, 8),
+        lambda data: images.decoded(data, 8),
     ):
         with pytest.raises(Unreadable) as refused:
             read(data())

@@ -60,3 +60,19 @@ def test_a_batch_that_the_ranks_do_not_divide_is_refused(batch, ranks):
 def test_a_dataset_below_one_batch_is_refused():
     with pytest.raises(ValueError, match="7 samples, less than one batch of 8: set --batch lower"):
         order.steps_per_epoch(7, 8)
+
+
+def test_an_order_too_large_to_sort_at_once_is_the_same_one_in_parts(monkeypatch: pytest.MonkeyPatch):
+    whole = order.epoch_ids(5, 2, 7, 1000)
+    monkeypatch.setattr(order, "LARGEST", 100)
+    monkeypatch.setattr(order, "BLOCK", 64)
+    sorted_parts = []
+    monkeypatch.setattr(order.np, "argsort", lambda hashes: sorted_parts.append(len(hashes)) or hashes.argsort())
+    taken = order.epoch_ids(5, 2, 7, 1000)
+    assert isinstance(taken, order.InParts)
+    assert len(taken) == len(whole) == 994
+    assert np.array_equal(np.concatenate([order.batch_ids(taken, step, 7) for step in range(142)]), whole)
+    assert len(sorted_parts) < 40  # each part once, and twice where a batch lies in two
+    assert max(sorted_parts) < 100
+    for start, stop in ((0, 994), (500, 507), (993, 994), (10, 10), (990, 2000)):  # as a run that is resumed
+        assert np.array_equal(taken[start:stop], whole[start:stop])

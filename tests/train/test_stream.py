@@ -50,6 +50,7 @@ def test_images_above_the_models_size_come_shrunk_as_evaluation_shows_them(tmp_p
     [batch] = stream(made(str(tmp_path / "data"), pairs, tmp_path), Clip(), batch=1).epoch(0)
     wanted = transforms.to_array(transforms.evaluated(Image.fromarray(decode(pairs[0].image)), 32))
     assert np.abs(batch["images"]["image"][0].numpy().astype(int) - wanted).max() <= 2
+    assert batch["images"]["image"].is_contiguous(memory_format=torch.channels_last)
     assert (batch["seconds"] > 0).all()
 
 

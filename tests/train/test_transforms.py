@@ -49,6 +49,20 @@ def test_flip_crop_shrinks_the_crop_that_it_drew():
 
 
 @pytest.mark.parametrize("augment", ["none", "flip_crop"])
+@pytest.mark.parametrize("size", [(64, 48), (32, 32), (20, 31)])
+def test_an_array_and_the_image_of_it_are_shown_alike(augment, size):
+    image = picture(*size)
+    pixels = np.asarray(image)  # read-only
+    found = []
+    for given in (image, pixels, pixels.copy()):
+        torch.default_generator.manual_seed(3)
+        found.append(np.asarray(transforms.trained(given, 32, augment)))
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+    assert np.array_equal(pixels, np.asarray(picture(*size)))
+
+
+@pytest.mark.parametrize("augment", ["none", "flip_crop"])
 def test_images_of_the_models_size_keep_the_bytes_that_pillow_makes_of_them(augment, monkeypatch):
     monkeypatch.setattr(transforms, "_resized", None)  # committed numbers were learned from Pillow's bytes
     for size in ((32, 32), (40, 32), (20, 31)):
