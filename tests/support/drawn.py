@@ -31,7 +31,7 @@ def samples(count: int, *, first: int = 0, size: int = 32, extension: str = "jpg
 
 def drawn(url: str, count: int, num_shards: int, sizes: Sequence[int] | None = None, **keywords: object) -> Dataset:
     """A complete dataset of `count` pairs in `num_shards` shards, alike in size or of these sizes."""
-    dataset.claim(url, {"drawn": [count, num_shards]})
+    dataset.claim(url, {"drawn": [count, num_shards, *(sizes or ())]})
     pairs = samples(count, **keywords)  # type: ignore[arg-type]
     cuts = np.cumsum([0, *sizes]) if sizes else np.linspace(0, count, num_shards + 1).astype(int)
     with tempfile.TemporaryDirectory() as scratch:
