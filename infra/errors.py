@@ -24,6 +24,11 @@ class Damaged(Lost):
     """A file that is not what its manifest says, or not what its name says: short, changed, swapped or missing."""
 
 
+def named(kind: str, message: str) -> Exception:
+    """The error that another process told of, by the name of its class; what is none of ours is Lost."""
+    return {"Damaged": Damaged, "ValueError": ValueError}.get(kind, Lost)(message)
+
+
 def refuse(error: Exception | str) -> NoReturn:
     """One clear line on stderr, exit status 2: bad input."""
     print(f"error: {error}", file=sys.stderr)

@@ -2,13 +2,11 @@
 
 Shards that lie on this machine's disk are used in place; others are fetched into `ANTIDOTE_CACHE` by one process a
 node, spawned, since an S3 client does not survive a fork and the loader's workers are forked. Workers map local files
-and nothing else. A batch may hold samples of any shard, so all of them must fit.
+and nothing else. A batch may hold samples of any shard, so all of them must fit; for others see train.fetching.
 """
 
 import contextlib
-import fcntl
 import hashlib
-import json
 import multiprocessing
 import os
 import shutil
@@ -23,9 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from infra import log, storage
-from infra.errors import Damaged, Lost
+from infra.errors import Damaged, Lost, named
 from pipeline import shards
 from pipeline.dataset import Dataset, Shard, cache_folder, check
+from train import room
+from train.ahead import Ahead
 
 THREADS = 8
 ATTEMPTS = 3
@@ -38,7 +38,7 @@ _FORMAT = 2
 class Local:
     """Where this node has a dataset: tars in the order of shard ids, and a folder of flat arrays over all samples.
 
-    dataset, names: for messages, the dataset's url and how each tar is called there.
+    dataset, names: for messages, the dataset's url and how each tar is called there. ahead: where tars come and go.
 
     index: `rows` int64 (N,), `shards` int32 (N,) (position in `tars`), `offsets` and `lengths` int64 (N,) of the
     image in its tar, `caption_ends` int64 (N,) into `captions.bin` (UTF-8), `labels` int64 (N,), -1 where there is
@@ -49,12 +49,13 @@ class Local:
     index: str
     dataset: str
     names: tuple[str, ...]
+    ahead: Ahead | None = None
 
 
 def located(dataset: Dataset) -> Local:
     """Where `filled` has put, or will put, the dataset on this node: a pure function of the two."""
     home = cache_folder()
-    ordered = _ordered(dataset)
+    ordered = by_id(dataset)
     places = [storage.local(dataset.tar_url(shard)) or home / "shards" / f"{shard.sha256}.tar" for shard in ordered]
     known = repr([(_FORMAT, shard.id, shard.samples, shard.index_sha256) for shard in ordered])
     if dataset.mask is not None:
@@ -81,8 +82,8 @@ def filled(dataset: Dataset, cache_gib: float, quiet: bool = False) -> Iterator[
             f"{needed / 2**30:.1f} GiB of shards must be fetched, more than the cache may hold: "
             f"set --cache-gib to at least {needed / 2**30 + 0.1:.1f} (it is {cache_gib:g}); it lies at {home}"
         )
-    with _lease(home, [*remote, Path(local.index).name]):
-        _make_room(home, remote, cache_gib)
+    with room.lease(home, [*remote, Path(local.index).name]):
+        room.make(home, remote, cache_gib)
         if not quiet:
             dataset.tell_left_out()
         showing = contextlib.nullcontext() if quiet else log.progress("checking shards", len(dataset.shards), "shards")
@@ -94,7 +95,7 @@ def filled(dataset: Dataset, cache_gib: float, quiet: bool = False) -> Iterator[
 
 def keys(dataset: Dataset, ids: np.ndarray) -> list[str]:
     """What samples are called in their shards. ids: int64 (n,), positions over the dataset's shards."""
-    ordered = _ordered(dataset)
+    ordered = by_id(dataset)
     ends = np.cumsum([shard.samples for shard in ordered])
     place = np.searchsorted(ends, ids, side="right")
     found = np.empty(len(ids), object)
@@ -106,13 +107,13 @@ def keys(dataset: Dataset, ids: np.ndarray) -> list[str]:
     return [str(key) for key in found]
 
 
-def _ordered(dataset: Dataset) -> list[Shard]:
+def by_id(dataset: Dataset) -> list[Shard]:
     return sorted(dataset.shards, key=lambda shard: shard.id)
 
 
 def _fill(dataset: Dataset, local: Local, folder: Path, report: Callable[[int], None]) -> None:
     with ThreadPoolExecutor(THREADS) as pool:
-        futures = [pool.submit(_bring, dataset, shard, folder) for shard in dataset.shards]
+        futures = [pool.submit(bring, dataset, shard, folder) for shard in dataset.shards]
         try:
             for future in as_completed(futures):
                 future.result()
@@ -120,11 +121,16 @@ def _fill(dataset: Dataset, local: Local, folder: Path, report: Callable[[int], 
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    index(dataset, local)
+
+
+def index(dataset: Dataset, local: Local) -> None:
+    """Make the flat arrays where they are not there yet."""
     if not os.path.isdir(local.index):
         _write_index(dataset, Path(local.index))
 
 
-def _bring(dataset: Dataset, shard: Shard, folder: Path) -> None:
+def bring(dataset: Dataset, shard: Shard, folder: Path) -> None:
     """One verified shard. A server that is down for longer than storage waits is asked again before a run is lost."""
     if storage.local(dataset.tar_url(shard)) is not None:
         dataset.fetch(shard, folder)
@@ -161,7 +167,7 @@ def _fill_elsewhere(dataset: Dataset, local: Local, folder: Path, report: Callab
             if kind == "done":
                 return
             if kind != "shard":
-                raise {"Damaged": Damaged, "ValueError": ValueError}.get(kind, Lost)(message)
+                raise named(kind, message)
             report(1)
     except EOFError as error:
         process.join(5)
@@ -192,7 +198,7 @@ def _write_index(dataset: Dataset, place: Path) -> None:
         for name, file in files.items():
             head = {"descr": kinds[name].str, "fortran_order": False, "shape": (total,)}
             np.lib.format.write_array_header_1_0(file, head)
-        for position, shard in enumerate(_ordered(dataset)):
+        for position, shard in enumerate(by_id(dataset)):
             samples = shards.samples_of(dataset.index(shard))
             if samples.num_rows != shard.samples:
                 raise Damaged(f"{dataset.index_url(shard)} lists {samples.num_rows} samples, not {shard.samples}")
@@ -214,82 +220,3 @@ def _write_index(dataset: Dataset, place: Path) -> None:
         os.rename(attempt, place)
     except OSError:  # another run was first, with the same content
         shutil.rmtree(attempt)
-
-
-@contextlib.contextmanager
-def _lease(home: Path, names: list[str]) -> Iterator[None]:
-    """Say what this run uses, for as long as it lives: a lock ends with its process, however that ends."""
-    place = home / "leases" / f"{uuid.uuid4().hex}.json"
-    place.parent.mkdir(exist_ok=True)
-    with _locked(home / "lock"), open(place, "w") as file:
-        json.dump(names, file)
-        file.flush()
-        fcntl.flock(held := os.dup(file.fileno()), fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        place.unlink(missing_ok=True)
-        os.close(held)
-
-
-@contextlib.contextmanager
-def _locked(place: Path) -> Iterator[None]:
-    with open(place, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _make_room(home: Path, wanted: dict[str, int], cache_gib: float) -> None:
-    """Remove what no run uses, the longest unused first, until `wanted` fits under the bound."""
-    with _locked(home / "lock"):
-        used = _leased(home)
-        known = _contents(home)
-        sizes = {path: size for path, (size, _) in known.items()}
-        there = {path.name for path in sizes}
-        missing = sum(size for name, size in wanted.items() if name not in there)
-        total = sum(sizes.values()) + missing
-        for path in sorted(known, key=lambda path: known[path][1]):
-            if total > cache_gib * 2**30 and path.name not in used:
-                total -= sizes[path]
-                _delete(path)
-        needed = missing + sum(size for path, size in sizes.items() if path.suffix == ".tar" and path.exists())
-        if wanted and needed > cache_gib * 2**30:
-            raise ValueError(
-                f"other runs on this machine use the cache at {home}: "
-                f"set --cache-gib to at least {needed / 2**30 + 0.1:.1f} (it is {cache_gib:g}), or wait for them"
-            )
-        if missing > (free := shutil.disk_usage(home).free):
-            raise ValueError(
-                f"the cache at {home} needs {missing / 2**30:.1f} GiB and the disk has {free / 2**30:.1f} GiB free: "
-                "set ANTIDOTE_CACHE to a larger disk"
-            )
-
-
-def _contents(home: Path) -> dict[Path, tuple[int, float]]:
-    """Bytes and time of last use of all that is whole. What a killed run left a day ago unfinished is removed."""
-    found: dict[Path, tuple[int, float]] = {}
-    for path in [*(home / "shards").iterdir(), *(home / "index").iterdir()]:
-        with contextlib.suppress(FileNotFoundError):  # what another run writes may just have got its name
-            seen = path.stat().st_mtime
-            if storage.ATTEMPT not in path.name:
-                files = path.iterdir() if path.is_dir() else (path,)
-                found[path] = sum(file.stat().st_size for file in files), seen
-            elif time.time() - seen > 24 * 3600:
-                _delete(path)
-    return found
-
-
-def _leased(home: Path) -> set[str]:
-    names: set[str] = set()
-    for place in (home / "leases").glob("*.json"):
-        with open(place) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                place.unlink()  # its run is dead
-            except BlockingIOError:
-                names.update(json.load(file))
-    return names
-
-
-def _delete(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

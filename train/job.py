@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from torch import nn
 
+from infra import plugins
 from pipeline.dataset import Dataset
-from train import model, order
+from train import cache, model, order
+from train.lanes import Plan
 from train.model import Architecture
 from train.objective import Clock, Objective
 from train.presets import Recipe
@@ -22,7 +25,8 @@ class Job:
     """One run. config: what config.json shall say, of which `free` fields may differ on resuming; inputs: what is
     learned from, by digest; fill: puts the weights to start from into a new model, on every rank; command: the words
     that started it, None where it was no command; note: what the command decided about the weights, since they do not
-    say it; wandb: the project of Weights & Biases that is told what is measured."""
+    say it; wandb: the project of Weights & Biases that is told what is measured; lanes: how many, and the shards of
+    their windows, where an epoch is not one permutation of all samples."""
 
     objective: Objective
     dataset: Dataset
@@ -45,11 +49,21 @@ class Job:
     grad_checkpointing: bool = False
     compile: bool = False
     wandb: str | None = None
+    lanes: tuple[int, int] | None = None
     command: tuple[str, ...] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
         return order.steps_per_epoch(self.dataset.samples, self.recipe.batch)
+
+    @cached_property
+    def plan(self) -> Plan | None:
+        """The order in lanes, if that is the run's. Raises ValueError where it cannot be had."""
+        if self.lanes is None:
+            return None
+        shards = cache.by_id(self.dataset)
+        ids, counts = tuple(shard.id for shard in shards), tuple(shard.samples for shard in shards)
+        return Plan(self.seed, self.recipe.batch, *self.lanes, ids, counts)
 
     @property
     def total_steps(self) -> int:
@@ -76,6 +90,13 @@ class Job:
 def check(job: Job, place: Place) -> None:
     """Raises ValueError for a plan that cannot be carried out."""
     part = order.per_rank(job.recipe.batch, place.ranks)
+    if job.plan is not None:
+        job.plan.of(place.rank, place.ranks)
+        if type(job.objective).epoch is not Objective.epoch:
+            raise ValueError(
+                f"{plugins.name_of(job.objective)} looks at all pairs before an epoch, and in lanes most are not at "
+                "hand then: leave --order lanes out"
+            )
     if job.recipe.warmup_steps >= job.total_steps:
         raise ValueError(
             f"warmup_steps is {job.recipe.warmup_steps:,} of {job.total_steps:,} steps in all: set --warmup-steps lower"

@@ -26,6 +26,7 @@ from train import (
     checkpoint,
     compilation,
     exactness,
+    fetching,
     finite,
     journal,
     model,
@@ -60,13 +61,7 @@ def train(job: Job, place: Place) -> str:
     with contextlib.ExitStack() as stack:
         stack.enter_context(_deterministic(place.device))
         # -------------------------------------------------------------- input
-        local = ranks.together(
-            lambda: (
-                stack.enter_context(cache.filled(job.dataset, job.cache_gib, quiet=not place.first))
-                if place.first_of_node
-                else cache.located(job.dataset)
-            )
-        )
+        local = ranks.together(lambda: _at_hand(job, place, stack))
         pairs = Pairs(
             local,
             job.objective,
@@ -83,6 +78,7 @@ def train(job: Job, place: Place) -> str:
             ranks=place.ranks,
             workers=job.workers,
             pin=place.device.type == "cuda",
+            lanes=job.plan,
         )
 
         # -------------------------------------------------------------- model, optimiser
@@ -174,6 +170,30 @@ def train(job: Job, place: Place) -> str:
         return ranks.first(lambda: _finish(job, encoder))
 
 
+def _at_hand(job: Job, place: Place, stack: contextlib.ExitStack) -> cache.Local:
+    """The dataset on this node, for as long as the stack is open; the first rank of the node sees to it."""
+    if job.plan is None:
+        if not place.first_of_node:
+            return cache.located(job.dataset)
+        return stack.enter_context(cache.filled(job.dataset, job.cache_gib, quiet=not place.first))
+    local = fetching.located(job.dataset, job.out, place.rank, place.local_rank)
+    if place.first_of_node:
+        lanes = job.plan.of(place.rank, place.ranks, place.local_ranks)
+        stack.enter_context(
+            fetching.served(
+                job.dataset,
+                job.plan,
+                job.recipe.epochs,
+                lanes,
+                local,
+                ranks=place.local_ranks,
+                cache_gib=job.cache_gib,
+                quiet=not place.first,
+            )
+        )
+    return local
+
+
 def _clock(job: Job, step: int) -> Clock:
     return Clock(step, step // job.steps_per_epoch, job.steps_per_epoch, step * job.recipe.batch)
 
@@ -250,7 +270,8 @@ class _Position:
 
 
 def _order(job: Job) -> dict[str, Any]:
-    return {"dataset": job.dataset.digest, "seed": job.seed, "batch": job.recipe.batch}
+    lanes = {} if job.lanes is None else {"lanes": list(job.lanes)}
+    return {"dataset": job.dataset.digest, "seed": job.seed, "batch": job.recipe.batch} | lanes
 
 
 def _save(
@@ -299,7 +320,7 @@ def _resume(job: Job, encoder: Encoder, state: nn.Module, update: optim.Update) 
         return _Position(0, None)
     training = found.read_training()
     if training["order"] != _order(job):
-        raise ValueError(f"{found.url} was made from another dataset, seed or batch: choose another --out")
+        raise ValueError(f"{found.url} was made from another dataset, seed, batch or order: choose another --out")
     model.load_bytes(encoder.clip, found.read(checkpoint.MODEL))
     try:
         state.load_state_dict(training["objective"])

@@ -38,12 +38,13 @@ class Elsewhere(RuntimeError):
 
 @dataclass(frozen=True)
 class Place:
-    """Where this process stands among the ranks, from torchrun's environment."""
+    """Where this process stands among the ranks, from torchrun's environment. local_ranks: those of this node."""
 
     rank: int
     ranks: int
     local_rank: int
     device: torch.device
+    local_ranks: int = 1
 
     @property
     def first(self) -> bool:
@@ -59,11 +60,12 @@ def here() -> Place:
     rank, ranks, local = (
         int(os.environ.get(name, one)) for name, one in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
     )
+    node = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
     if not torch.cuda.is_available():
-        return Place(rank, ranks, local, torch.device("cpu"))
+        return Place(rank, ranks, local, torch.device("cpu"), node)
     if local >= torch.cuda.device_count():
         raise ValueError(f"this machine has {torch.cuda.device_count()} GPUs: set --nproc-per-node to at most that")
-    return Place(rank, ranks, local, torch.device("cuda", local))
+    return Place(rank, ranks, local, torch.device("cuda", local), node)
 
 
 @contextlib.contextmanager

@@ -37,11 +37,13 @@ from pipeline import foreign, tars
 from pipeline.images import decoded
 from train import notice, order, transforms
 from train.cache import COLUMNS, Local
+from train.lanes import Plan
 from train.objective import Objective, Pair, Views
 from train.transforms import Augment
 
 Batch = dict[str, Any]
 SPENT = ("decode", "transform", "tokens")
+MAPS = 512  # of tars, each of which holds a file descriptor
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,11 @@ class Pairs(Dataset[Batch]):
         self.local, self.objective, self.tokenize = local, objective, tokenize
         self.size, self.augment, self.seed = size, augment, seed
         self.tokens = functools.lru_cache(maxsize=1 << 15)(self._tokens)  # 0.2 ms a caption, 5,500 of them a second
-        self.tar = functools.lru_cache(maxsize=512)(self._tar)  # a map holds a file descriptor
+        self.maps: dict[int, mmap.mmap] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {
-            name: value for name, value in vars(self).items() if name not in ("tokens", "tar", "columns", "captions")
+            name: value for name, value in vars(self).items() if name not in ("tokens", "maps", "columns", "captions")
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -92,11 +94,14 @@ class Pairs(Dataset[Batch]):
         return len(self.columns["rows"])
 
     def __getitem__(self, request: Request) -> Batch:
-        """Raises nothing in a worker, where a message would drown in a traceback: a failure is {"error": message}."""
+        """Raises nothing in a worker, where a message would drown in a traceback: a failure is {"error": exception}."""
         try:
+            if self.local.ahead is not None:
+                for shard in np.unique(self.columns["shards"][request.ids]).tolist():
+                    self.local.ahead.wait(self.local.tars[shard])
             return self._batch(request)
-        except Damaged as error:
-            return {"error": str(error)}
+        except Lost as error:
+            return {"error": error}
 
     def _batch(self, request: Request) -> Batch:
         images: dict[str, np.ndarray] = {}
@@ -160,9 +165,20 @@ class Pairs(Dataset[Batch]):
     def _tokens(self, text: str) -> np.ndarray:
         return self.tokenize([text])[0].numpy()
 
-    def _tar(self, shard: int) -> mmap.mmap:
-        with open(self.local.tars[shard], "rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    def tar(self, shard: int) -> mmap.mmap:
+        """Raises Damaged if it is not there."""
+        if (known := self.maps.get(shard)) is not None:
+            return known
+        if self.local.ahead is not None:  # a map would keep the room of a shard that was dropped
+            self.maps = {each: known for each, known in self.maps.items() if os.path.lexists(self.local.tars[each])}
+        while len(self.maps) >= MAPS:
+            self.maps.pop(next(iter(self.maps)))
+        try:
+            with open(self.local.tars[shard], "rb") as file:
+                self.maps[shard] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except FileNotFoundError as error:
+            raise Damaged(f"{self.local.names[shard]} is missing: it was there when the run began") from error
+        return self.maps[shard]
 
 
 def _key(tar: str, offset: int) -> str:
@@ -190,13 +206,22 @@ class _Plan:
 
 
 class Stream:
-    """The batches of one rank. Workers live as long as it does, over all epochs."""
+    """The batches of one rank. Workers live as long as it does, over all epochs. lanes: the order, if that is it."""
 
     def __init__(
-        self, pairs: Pairs, *, seed: int, batch: int, rank: int = 0, ranks: int = 1, workers: int = 0, pin: bool = False
+        self,
+        pairs: Pairs,
+        *,
+        seed: int,
+        batch: int,
+        rank: int = 0,
+        ranks: int = 1,
+        workers: int = 0,
+        pin: bool = False,
+        lanes: Plan | None = None,
     ) -> None:
         self.seed, self.batch, self.rank, self.ranks = seed, batch, rank, ranks
-        self.pairs = pairs
+        self.pairs, self.lanes = pairs, lanes
         self.part = order.per_rank(batch, ranks)
         self.plan = _Plan()
         self.loader: DataLoader[Batch] = DataLoader(
@@ -215,6 +240,8 @@ class Stream:
 
     def epoch(self, epoch: int, first_step: int = 0, roles: np.ndarray | None = None) -> Iterator[Batch]:
         """Batches of an epoch from a step on. roles: int64 per sample id, or None for 0."""
+        if self.lanes is not None:
+            return self._in_lanes(self.lanes, epoch, first_step)
         taken = self._order(epoch, roles)
 
         def requests() -> Iterator[Request]:
@@ -224,8 +251,19 @@ class Stream:
 
         return self._serve(requests())
 
+    def _in_lanes(self, plan: Plan, epoch: int, first_step: int) -> Iterator[Batch]:
+        own = plan.line(epoch).batches(plan.of(self.rank, self.ranks), first_step)
+        requests = (Request(ids, np.zeros_like(ids), epoch) for ids in own)
+        tell = self.pairs.local.ahead.tell if self.pairs.local.ahead is not None else lambda _: None
+        tell(step := epoch * plan.steps + first_step)
+        for batch in self._serve(requests):
+            tell(step := step + 1)  # who made the batch has read what it needed
+            yield batch
+
     def ids(self, epoch: int, step: int, roles: np.ndarray | None = None) -> np.ndarray:
         """Sample ids of one global batch, step counted within its epoch: int64 (batch,)."""
+        if self.lanes is not None:
+            return next(self.lanes.line(epoch).batches(range(self.lanes.lanes), step))
         return order.batch_ids(self._order(epoch, roles), step, self.batch)
 
     def _order(self, epoch: int, roles: np.ndarray | None) -> np.ndarray | order.InParts:
@@ -234,6 +272,7 @@ class Stream:
 
     def evaluation(self, ids: np.ndarray) -> Iterator[Batch]:
         """These samples in batches, as evaluation sees them; for an objective that scores pairs. ids: int64 (n,)."""
+        assert self.pairs.local.ahead is None, "in lanes not every shard is at hand"
         parts = [ids[start : start + self.part] for start in range(0, len(ids), self.part)]
         return self._serve(Request(part, np.zeros_like(part), None) for part in parts)
 
@@ -248,7 +287,7 @@ class Stream:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for batch in batches:
                 if "error" in batch:
-                    raise Damaged(batch["error"])
+                    raise batch["error"]
                 yield batch
         except RuntimeError as error:
             if re.match(r"DataLoader worker \(pid", str(error)) is None:

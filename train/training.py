@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import tyro
@@ -22,6 +22,8 @@ from train.model import Architecture
 from train.objective import Objective
 from train.presets import PRESETS, Recipe
 from train.step import Way
+
+LANES = {"lanes": 64, "window": 4}  # what these fields are unless they are given
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,13 @@ class Training:
     micro_batch: int | None = None
     """Pairs of a rank that pass the model at a time, to save memory: the same loss and gradient for a second forward
     pass. Not while a BatchNorm learns."""
+    order: Annotated[Literal["permutation", "lanes"], Seldom] = "permutation"
+    """Of an epoch. permutation: of all pairs, whose shards must all fit --cache-gib. lanes: for data beyond that; a
+    batch takes the next pairs of every lane, and a node holds the shards of its lanes' windows only."""
+    lanes: Annotated[int, Seldom] = LANES["lanes"]
+    """With --order lanes: how many; the ranks must divide it, and it the batch."""
+    window: Annotated[int, Seldom] = LANES["window"]
+    """With --order lanes: the shards that a lane mixes at a time."""
     cache_gib: Annotated[float, Seldom] = 100.0
     """Room on each node for shards that lie elsewhere; ANTIDOTE_CACHE says where."""
     checkpoint_steps: Annotated[int | None, Seldom] = None
@@ -102,10 +111,12 @@ class Training:
             raise ValueError(f"workers cannot be negative, it is {self.workers}")
         if self.recipe.batch < 2 and not self.objective.classifies:
             raise ValueError("a batch of 1 has no other pair to tell its own from: set --batch to at least 2")
-        for name in ("cache_gib", "checkpoint_seconds", "checkpoint_steps", "micro_batch"):
+        for name in ("cache_gib", "checkpoint_seconds", "checkpoint_steps", "micro_batch", "lanes", "window"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, not {value}")
+        if self.order == "permutation" and any(getattr(self, name) != LANES[name] for name in LANES):
+            raise ValueError("--lanes and --window are for --order lanes: set that, or leave them out")
         self.objective.check(self.recipe.epochs)
         if storage.same(self.out, self.dataset):
             raise ValueError(f"out and dataset are the same folder, {self.out}: choose another --out")
@@ -136,7 +147,7 @@ class Training:
             note=beginning.note,
             recipe=self.recipe,
             out=storage.absolute(self.out),
-            config=config.to_json(self),
+            config=self._config(),
             free=self.FREE,
             inputs={"dataset": learned, "pretrained": beginning.lineage},
             seed=self.seed,
@@ -150,8 +161,15 @@ class Training:
             grad_checkpointing=self.grad_checkpointing,
             compile=self.compile,
             wandb=self.wandb,
+            lanes=(self.lanes, self.window) if self.order == "lanes" else None,
             command=None if command is None else tuple(command),
         )
+
+    def _config(self) -> dict[str, Any]:
+        """Of a run in one permutation as before there were lanes, so that one of then goes on."""
+        found: dict[str, Any] = config.to_json(self)
+        absent = {"order", *LANES} if self.order == "permutation" else set()
+        return {name: value for name, value in found.items() if name not in absent}
 
     def _opened(self) -> Dataset:
         return Dataset.open(self.dataset, labelled=self.objective.classifies)

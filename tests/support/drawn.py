@@ -2,6 +2,7 @@
 
 import itertools
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,11 @@ def samples(count: int, *, first: int = 0, size: int = 32, extension: str = "jpg
     return made
 
 
-def drawn(url: str, count: int, num_shards: int, **keywords: object) -> Dataset:
-    """A complete dataset of `count` pairs in `num_shards` shards."""
-    dataset.claim(url, {"drawn": [count, num_shards]})
+def drawn(url: str, count: int, num_shards: int, sizes: Sequence[int] | None = None, **keywords: object) -> Dataset:
+    """A complete dataset of `count` pairs in `num_shards` shards, alike in size or of these sizes."""
+    dataset.claim(url, {"drawn": [count, num_shards, *(sizes or ())]})
     pairs = samples(count, **keywords)  # type: ignore[arg-type]
-    cuts = np.linspace(0, count, num_shards + 1).astype(int)
+    cuts = np.cumsum([0, *sizes]) if sizes else np.linspace(0, count, num_shards + 1).astype(int)
     with tempfile.TemporaryDirectory() as scratch:
         for shard, (start, stop) in enumerate(itertools.pairwise(cuts)):
             dataset.commit(url, shard, write_shard(Path(scratch) / "shard.tar", pairs[start:stop]))

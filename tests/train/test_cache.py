@@ -12,7 +12,7 @@ from infra.errors import Damaged, Lost
 from pipeline import dataset
 from pipeline.dataset import Dataset
 from tests.support.drawn import drawn, samples
-from train import cache
+from train import cache, room
 
 GIB = 2**30
 FILL_ELSEWHERE = cache._fill_elsewhere
@@ -216,7 +216,7 @@ def test_what_another_run_is_writing_is_neither_counted_nor_removed(tmp_path, mo
             yield folder / f"{storage.ATTEMPT}2.tar"
 
     monkeypatch.setattr(type(home), "iterdir", vanishing)
-    cache._make_room(home, {}, 1e-9)
+    room.make(home, {}, 1e-9)
     assert listed
     assert writing.exists()
     assert [path.name for path in iterdir(home / "index")] == [], "what no run uses goes"

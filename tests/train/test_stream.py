@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,14 +8,17 @@ from PIL import Image
 from torchvision.transforms import AutoAugment
 
 from infra.errors import Damaged
-from pipeline import dataset
+from pipeline import dataset, leaving
 from pipeline.images import decode, encode
 from pipeline.shards import Sample, write_shard
 from tests.support.drawn import drawn, samples
 from tests.support.learning import stream
+from tests.support.odd_tars import named
 from train import model, order, transforms
+from train.lanes import Plan
 from train.objective import Pair, Views
 from train.objectives.clip import Clip
+from train.stream import Stream
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +181,43 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path, workers):
 def test_pictures_of_other_sizes_are_brought_to_the_models(tmp_path):
     drawn(str(tmp_path / "large"), 8, 1, size=50)
     assert next(stream(str(tmp_path / "large"), Clip(), batch=8).epoch(0))["images"]["image"].shape == (8, 3, 32, 32)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")
+@pytest.mark.parametrize("ordered", ["permutation", "lanes"])
+def test_global_batches_of_uneven_shards_are_the_same_on_any_ranks_and_workers(tmp_path, ordered):
+    """Two epochs of seven shards, of which pairs are left out, one and two and four ranks, none, one and three workers:
+    every pair once but for the incomplete batch, and the same when an epoch is begun in its middle."""
+    sizes, gone = (9, 3, 12, 1, 7, 5, 8), (1, 12, 24, 44)
+    whole = drawn(str(tmp_path / "whole"), sum(sizes), 7, sizes)
+    left = leaving.leave_out(
+        whole, named(whole, *(f"{row:09d}" for row in gone)), str(tmp_path / "left"), {"filter": {}}
+    )
+    counts = tuple(shard.samples for shard in left.shards)
+    assert counts == (8, 3, 11, 0, 7, 5, 7)
+    pairs = stream(left.url, Clip(), batch=8).pairs
+    lanes = Plan(0, 8, 4, 2, tuple(range(7)), counts) if ordered == "lanes" else None
+
+    def seen(ranks: int, workers: int, epochs: tuple[int, ...] = (0, 1), first_step: int = 0) -> list[list[object]]:
+        """Rows, tokens and images of each global batch."""
+        parts = [
+            Stream(pairs, seed=0, batch=8, rank=rank, ranks=ranks, workers=workers, lanes=lanes)
+            for rank in range(ranks)
+        ]
+        found = []
+        for epoch in epochs:
+            for batches in zip(*(part.epoch(epoch, first_step) for part in parts), strict=True):
+                each = ((one["rows"], one["texts"]["text"], one["images"]["image"].sum((1, 2, 3))) for one in batches)
+                found.append([torch.cat(tensors).tolist() for tensors in zip(*each, strict=True)])
+        return found
+
+    alone = seen(1, 0)
+    assert len(alone) == 10
+    for epoch in (alone[:5], alone[5:]):
+        rows = [row for batch in epoch for row in batch[0]]
+        assert len({*rows} - {*gone}) == len(rows) == 40
+    for ranks, workers in itertools.product((1, 2, 4), (0, 1, 3)):
+        assert seen(ranks, workers) == alone
+    assert seen(2, 1, (1,), first_step=3) == alone[8:]
+    ids = Stream(pairs, seed=0, batch=8, lanes=lanes).ids(1, 3)
+    assert pairs.columns["rows"][ids].tolist() == alone[8][0]
