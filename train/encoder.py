@@ -33,7 +33,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.clip, self.autocast, self.locked = clip, autocast, locked
         self.compiled: dict[str, Callable[[Tensor], Tensor]] = {}
-        self.start: tuple[Encoder, ...] = ()  # in a tuple it is no part of this module, whose weights are saved and learn
+        self.start: tuple[
+            Encoder, ...
+        ] = ()  # in a tuple it is no part of this module, whose weights are saved and learn
         for name, parameter in clip.named_parameters():
             if tower_of(name) in locked:
                 parameter.requires_grad_(False)
@@ -71,7 +73,9 @@ class Encoder(nn.Module):
             scale = self.clip.logit_scale.exp()
         image_views, text_views = _split(image_features, images), _split(text_features, texts)
         for start in self.start:
-            for views, before in zip((image_views, text_views), start(images, texts, frozenset(), present), strict=False):
+            for views, before in zip(
+                (image_views, text_views), start(images, texts, frozenset(), present), strict=False
+            ):
                 views |= {START + name: embeddings for name, embeddings in before.items()}
         return image_views, text_views, scale
 

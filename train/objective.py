@@ -114,8 +114,8 @@ class Objective:
     classifies: ClassVar[bool] = False
     """Whether it learns from labelled images, and the run answers by a `classifier` rather than by prompts."""
     from_start: ClassVar[bool] = False
-    """Whether `features` also hold each view as the model embedded it when the run began, in evaluation mode and without
-    gradient, as START + its name."""
+    """Whether `features` also hold each view as the model embedded it when the run began, in evaluation mode and
+    without gradient, as START + its name."""
     in_role_order: ClassVar[bool] = False
     """Whether an epoch with roles takes its pairs by role, the lowest first: one pass after another."""
 

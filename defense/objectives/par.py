@@ -1,7 +1,7 @@
-"""PAR, perturb and recover: finetuning that first goes far away from the model it starts from (Singh et al. 2025, CVPR).
+"""PAR, perturb and recover: finetuning that first goes far away from the model it starts from (CVPR 2025).
 
-No augmentation and no assumption about the trigger: whatever the old embeddings hold is left behind, a backdoor too, and
-CLIP's loss on clean pairs rebuilds what captions say.
+No augmentation and no assumption about the trigger: whatever the old embeddings hold is left behind, a backdoor too,
+and CLIP's loss on clean pairs rebuilds what captions say.
 """
 
 from dataclasses import dataclass

@@ -36,6 +36,7 @@ class Kind:
 ANY = ("red", "blue", "green", "yellow", "orange", "white", "black", "grey", "purple", "pink")
 CLOTH = ("plain",) * 6 + ("striped", "spotted")
 
+
 @dataclass(frozen=True)
 class Thing:
     """One thing in an image. Lengths are in image widths, (x, y) is its centre with y down, angles in degrees."""

@@ -85,7 +85,9 @@ class Picturebook(Source):
         def pictures() -> Iterator[tuple[bytes, str, Sequence[str]]]:
             for index in range(count):
                 _, view = scenes.labelled(book, index, self.things)
-                draws = (rng(book, *scenes.labels(self.things), "test captions", index, number) for number in range(SAYINGS))
+                draws = (
+                    rng(book, *scenes.labels(self.things), "test captions", index, number) for number in range(SAYINGS)
+                )
                 said = list(dict.fromkeys(captions.describe(view, r) for r in draws))
                 yield draw.jpeg(draw.labelled_picture(book, index, self.picture_size, self.things)), "jpg", said
 
