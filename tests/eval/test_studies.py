@@ -16,6 +16,7 @@ from tests.eval.test_plan import SMALL
 from tests.support.frontier_cases import measured, number
 
 ROOT = Path(__file__).parents[2]
+FOUND = "\n## What we found\n"
 
 
 def some(row: Row, accuracy: float = 0.9, success: float = 0.1) -> Cell:
@@ -167,3 +168,21 @@ def test_prose_about_a_study_cites_only_figures_of_its_tables():
     prose = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
     known = set(re.findall(r"\d+\.\d%", tables))
     assert [figure for figure in re.findall(r"\d+\.\d%", prose) if figure not in known] == []
+
+
+@pytest.mark.parametrize(("file", "begin", "end"), [("defense/which.md", "# ", ""), ("README.md", FOUND, "\n## ")])
+def test_advice_cites_only_figures_of_measured_tables(file: str, begin: str, end: str):
+    """The pages that sum up: percentages with a decimal, each of them in a table of one of the measured pages."""
+    tables = "\n".join(
+        line
+        for page in ("defense/measured.md", "defense/detected.md", "eval/measured.md")
+        for line in (ROOT / page).read_text().splitlines()
+        if line.startswith("|")
+    )
+    text = (ROOT / file).read_text()
+    said = text[text.index(begin) + len(begin) :]
+    said = said[: said.index(end)] if end else said
+    figures = re.findall(r"<?\d+\.\d%", said)
+    assert len(figures) > 8
+    known = set(re.findall(r"<?\d+\.\d%", tables)) | set(re.findall(r"\d+\.\d%", tables))
+    assert [figure for figure in figures if figure not in known] == []

@@ -119,7 +119,9 @@ def test_everything_in_a_large_book_occurs_and_is_said():
     assert "rainbow" in own and "french flag" in own
     for name in own:
         alone = Scene((replace(scenes[0].things[0], name=name, colour="", texture="plain"),), None, WALL)
-        assert not any(set(describe(alone, rng(0, name, n)).split()) & set(COLOURS) for n in range(9)), name
+        assert not any(set(describe(alone, rng(0, name, n)).split()) & (set(COLOURS) - {"white"}) for n in range(9)), (
+            name
+        )  # the wall is
 
 
 def test_a_tokenizer_tells_all_names_apart():
