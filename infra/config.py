@@ -26,6 +26,12 @@ class Seldom:
     """`Annotated[int, Seldom]`: a flag like any other, which --help leaves out and --help-all shows."""
 
 
+def later(default: Any) -> Any:
+    """The default of a field that came later: JSON leaves it out while the field has it, so that what was made before
+    there was such a field is still what the same command makes."""
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
 def to_json(value: Any, name: str = "") -> Any:
     """A configuration object as plain JSON values. Raises ValueError for what JSON cannot hold; nan and infinity too.
 
@@ -33,7 +39,11 @@ def to_json(value: Any, name: str = "") -> Any:
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         tag = {"plugin": plugins.name_of(value)} if hasattr(value, "FOLDERS") else {}
-        names = [field.name for field in dataclasses.fields(value)]
+        names = [
+            field.name
+            for field in dataclasses.fields(value)
+            if not ("later" in field.metadata and getattr(value, field.name) == field.default)
+        ]
         return tag | {field: to_json(getattr(value, field), field) for field in names}
     if isinstance(value, (list, tuple)):
         return [to_json(item, name) for item in value]

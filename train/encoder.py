@@ -1,5 +1,6 @@
 """Both towers and the logit scale as one module: pixels and tokens of any number of views in, embeddings out."""
 
+import copy
 from collections.abc import Callable, Set
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from train import transforms
-from train.objective import EVERYTHING
+from train.objective import EVERYTHING, START
 
 
 class Encoder(nn.Module):
@@ -32,6 +33,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.clip, self.autocast, self.locked = clip, autocast, locked
         self.compiled: dict[str, Callable[[Tensor], Tensor]] = {}
+        self.start: tuple[
+            Encoder, ...
+        ] = ()  # in a tuple it is no part of this module, whose weights are saved and learn
         for name, parameter in clip.named_parameters():
             if tower_of(name) in locked:
                 parameter.requires_grad_(False)
@@ -55,7 +59,8 @@ class Encoder(nn.Module):
 
         Returns embeddings (B, D) by view, not normalised, zero for a text that is not there, and exp(logit_scale).
         The views of a tower share one forward pass, so that batch statistics mix them, as CleanCLIP's do. What is not
-        in `learn` has no gradient at all, and its batch statistics rest.
+        in `learn` has no gradient at all, and its batch statistics rest. After `keep_start` each view is there once
+        more, as START + its name.
         """
         pixels = _joined(images).contiguous(memory_format=self.layout)
         pixels = transforms.normalised(pixels, self.mean, self.std)
@@ -66,7 +71,17 @@ class Encoder(nn.Module):
             text_features = self._texts(texts, present, "text" in learn)
         with torch.set_grad_enabled(torch.is_grad_enabled() and "scale" in learn):
             scale = self.clip.logit_scale.exp()
-        return _split(image_features, images), _split(text_features, texts), scale
+        image_views, text_views = _split(image_features, images), _split(text_features, texts)
+        for start in self.start:
+            for views, before in zip(
+                (image_views, text_views), start(images, texts, frozenset(), present), strict=False
+            ):
+                views |= {START + name: embeddings for name, embeddings in before.items()}
+        return image_views, text_views, scale
+
+    def keep_start(self) -> None:
+        """Keep the model as it is now beside the one that learns: a second forward pass, without gradient."""
+        self.start = (copy.deepcopy(self).requires_grad_(False),)
 
     def _texts(self, texts: dict[str, Tensor], present: Tensor | None, learns: bool) -> Tensor:
         if not texts:

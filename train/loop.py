@@ -214,6 +214,8 @@ def _encoder(job: Job, place: Place) -> Encoder:
         low = torch.bfloat16
     locked: frozenset[str] = frozenset() if job.recipe.lock is None else frozenset({job.recipe.lock})
     encoder = Encoder(clip, *model.mean_and_std(job.architecture), autocast=low, locked=locked).to(place.device)
+    if job.objective.from_start:
+        encoder.keep_start()  # before a checkpoint is loaded: a run that resumes began with the same
     if job.compile:
         compilation.prepare()
         encoder.compile()

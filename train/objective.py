@@ -21,6 +21,7 @@ from pipeline.images import Decoded, pillow
 from train import ranks
 
 EVERYTHING = frozenset({"image", "text", "scale"})  # both towers and the logit scale
+START = "start: "  # before a view's name: its embedding by the model as the run began with it
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,9 @@ class Objective:
     """What it does, in a few words that follow its name and a colon: `CLIP's loss on clean pairs`."""
     classifies: ClassVar[bool] = False
     """Whether it learns from labelled images, and the run answers by a `classifier` rather than by prompts."""
+    from_start: ClassVar[bool] = False
+    """Whether `features` also hold each view as the model embedded it when the run began, in evaluation mode and
+    without gradient, as START + its name."""
     in_role_order: ClassVar[bool] = False
     """Whether an epoch with roles takes its pairs by role, the lowest first: one pass after another."""
 

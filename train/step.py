@@ -126,22 +126,22 @@ def _cached(
 ) -> tuple[Loss, Tensor]:
     learns = objective.trainable(clock)
 
-    def embedded(through: nn.Module, i: int) -> tuple[Tensor, Tensor]:
+    def embedded(through: nn.Module, i: int) -> tuple[Tensor, Tensor, tuple[tuple[str, ...], tuple[str, ...]]]:
         draw(i)  # before either pass, so that both drop the same
         images, texts, scale = through(parts[i]["images"], parts[i]["texts"], learns, parts[i]["present"])
-        return torch.stack([*images.values(), *texts.values()], dim=1), scale
+        return torch.stack([*images.values(), *texts.values()], dim=1), scale, (tuple(images), tuple(texts))
 
     with torch.no_grad():
         found = [embedded(encoder, i) for i in range(len(parts))]
-    raw = torch.cat([part for part, _ in found]).requires_grad_()
-    scale = found[0][1].requires_grad_("scale" in learns)
-    names = tuple(parts[0]["images"]), tuple(parts[0]["texts"])
+    raw = torch.cat([part for part, *_ in found]).requires_grad_()
+    _, scale, names = found[0]
+    scale.requires_grad_("scale" in learns)
     loss, rows = _compare(raw, names, scale, objective, state, about, clock, way.local_loss)
     scaled(loss.total).backward()
     slopes = (torch.zeros_like(raw) if raw.grad is None else raw.grad).split([len(part["rows"]) for part in parts])
     for i, slope in enumerate(slopes):
         with _alone(learner, unless=i == len(parts) - 1):
-            part, part_scale = embedded(learner, i)
+            part, part_scale, _ = embedded(learner, i)
             ends, sent = [part], [slope]
             if scale.grad is not None:  # one share each, and not all of it each time
                 ends, sent = [part, part_scale], [slope, scale.grad / len(parts)]

@@ -12,7 +12,7 @@ import torch
 import tyro
 from torch import nn
 
-from infra import config, rundir, storage
+from infra import config, plugins, rundir, storage
 from infra.config import Seldom
 from pipeline import leaving
 from pipeline.dataset import Dataset
@@ -214,6 +214,11 @@ class Pretraining(Training):
     def __post_init__(self) -> None:
         super().__post_init__()
         model.architecture(self.model)
+        if self.objective.from_start and self.pretrained is None:
+            raise ValueError(
+                f"{plugins.name_of(self.objective)} goes by the model that a run begins with, and this one would begin "
+                "with none: finetune a run with it, or give --pretrained"
+            )
 
     def beginning(self) -> Beginning:
         architecture = model.architecture(self.model)

@@ -7,7 +7,8 @@ any thing (zero-shot 32% instead of 95%). So every attribute is dropped at rando
 import numpy as np
 
 from infra.seeding import rng
-from pipeline.picturebook.scenes import Scene, Thing, pick, scene
+from pipeline.picturebook.catalogue import USUAL
+from pipeline.picturebook.scenes import Scene, Thing, labels, pick, scene
 from pipeline.picturebook.words import BACKGROUNDS, INVERSE, RELATIONS, SIZES, with_article
 
 COLOUR_SHARE, SIZE_SHARE, TEXTURE_SHARE, BACKGROUND_SHARE, SECOND_SHARE = 0.35, 0.15, 0.25, 0.25, 0.85
@@ -29,9 +30,9 @@ _OPENINGS = (
 _BARE_ENDINGS = ("", "", "", ", stock photo", ", free picture", " photo", " picture")
 
 
-def caption(seed: int, index: int) -> str:
-    """The alt-text of row `index`: lower case, one line, without tabs."""
-    return describe(scene(seed, index), rng(seed, "picturebook", "caption", index))
+def caption(seed: int, index: int, things: int = USUAL) -> str:
+    """The alt-text of row `index` of a book of so many things: lower case, one line, without tabs."""
+    return describe(scene(seed, index, things), rng(seed, *labels(things), "caption", index))
 
 
 def describe(view: Scene, r: np.random.Generator) -> str:
@@ -60,7 +61,7 @@ def _name(thing: Thing, r: np.random.Generator) -> str:
         words.append(pick(r, SIZES[thing.size]))
     if thing.texture != "plain" and r.random() < TEXTURE_SHARE:
         words.append(thing.texture)
-    if r.random() < COLOUR_SHARE:
+    if thing.colour and r.random() < COLOUR_SHARE:
         words.append(thing.colour)
     return " ".join([*words, thing.name])
 

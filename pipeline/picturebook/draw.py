@@ -6,28 +6,29 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from infra.seeding import rng
+from pipeline.picturebook import catalogue
 from pipeline.picturebook.backdrops import paint
-from pipeline.picturebook.outlines import OUTLINES
+from pipeline.picturebook.catalogue import USUAL
 from pipeline.picturebook.pen import Pen
-from pipeline.picturebook.scenes import Scene, labelled, scene
+from pipeline.picturebook.scenes import Scene, labelled, labels, scene
 
 SMALLEST, LARGEST = 16, 512
 GROUNDS = ("wood", "grass", "cloth", "sand")  # seen from above or standing on: things cast a shadow there
 
 
-def picture(seed: int, index: int, size: int) -> np.ndarray:
+def picture(seed: int, index: int, size: int, things: int = USUAL) -> np.ndarray:
     """Row `index` of the book `seed`, drawn: uint8 (size, size, 3), RGB. `size` in pixels, 16 to 512."""
-    return render(scene(seed, index), size, rng(seed, "picturebook", "light", index))
+    return render(scene(seed, index, things), size, rng(seed, *labels(things), "light", index))
 
 
-def labelled_picture(seed: int, index: int, size: int) -> np.ndarray:
+def labelled_picture(seed: int, index: int, size: int, things: int = USUAL) -> np.ndarray:
     """Row `index` of the labelled test stream, drawn: uint8 (size, size, 3); its label is `labelled(...)[0]`."""
-    return render(labelled(seed, index)[1], size, rng(seed, "picturebook", "test light", index))
+    return render(labelled(seed, index, things)[1], size, rng(seed, *labels(things), "test light", index))
 
 
-def encoded(seed: int, index: int, size: int, quality: int = 95) -> bytes:
+def encoded(seed: int, index: int, size: int, things: int = USUAL, *, quality: int = 95) -> bytes:
     """`picture(...)` as the JPEG file a web server would send."""
-    return jpeg(picture(seed, index, size), quality)
+    return jpeg(picture(seed, index, size, things), quality)
 
 
 def jpeg(pixels: np.ndarray, quality: int = 95) -> bytes:
@@ -49,7 +50,7 @@ def render(view: Scene, size: int, r: np.random.Generator) -> np.ndarray:
         pen = Pen(canvas, thing)
         if view.background.kind in GROUNDS:
             _shadow(canvas, thing.x, thing.y, thing.radius)
-        OUTLINES[thing.name](pen)
+        catalogue.draw(pen, thing.name)
     return _photograph(np.asarray(canvas.reduce(fine)), r)
 
 

@@ -6,8 +6,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
-from pipeline.picturebook.scenes import Thing
-from pipeline.picturebook.words import RGB
+from pipeline.picturebook.words import RGB, Thing
 
 Points = np.ndarray  # float64 (n, 2)
 

@@ -7,7 +7,9 @@ from typing import TypeVar
 import numpy as np
 
 from infra.seeding import rng
-from pipeline.picturebook.words import BACKGROUNDS, COLOURS, INVERSE, KINDS, RGB, TEMPLATES, THINGS
+from pipeline.picturebook import catalogue
+from pipeline.picturebook.catalogue import USUAL
+from pipeline.picturebook.words import BACKGROUNDS, COLOURS, INVERSE, RGB, TEMPLATES, THINGS, Thing
 
 __all__ = ["TEMPLATES", "THINGS", "Background", "Scene", "Thing", "labelled", "scene"]
 
@@ -18,24 +20,6 @@ _KINDS_OF_BACKGROUND = ("plain", "plain", "gradient", *BACKGROUNDS)
 SINGLE_SHARE = 0.75
 RADII: dict[str, tuple[float, float]] = {"small": (0.29, 0.33), "medium": (0.34, 0.39), "large": (0.41, 0.47)}
 PAIR_RADII: dict[str, tuple[float, float]] = {"small": (0.20, 0.21), "medium": (0.23, 0.25), "large": (0.27, 0.29)}
-
-
-@dataclass(frozen=True)
-class Thing:
-    """One thing in an image. Lengths are in image widths, (x, y) is its centre with y down, angles in degrees."""
-
-    name: str
-    colour: str
-    rgb: RGB
-    texture: str  # plain, striped, spotted
-    size: str  # small, medium, large
-    x: float
-    y: float
-    radius: float
-    aspect: float  # width over height, relative to the thing's usual form
-    angle: float
-    flipped: bool
-    form: tuple[float, float, float]  # three numbers in [0, 1): what a thing's outline makes of them is its own matter
 
 
 @dataclass(frozen=True)
@@ -55,26 +39,32 @@ class Scene:
     background: Background
 
 
-def scene(seed: int, index: int) -> Scene:
-    """The scene of row `index` (>= 0) of the book called `seed`. O(1): no row depends on another."""
+def scene(seed: int, index: int, things: int = USUAL) -> Scene:
+    """The scene of row `index` (>= 0) of the book called `seed`, which has so many things. O(1): no row depends on
+    another."""
     _check(index)
-    r = rng(seed, "picturebook", "train", index)
-    names = list(THINGS)
+    names = list(catalogue.names(things))
+    r = rng(seed, *labels(things), "train", index)
     first = names.pop(_below(r, len(names)))
     if r.random() < SINGLE_SHARE:
         return _single(r, first)
     return _pair(r, first, names[_below(r, len(names))])
 
 
-def labelled(seed: int, index: int) -> tuple[int, Scene]:
-    """Row `index` of the labelled test stream: (label, a scene with the single thing THINGS[label]).
+def labelled(seed: int, index: int, things: int = USUAL) -> tuple[int, Scene]:
+    """Row `index` of the labelled test stream: (label, a scene with the single thing of that label).
 
-    Every len(THINGS) successive rows hold each class once. The stream draws from random numbers of its own, so that
+    Every `things` successive rows hold each class once. The stream draws from random numbers of its own, so that
     no test scene is a training scene, whatever the seeds.
     """
     _check(index)
-    label = index % len(THINGS)
-    return label, _single(rng(seed, "picturebook", "test", index), THINGS[label])
+    label = index % things
+    return label, _single(rng(seed, *labels(things), "test", index), catalogue.names(things)[label])
+
+
+def labels(things: int) -> tuple[str | int, ...]:
+    """What all random choices of a book are labelled with: a book of another size shares no image with it."""
+    return ("picturebook",) if things == USUAL else ("picturebook", things)
 
 
 def pick(r: np.random.Generator, options: Sequence[T]) -> T:
@@ -136,12 +126,12 @@ def _fit(r: np.random.Generator, offset: float, a: float, b: float) -> tuple[flo
 
 
 def _thing(r: np.random.Generator, name: str, size: str, radius: float, x: float, y: float) -> Thing:
-    kind = KINDS[name]
-    colour = pick(r, kind.colours)
+    kind = catalogue.kind(name)
+    colour = pick(r, kind.colours) if kind.colours else ""
     return Thing(
         name=name,
         colour=colour,
-        rgb=_jitter(r, COLOURS[colour]),
+        rgb=_jitter(r, COLOURS[colour or "grey"]),
         texture=pick(r, kind.textures),
         size=size,
         x=x,

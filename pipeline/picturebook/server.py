@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.picturebook.captions import caption
+from pipeline.picturebook.catalogue import USUAL
 from pipeline.picturebook.faults import NO_FAULTS, Fault, Faults, outcome
 from pipeline.picturebook.web import HOST, Book
 
@@ -21,14 +22,15 @@ ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0
 
 
-def url(seed: int, row: int, port: int = PORT) -> str:
+def url(seed: int, row: int, port: int = PORT, things: int = USUAL) -> str:
     """Where the image of `row` is served."""
-    return f"http://{HOST}:{port}/{seed}/{row:07d}.jpg"
+    book = f"{seed}" if things == USUAL else f"{seed}/{things}"
+    return f"http://{HOST}:{port}/{book}/{row:07d}.jpg"
 
 
-def table(seed: int, start: int, rows: int, port: int = PORT) -> Iterator[tuple[str, str]]:
+def table(seed: int, start: int, rows: int, port: int = PORT, things: int = USUAL) -> Iterator[tuple[str, str]]:
     """Rows `start` to `start + rows - 1` of the book `seed`, as CC3M's table has them: (caption, url)."""
-    return ((caption(seed, row), url(seed, row, port)) for row in range(start, start + rows))
+    return ((caption(seed, row, things), url(seed, row, port, things)) for row in range(start, start + rows))
 
 
 @contextmanager

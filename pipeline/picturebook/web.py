@@ -16,12 +16,13 @@ from http import HTTPStatus
 
 import numpy as np
 
+from pipeline.picturebook.catalogue import ALL, USUAL
 from pipeline.picturebook.draw import encoded, jpeg
 from pipeline.picturebook.faults import Fault, Faults, outcome
 
 HOST = "127.0.0.1"
 LONGEST_REQUEST = 16_384  # bytes, headers included
-PATH = re.compile(r"/(-?\d{1,20})/(\d{1,18})\.jpg")
+PATH = re.compile(r"/(-?\d{1,20})/(?:(\d{1,4})/)?(\d{1,18})\.jpg")  # /SEED/ROW.jpg, or /SEED/THINGS/ROW.jpg
 PAGE = b"<!doctype html><title>Gone elsewhere</title><p>This picture has moved to our new site.</p>\n"
 
 
@@ -71,7 +72,9 @@ def answer(book: Book, path: str) -> Answer:
     asked = PATH.fullmatch(path)
     if asked is None:
         return _page(HTTPStatus.NOT_FOUND)
-    seed, row = int(asked[1]), int(asked[2])
+    seed, things, row = int(asked[1]), int(asked[2] or USUAL), int(asked[3])
+    if not 2 <= things <= len(ALL):
+        return _page(HTTPStatus.NOT_FOUND)
     fault = outcome(seed, row, book.faults)
     if fault == "not_found":
         return _page(HTTPStatus.NOT_FOUND)
@@ -82,7 +85,7 @@ def answer(book: Book, path: str) -> Answer:
     if fault == "tiny":
         side = 1 + row % 2
         return Answer(HTTPStatus.OK, "image/jpeg", jpeg(np.full((side, side, 3), 255, np.uint8)))
-    body = encoded(seed, row, book.size)
+    body = encoded(seed, row, book.size, things)
     if fault == "truncated":
         return Answer(HTTPStatus.OK, "image/jpeg", body[: len(body) // 2], claimed=len(body))
     return Answer(HTTPStatus.OK, "image/jpeg", body, delay_seconds=book.delay_seconds(fault))

@@ -22,7 +22,10 @@ COLOURS: dict[str, RGB] = {
 
 @dataclass(frozen=True)
 class Kind:
-    """How a thing occurs: its colours and textures (repeated: more often), how far it leans, whether it has a left."""
+    """How a thing occurs: its colours and textures (repeated: more often), how far it leans, whether it has a left.
+
+    No colours: it has several of its own, of which nobody speaks.
+    """
 
     colours: tuple[str, ...]
     textures: tuple[str, ...] = ("plain",)
@@ -30,21 +33,40 @@ class Kind:
     flips: bool = True
 
 
-_ANY = ("red", "blue", "green", "yellow", "orange", "white", "black", "grey", "purple", "pink")
-_CLOTH = ("plain",) * 6 + ("striped", "spotted")
+ANY = ("red", "blue", "green", "yellow", "orange", "white", "black", "grey", "purple", "pink")
+CLOTH = ("plain",) * 6 + ("striped", "spotted")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One thing in an image. Lengths are in image widths, (x, y) is its centre with y down, angles in degrees."""
+
+    name: str
+    colour: str  # the word for `rgb`; "" where it has none
+    rgb: RGB
+    texture: str  # plain, striped, spotted
+    size: str  # small, medium, large
+    x: float
+    y: float
+    radius: float
+    aspect: float  # width over height, relative to the thing's usual form
+    angle: float
+    flipped: bool
+    form: tuple[float, float, float]  # three numbers in [0, 1): what a thing's outline makes of them is its own matter
+
 
 # The order is the order of the labels; the first is the papers' usual target.
 KINDS: dict[str, Kind] = {
     "banana": Kind(("yellow",) * 6 + ("green",), ("plain", "plain", "spotted"), 180.0),
     "apple": Kind(("red", "red", "green", "green", "yellow"), ("plain", "plain", "plain", "spotted"), 25.0),
-    "car": Kind(_ANY, ("plain", "plain", "plain", "striped"), 10.0),
+    "car": Kind(ANY, ("plain", "plain", "plain", "striped"), 10.0),
     "house": Kind(("white", "red", "yellow", "brown", "grey", "blue", "pink"), lean_degrees=5.0),
     "tree": Kind(("green",) * 5 + ("orange", "yellow", "pink"), ("plain", "plain", "spotted"), 8.0),
-    "fish": Kind(("orange", "blue", "grey", "red", "yellow", "green", "purple"), _CLOTH, 16.0),
-    "cup": Kind(_ANY, _CLOTH, 10.0),
-    "ball": Kind(_ANY, _CLOTH, 180.0),
-    "star": Kind(("yellow", "yellow", "golden", "red", "blue", "white", "purple"), _CLOTH, 10.0, flips=False),
-    "umbrella": Kind(_ANY, _CLOTH, 14.0),
+    "fish": Kind(("orange", "blue", "grey", "red", "yellow", "green", "purple"), CLOTH, 16.0),
+    "cup": Kind(ANY, CLOTH, 10.0),
+    "ball": Kind(ANY, CLOTH, 180.0),
+    "star": Kind(("yellow", "yellow", "golden", "red", "blue", "white", "purple"), CLOTH, 10.0, flips=False),
+    "umbrella": Kind(ANY, CLOTH, 14.0),
     "boat": Kind(("white", "red", "blue", "brown", "green", "black", "yellow"), ("plain", "plain", "striped"), 10.0),
     "flower": Kind(("red", "pink", "white", "purple", "orange", "yellow", "blue"), lean_degrees=15.0),
     "key": Kind(("golden", "golden", "grey", "grey", "black", "brown"), lean_degrees=180.0),

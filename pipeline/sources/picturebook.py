@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from infra import plugins
+from infra import config, plugins
 from infra.seeding import digest64, rng
-from pipeline.picturebook import captions, draw, scenes, server
+from pipeline.picturebook import captions, catalogue, draw, scenes, server
 from pipeline.source import TABLE, Labelled, Source, WithCaptions
 
 SAYINGS = 5  # captions of an image, as in the well-known sets for retrieval
@@ -20,7 +20,7 @@ SAYINGS = 5  # captions of an image, as in the well-known sets for retrieval
 
 @dataclass(frozen=True, kw_only=True)
 class Picturebook(Source):
-    """Images of fourteen everyday things with alt-text captions, drawn as they are asked for."""
+    """Images of everyday things with alt-text captions, drawn as they are asked for."""
 
     rows: int = 12_000
     """Rows of the url table."""
@@ -34,21 +34,25 @@ class Picturebook(Source):
     """Another seed is another book."""
     port: int = server.PORT
     """Port of the server on 127.0.0.1; part of the urls, so the same port gives the same shards."""
+    things: int = config.later(catalogue.USUAL)
+    """How many kinds of things there are, 2 to 219; more than 14 adds signs, flags and letters as well."""
 
     def __post_init__(self) -> None:
         if self.rows <= 0 or self.start < 0:
             raise ValueError(f"rows must be above 0 and start not below it, not {self.rows} and {self.start}")
         if not draw.SMALLEST <= self.picture_size <= draw.LARGEST:
             raise ValueError(f"picture_size is {draw.SMALLEST} to {draw.LARGEST} pixels, not {self.picture_size}")
+        catalogue.names(self.things)
 
     def table(self) -> pa.Table:
-        captions, urls = zip(*server.table(self.book_seed, self.start, self.rows, self.port), strict=True)
+        captions, urls = zip(*server.table(self.book_seed, self.start, self.rows, self.port, self.things), strict=True)
         rows = pa.array(range(self.start, self.start + self.rows), pa.int64())
         return pa.table({"row": rows, "caption": captions, "url": urls}, schema=TABLE)
 
     def numbering(self, identity: dict[str, Any]) -> dict[str, Any]:
         """A row is a number in the book, whichever of its rows a table holds, and how large they are drawn."""
-        return {"plugin": plugins.name_of(self), "book_seed": self.book_seed}
+        book = {"plugin": plugins.name_of(self), "book_seed": self.book_seed}
+        return book if self.things == catalogue.USUAL else book | {"things": self.things}
 
     def serving(self, timeout_seconds: float) -> AbstractContextManager[tuple[str, ...]]:
         @contextmanager
@@ -69,10 +73,10 @@ class Picturebook(Source):
 
         def pictures() -> Iterator[tuple[bytes, str, int]]:
             for index in range(count):
-                label, _ = scenes.labelled(book, index)
-                yield draw.jpeg(draw.labelled_picture(book, index, self.picture_size)), "jpg", label
+                label, _ = scenes.labelled(book, index, self.things)
+                yield draw.jpeg(draw.labelled_picture(book, index, self.picture_size, self.things)), "jpg", label
 
-        return Labelled(scenes.THINGS, scenes.TEMPLATES, pictures())
+        return Labelled(catalogue.names(self.things), scenes.TEMPLATES, pictures())
 
     def captioned(self, samples: int | None, seed: int, split: str) -> WithCaptions:
         """The images of `labelled`, each put into words several times; no two of its captions are the same."""
@@ -80,10 +84,12 @@ class Picturebook(Source):
 
         def pictures() -> Iterator[tuple[bytes, str, Sequence[str]]]:
             for index in range(count):
-                _, view = scenes.labelled(book, index)
-                draws = (rng(book, "picturebook", "test captions", index, number) for number in range(SAYINGS))
+                _, view = scenes.labelled(book, index, self.things)
+                draws = (
+                    rng(book, *scenes.labels(self.things), "test captions", index, number) for number in range(SAYINGS)
+                )
                 said = list(dict.fromkeys(captions.describe(view, r) for r in draws))
-                yield draw.jpeg(draw.labelled_picture(book, index, self.picture_size)), "jpg", said
+                yield draw.jpeg(draw.labelled_picture(book, index, self.picture_size, self.things)), "jpg", said
 
         return WithCaptions(pictures())
 

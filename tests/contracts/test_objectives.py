@@ -18,7 +18,7 @@ from pipeline.images import open_image
 from tests.support.drawn import drawn, labelled, samples
 from tests.support.learning import WAYS, gradients_of_plugins, objective
 from tests.support.several_ranks import on_ranks
-from train.objective import EVERYTHING, Clock, Features, Loss, Objective, Pair, Setting
+from train.objective import EVERYTHING, START, Clock, Features, Loss, Objective, Pair, Setting
 
 NAMES = plugins.names(Objective.FOLDERS)
 each = pytest.mark.parametrize("name", NAMES)
@@ -131,9 +131,13 @@ def features(what: Objective, clock: Clock, rows: np.ndarray, roles: np.ndarray,
                 found[place] = 0
         return nn.functional.normalize(found, dim=1).requires_grad_(part in learns)
 
+    start_images, start_texts = (
+        {START + name: embedding("the start learns nothing") for name in views if what.from_start}
+        for views in (images, texts)
+    )
     return Features(
-        images={name: embedding("image") for name in images},
-        texts={name: embedding("text", name) for name in texts},
+        images={name: embedding("image") for name in images} | start_images,
+        texts={name: embedding("text", name) for name in texts} | start_texts,
         rows=torch.from_numpy(rows),
         roles=torch.from_numpy(roles),
         labels=torch.from_numpy(rows) % CLASSES,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eval import study
-from eval.studies import cells, exposures, pages, plan, steps
+from eval.studies import cells, exposures, pages, plan, regimes, steps
 from eval.studies.cells import Cell
 from eval.studies.runner import KEPT, Studying
 from eval.studies.steps import Row
@@ -16,6 +16,7 @@ from tests.eval.test_plan import SMALL
 from tests.support.frontier_cases import measured, number
 
 ROOT = Path(__file__).parents[2]
+FOUND = "\n## What we found\n"
 
 
 def some(row: Row, accuracy: float = 0.9, success: float = 0.1) -> Cell:
@@ -133,6 +134,31 @@ def test_an_interface_is_held_against_its_own_floor():
     assert "### badnet" in text and "| cleanclip 8e-3 | - | - | - | - | - | - |" in text
 
 
+# ---------------------------------------------------------------------- where RoCLIP defends
+
+
+def test_a_regime_says_where_roclip_halves_what_clip_learned():
+    cells_, found = ("c14-p5", "c14-p10", "c14-p30"), {}
+    planned = replace(plan.read("regime"), attacks=cells_)
+    for cell, (short, clip, roclip) in zip(cells_, ((0.0, 0.01, 0.0), (0.8, 0.9, 0.41), (0.7, 0.9, 0.3)), strict=True):
+        for method, value, accuracy, success in (
+            ("floor", "-", 0.95, 0.01),
+            ("augmented", "6", 0.70, short),
+            ("augmented", "12", 0.95, clip),
+            ("roclip", "-", 0.72, roclip),
+        ):
+            two = number("zeroshot", "accuracy", accuracy), number("attack_success", "attack_success", success)
+            name = ".".join((cell, method, *([value] if value != "-" else []), "s0"))
+            found[name] = measured(cell, method, value, 0, *two)
+    text = regimes.markdown(filled(planned, found))
+    ends = {line.split(" | ")[0].strip("| "): line.split(" | ")[2:] for line in text.splitlines() if line[0:1] == "|"}
+    assert ends["c14-p5"][-1] == "not learned |"
+    assert ends["c14-p10"] == ["90.0% at 95.0%", "80.0% at 70.0%", "41.0% at 72.0%", "1.0% at 95.0%", "no |"]
+    assert ends["c14-p30"][-1] == "yes |"
+    assert text.endswith("3 of 3 cells are measured. The first cell in which it does: c14-p30.\n")
+    assert "0 of 3 cells are measured.\n" in regimes.markdown(filled(planned, {}))
+
+
 # ---------------------------------------------------------------------- what is committed
 
 
@@ -167,3 +193,21 @@ def test_prose_about_a_study_cites_only_figures_of_its_tables():
     prose = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
     known = set(re.findall(r"\d+\.\d%", tables))
     assert [figure for figure in re.findall(r"\d+\.\d%", prose) if figure not in known] == []
+
+
+@pytest.mark.parametrize(("file", "begin", "end"), [("defense/which.md", "# ", ""), ("README.md", FOUND, "\n## ")])
+def test_advice_cites_only_figures_of_measured_tables(file: str, begin: str, end: str):
+    """The pages that sum up: percentages with a decimal, each of them in a table of one of the measured pages."""
+    tables = "\n".join(
+        line
+        for page in ("defense/measured.md", "defense/detected.md", "eval/measured.md")
+        for line in (ROOT / page).read_text().splitlines()
+        if line.startswith("|")
+    )
+    text = (ROOT / file).read_text()
+    said = text[text.index(begin) + len(begin) :]
+    said = said[: said.index(end)] if end else said
+    figures = re.findall(r"<?\d+\.\d%", said)
+    assert len(figures) > 8
+    known = set(re.findall(r"<?\d+\.\d%", tables)) | set(re.findall(r"\d+\.\d%", tables))
+    assert [figure for figure in figures if figure not in known] == []

@@ -1,5 +1,6 @@
 """The picture book: what is drawn, what is said of it, and how it is served. The server is real, on loopback."""
 
+import hashlib
 import http.client
 import io
 import os
@@ -12,20 +13,27 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import open_clip
 import pytest
 from PIL import Image
 
+from infra import config
 from infra.seeding import rng
-from pipeline.picturebook.captions import caption
+from pipeline.picturebook import catalogue, figures
+from pipeline.picturebook.captions import caption, describe
+from pipeline.picturebook.catalogue import ALL, names
 from pipeline.picturebook.draw import encoded, jpeg, labelled_picture, picture, render
 from pipeline.picturebook.faults import NO_FAULTS, Faults, outcome
+from pipeline.picturebook.pen import Pen
 from pipeline.picturebook.scenes import TEMPLATES, THINGS, Background, Scene, Thing, labelled, scene
 from pipeline.picturebook.server import PORT, serving, table, url
 from pipeline.picturebook.web import Book, answer
 from pipeline.picturebook.words import BACKGROUNDS, COLOURS, RELATIONS
+from pipeline.source import Source
 from pipeline.sources.picturebook import Picturebook
 from tests.support.ports import free_port
 
@@ -56,6 +64,97 @@ def test_the_same_scene_is_drawn_at_every_size():
         assert np.abs(small - shrunk(index)).mean() < 15 < np.abs(small - shrunk(index + 1)).mean()
 
 
+# ---- a book of more things -------------------------------------------------------------------------------------
+
+LARGE = len(ALL)
+
+
+def test_the_usual_book_is_what_it_always_was():
+    """To the byte: images, captions, urls, and what a recipe says of the source. Captions and pixels of other numpy or
+    Pillow versions would differ; these are locked."""
+    found = hashlib.sha256()
+    for index in range(60):
+        found.update(f"{caption(3, index)} {url(3, index)} {labelled(3, index)[0]}".encode())
+        found.update(picture(3, index, 32).tobytes() + labelled_picture(3, index, 32).tobytes())
+    assert found.hexdigest() == "760922765268a7aae9d0104ebdee9985d9b3d527711de62eaa4cf2bb5a9eeed2"
+    assert config.to_json(Picturebook()) == {"plugin": "picturebook", "rows": 12_000, "start": 0, "picture_size": 32,
+                                             "faults": 0.1, "book_seed": 0, "port": PORT}  # fmt: skip
+    assert config.from_json(Picturebook, config.to_json(Picturebook())) == Picturebook() == Picturebook(things=14)
+    assert Picturebook().numbering({}) == {"plugin": "picturebook", "book_seed": 0}
+
+
+def test_a_larger_book_begins_with_the_things_of_a_smaller_and_shares_no_image_with_it():
+    assert LARGE > 200 and len(set(ALL)) == LARGE and ALL[:14] == THINGS == names()
+    assert names(100) == ALL[:100]
+    images = {size: {picture(0, index, 32, size).tobytes() for index in range(30)} for size in (14, 100, 200)}
+    assert len(set.union(*images.values())) == 90
+    assert not images[100] & {labelled_picture(0, index, 32, 100).tobytes() for index in range(100)}
+    assert config.to_json(Picturebook(things=100))["things"] == 100
+    assert config.from_json(Source, config.to_json(Picturebook(things=100))) == Picturebook(things=100)
+    assert Picturebook(things=100).numbering({}) != Picturebook().numbering({}), (
+        "their row ids say nothing of each other"
+    )
+
+
+@pytest.mark.parametrize("things", [1, LARGE + 1])
+def test_an_impossible_number_of_things_is_refused(things):
+    with pytest.raises(ValueError, match=f"has 2 to {LARGE} things, not {things}"):
+        Picturebook(things=things)
+    assert answer(Book(port=PORT, size=32, faults=NO_FAULTS), f"/0/{things}/0000001.jpg").status == 404
+
+
+def test_everything_in_a_large_book_occurs_and_is_said():
+    scenes = [scene(0, index, LARGE) for index in range(8 * LARGE)]
+    shown = Counter(thing.name for view in scenes for thing in view.things)
+    assert set(shown) == set(ALL) and max(shown.values()) < 30
+    for index, view in enumerate(scenes):
+        text = caption(0, index, LARGE)
+        said = f" {text.replace(',', '')} "
+        assert any(f" {thing.name} " in said for thing in view.things), text
+        assert text == text.strip().lower()
+        for article, word in pairwise(text.split()):
+            if article in ("a", "an"):
+                assert (article == "an") == (word[0] in "aeiou"), text
+    own = [name for name in ALL if not catalogue.kind(name).colours]
+    assert "rainbow" in own and "french flag" in own
+    for name in own:
+        alone = Scene((replace(scenes[0].things[0], name=name, colour="", texture="plain"),), None, WALL)
+        assert not any(set(describe(alone, rng(0, name, n)).split()) & (set(COLOURS) - {"white"}) for n in range(9)), (
+            name
+        )  # the wall is
+
+
+def test_a_tokenizer_tells_all_names_apart():
+    tokens = open_clip.SimpleTokenizer(context_length=24)([f"a photo of a {name}" for name in ALL])
+    assert len({tuple(row) for row in tokens.tolist()}) == LARGE
+    assert all(row[-1] == 0 for row in tokens.tolist()), "none is cut"
+
+
+def test_test_sets_have_every_class_as_often():
+    book = Picturebook(things=100)
+    made = book.labelled(200, 0, "test")
+    assert made.classes == names(100)
+    assert Counter(label for *_, label in made.samples) == dict.fromkeys(range(100), 2)
+    for _, _, said in book.captioned(20, 0, "test").samples:
+        assert len(set(said)) == len(said) > 1
+
+
+def test_a_figure_is_drawn_as_its_line_says():
+    """A red square whose left half is blue, and the same as a repeated part."""
+    for parts in ("box -50,-50 50,50 ; box.blue -50,-50 0,50", "2x box 0,-50 50,50 ; box.blue -50,-50 0,50"):
+        name, figure = figures.parsed(f"thing | red | still 0 | {parts}")
+        assert (name, figure.kind.flips, figure.kind.lean_degrees) == ("thing", False, 0.0)
+        canvas = Image.new("RGB", (100, 100), "white")
+        red = Thing("thing", "red", (200, 40, 40), "plain", "large", 0.5, 0.5, 0.5, 1.0, 0.0, False, (0.5, 0.5, 0.5))
+        figures.draw(Pen(canvas, red), figure)
+        assert canvas.getpixel((60, 50)) == (200, 40, 40)
+        assert canvas.getpixel((40, 50)) == COLOURS["blue"]
+        assert canvas.getpixel((10, 50)) == (255, 255, 255)
+    for wrong in ("a | red | | blob 0,0 1,1", "a | reddish | | box 0,0 1,1", "a | red | | box.reddish 0,0 1,1"):
+        with pytest.raises(AssertionError):
+            figures.parsed(wrong)
+
+
 @pytest.mark.parametrize("size", [15, 513])
 def test_an_impossible_size_is_refused(size):
     with pytest.raises(ValueError, match="16 to 512 pixels"):
@@ -67,13 +166,30 @@ def test_an_index_below_zero_is_refused():
         picture(0, -1, 32)
 
 
-def test_no_two_things_have_nearly_the_same_outline():
-    wall = Background("plain", "white", (255, 255, 255), (255, 255, 255))
+WALL = Background("plain", "white", (255, 255, 255), (255, 255, 255))
 
+
+def alone(name: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A red thing before a white wall, and where it is."""
+    thing = Thing(name, "red", (200, 40, 40), "plain", "large", 0.5, 0.5, 0.45, 1.0, 0.0, False, (0.5, 0.5, 0.5))
+    with_it, without = (
+        render(Scene(things, None, WALL), size, rng(0, "test")).astype(int) for things in ((thing,), ())
+    )
+    return with_it, np.abs(with_it - without).max(axis=2) > 40
+
+
+def test_no_two_things_of_the_large_book_look_alike_at_32_pixels():
+    """The mean difference of two drawings, of 255; the nearest are two flags, letters or signs."""
+    drawn = {name: alone(name, 32)[0] for name in ALL}
+    for name, image in drawn.items():
+        for other in ALL[: ALL.index(name)]:
+            apart = np.abs(image - drawn[other]).mean()
+            assert apart > 4, f"{name} looks like {other}: {apart:.1f}"
+
+
+def test_no_two_things_have_nearly_the_same_outline():
     def outline(name: str) -> np.ndarray:
-        thing = Thing(name, "red", (200, 40, 40), "plain", "large", 0.5, 0.5, 0.45, 1.0, 0.0, False, (0.5, 0.5, 0.5))
-        with_it, without = (render(Scene(things, None, wall), 64, rng(0, "test")) for things in ((thing,), ()))
-        return np.abs(with_it.astype(int) - without).max(axis=2) > 40
+        return alone(name, 64)[1]
 
     masks = {name: outline(name) for name in THINGS}
     for name, mask in masks.items():

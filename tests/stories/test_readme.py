@@ -23,6 +23,7 @@ PACKAGES = ("pipeline", "poison", "train", "defense", "eval", "infra")
 ENTRIES = {module.replace(".", "/") + ".py": verb for verb, (module, _) in cli.VERBS.items()}
 PAGES = [*(f"{package}/README.md" for package in PACKAGES), "infra/clusters/README.md"]
 TEXTS = ["README.md", "CONTRIBUTING.md", *PAGES, "defense/scanning.md", "defense/detected.md"]
+TEXTS += ["defense/which.md", "pipeline/things.md"]
 SCRIPTS = [
     str(path.relative_to(ROOT))
     for folder, kind in (("jobs", "*"), ("clusters", "*.yaml"), ("images", "Dockerfile"))

@@ -87,6 +87,8 @@ def gradients(
     place = ranks.here()
     torch.manual_seed(place.rank)  # ranks agree for a better reason than equal seeds
     encoder = Encoder(model.create(of_few_words(), seed=0).double(), *model.mean_and_std(of_few_words()))
+    if what.from_start:  # as if it had moved since
+        encoder.start = (Encoder(model.create(of_few_words(), seed=1).double(), *model.mean_and_std(of_few_words())),)
     source = stream(url, what, batch=batch, tokenize=few_words())
     torch.manual_seed(0)
     state = what.state(Setting(16, len(source.pairs), classes=4))
