@@ -31,6 +31,7 @@ PACKAGES = (
     Package("fsspec", "fsspec", True),
     Package("regex", "regex", True),
     Package("pytest", "pytest", True),
+    Package("tensorboard", "tensorboard", True),
     Package("tqdm", "tqdm", True),
     Package("xxhash", "xxhash", False),
     Package("open-clip-torch", "open_clip", False),
