@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services demo test test-slow check bench faults hostile lock clean
+.PHONY: help setup services demo test test-slow check bench gpu gpu-wheels faults hostile lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,18 @@ check: setup ## format, lint, layers and types
 bench: setup ## measure speed; each script's last line is one JSON object
 	for script in tests/bench/*.py; do $(BIN)/python $$script; done
 
+DEVICE ?= cuda
+FOLDER ?= gpu
+WHEELS ?= gpu-wheels
+export WHEELS
+
+# Without `setup`: on a machine with a GPU there may be no network, and its own Python has torch.
+gpu: ## what a GPU makes of it: tests and speed, resumable (DEVICE=cpu: tried on a CPU, tiny)
+	PATH="$$PWD/$(BIN):$$PATH" DEVICE=$(DEVICE) infra/jobs/gpu.sh $(FOLDER)
+
+gpu-wheels: ## a folder of the wheels that such a machine may lack (WHEELS=gpu-wheels)
+	$(PYTHON) -m tests.gpu.wheels --out $(WHEELS)
+
 lock: ## write requirements.lock anew (no index urls in it)
 	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
 	  --extra all --extra faiss-cpu --extra dev pyproject.toml --output-file requirements.lock
@@ -61,4 +73,4 @@ hostile: setup ## print what becomes of hostile web answers and hostile tars
 	$(BIN)/python -m tests.support.hostile_tars
 
 clean: ## remove what the targets made, the environment too
-	rm -rf .venv demo report .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf .venv demo report gpu gpu-wheels .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

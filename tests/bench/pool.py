@@ -17,23 +17,22 @@ A matched one has no backward pass through the text tower, which may hide what t
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from defense.objectives.roclip import RoClip
 from defense.pool import Pool
 from defense.search import Way
+from tests.support import timing
 from train import model, optim
-from train.encoder import Encoder
 from train.objective import EVERYTHING, Clock, Objective, Setting
 from train.objectives.clip import Clip
-from train.step import ABOUT, forward, on
+from train.step import forward
 
 CAPACITIES = (21_845, 65_536)
 STEPS = 5  # of training, of each kind, a round
@@ -74,7 +73,7 @@ def pooled(entries: Tensor, way: Way) -> tuple[Pool, Step]:
     return pool, step
 
 
-def compared(capacity: int, given: argparse.Namespace, names: dict[Way, str]) -> dict[str, float]:
+def compared(capacity: int, given: argparse.Namespace, names: Mapping[Way, str]) -> dict[str, float]:
     """Milliseconds a step and ratios, medians over the rounds."""
     entries = F.normalize(torch.randn(capacity, given.width, device=given.device), dim=1)
     pools = {name: pooled(entries, way) for way, name in names.items()}
@@ -84,7 +83,7 @@ def compared(capacity: int, given: argparse.Namespace, names: dict[Way, str]) ->
     for number in range(given.rounds + 1):  # the first one warms up, and is not counted
         images, texts = F.normalize(torch.randn(2, given.batch, given.width, device=given.device), dim=2)
         order = list(steps) if number % 2 else list(reversed(steps))
-        took = {name: milliseconds(partial(steps[name], images, texts), given.device) for name in order}
+        took = {name: timing.milliseconds(partial(steps[name], images, texts), given.device) for name in order}
         told = ", ".join(f"{name} {took[name]:,.1f}" for name in steps)
         print(f"{capacity:,} x {given.width:,}, round {number}: {told} ms")
         rounds.append(took)
@@ -105,52 +104,42 @@ class Poolless(Clip):
         return EVERYTHING - {"text"}
 
 
+class Training:
+    """Steps of one model with one batch, by several objectives in turn."""
+
+    def __init__(self, name: str, pairs: int, samples: int, device: torch.device) -> None:
+        """samples: of the dataset that is stood for, of which RoCLIP's pool is a share."""
+        self.encoder, self.batch = timing.encoder(name, device), timing.batch(name, pairs, device)
+        self.optimizer = optim.adamw([self.encoder], lr=1e-6, weight_decay=0.1, beta1=0.9, beta2=0.98, eps=1e-8)
+        self.setting = Setting(model.architecture(name)["model_cfg"]["embed_dim"], samples, device=device)
+
+    def state(self, objective: Objective) -> nn.Module:
+        """With pools that are full."""
+        state = objective.state(self.setting)
+        for pool in state.modules():
+            if isinstance(pool, Pool):
+                pool.push(torch.randn_like(pool.embeddings), torch.arange(pool.capacity, device=pool.rows.device))
+        return state
+
+    def step(self, objective: Objective, state: nn.Module) -> None:
+        loss, _ = forward(self.encoder, objective, state, self.batch, MATCHED)
+        loss.total.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        assert bool(loss.matches) == isinstance(objective, RoClip)
+
+
 def training(given: argparse.Namespace) -> dict[str, float]:
     """Milliseconds of a step of each kind, of one model, and ratios: medians over paired steps."""
-    architecture = model.architecture(given.model)
-    encoder = Encoder(model.create(architecture, seed=0), *model.mean_and_std(architecture)).to(given.device)
-    optimizer = optim.adamw([encoder], lr=1e-6, weight_decay=0.1, beta1=0.9, beta2=0.98, eps=1e-8)
-    size, count = model.image_size(architecture), given.step_batch
-    pixels = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8)
-    tokens = model.tokenizer(architecture)([f"a red car number {number}" for number in range(count)])
-    whole = {"images": {"image": pixels}, "texts": {"text": tokens}, "present": torch.arange(count)}
-    batch = on(torch.device(given.device), whole | {name: torch.arange(count) for name in ABOUT})
-    setting = Setting(architecture["model_cfg"]["embed_dim"], given.samples, device=torch.device(given.device))
+    device = torch.device(given.device)
+    scene = Training(given.model, given.step_batch, given.samples, device)
     kinds: dict[str, Objective] = {"roclip_step": RoClip(), "clip_step": Clip(), "poolless_step": Poolless()}
-    states = {name: objective.state(setting) for name, objective in kinds.items()}
-    for pool in states["roclip_step"].modules():
-        if isinstance(pool, Pool):
-            entries = torch.randn(pool.capacity, setting.width, device=given.device)
-            pool.push(entries, torch.arange(pool.capacity, device=given.device))
-
-    def step(name: str) -> None:
-        loss, _ = forward(encoder, kinds[name], states[name], batch, MATCHED)
-        loss.total.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        assert bool(loss.matches) == (name == "roclip_step")
-
-    rounds: list[dict[str, float]] = []
-    for number in range(STEPS * given.rounds + 2):  # the first two warm up, and are not counted
-        order = list(kinds)[number % 3 :] + list(kinds)[: number % 3]
-        took = {name: milliseconds(partial(step, name), given.device) for name in order}
-        print(f"step {number}: " + ", ".join(f"{name} {took[name]:,.1f}" for name in kinds) + " ms")
-        rounds.append(took)
-    found = {f"{name}_ms": round(statistics.median(each[name] for each in rounds[2:]), 2) for name in kinds}
+    ways = {name: partial(scene.step, objective, scene.state(objective)) for name, objective in kinds.items()}
+    rounds = timing.in_turn(ways, STEPS * given.rounds, device)
+    found = {f"{name}_ms": round(timing.middle(rounds, name), 2) for name in kinds}
     for other in ("clip_step", "poolless_step"):
-        ratio = statistics.median(each["roclip_step"] / each[other] for each in rounds[2:])
-        found[f"roclip_step_over_{other}"] = round(ratio, 3)
+        found[f"roclip_step_over_{other}"] = round(timing.middle(rounds, "roclip_step", other), 3)
     return found
-
-
-def milliseconds(work: Callable[[], None], device: str) -> float:
-    if device != "cpu":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return (time.perf_counter() - start) * 1000
 
 
 def main() -> None:

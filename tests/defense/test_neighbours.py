@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
 
 from defense import neighbours
 from defense.neighbours import nearest, unit
 from infra.seeding import rng
+from tests.support import gpu
 
 RANKS = (16, 32, 64)
 
@@ -108,9 +108,7 @@ def test_a_row_without_direction_is_refused(bad: float) -> None:
 
 @pytest.mark.gpu
 def test_a_gpu_finds_the_same() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU")
-    vectors = crowd()
-    here, there = (nearest(vectors, 10, RANKS, device=device).near for device in ("cpu", "cuda"))
+    vectors, device = crowd(), gpu.device().type
+    here, there = (nearest(vectors, 10, RANKS, device=one).near for one in ("cpu", device))
     assert np.array_equal(here.rows, there.rows)
     assert np.array_equal(here.distances, there.distances)

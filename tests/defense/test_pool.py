@@ -12,6 +12,7 @@ from defense.pool import Pool
 from defense.search import choose, dot, nearest
 from infra.errors import Lost
 from infra.seeding import rng
+from tests.support import gpu
 from tests.support.pooled import batch, pushed
 from tests.support.several_ranks import on_ranks
 
@@ -313,22 +314,26 @@ def test_a_pool_of_nothing_is_refused():
 
 
 @pytest.mark.gpu
-def test_faiss_on_the_gpu_and_torch_there_and_here_give_the_same_matches():
+@pytest.mark.parametrize("way", ["torch", "faiss-gpu"])
+def test_a_pool_on_a_gpu_gives_the_matches_of_one_here(way):
     """Skipped where there is no GPU or no GPU build; where both are there, whatever goes wrong is a failure."""
-    faiss = pytest.importorskip("faiss")
-    if not hasattr(faiss, "StandardGpuResources") or not (faiss.get_num_gpus() or torch.cuda.is_available()):
-        pytest.skip("FAISS ON THE GPU NOT TESTED: no GPU build of faiss, or no GPU")
-    assert choose("auto", torch.device("cuda", 0))[0] == "faiss-gpu"
-    cases = [adversarial(24), adversarial(128), (unit("queries", 5000, 1024), unit("entries", 21845, 1024))]
+    device = gpu.device(why_not_cpu="faiss-gpu searches on GPUs" if way == "faiss-gpu" else "")
+    if way == "faiss-gpu":
+        faiss = pytest.importorskip("faiss", reason="FAISS ON THE GPU NOT TESTED: faiss is not installed")
+        if not hasattr(faiss, "StandardGpuResources"):
+            pytest.skip("FAISS ON THE GPU NOT TESTED: this build of faiss has no GPU code")
+        assert choose("auto", device)[0] == "faiss-gpu"
+    cases = [adversarial(24), adversarial(128)]
+    if device.type == "cuda":
+        cases.append((unit("queries", 5000, 1024), unit("entries", 21845, 1024)))
     for queries, entries in cases:
         here = nearest(queries, entries, "torch")
-        for way in ("faiss-gpu", "torch"):
-            there = nearest(queries.cuda(), entries.cuda(), way)
-            assert all(torch.equal(a, b.cpu()) for a, b in zip(here, there, strict=True))
-    pools = Pool(300, 24, device="cuda:0"), Pool(300, 24, device="cpu")
+        there = nearest(queries.to(device), entries.to(device), way)
+        assert all(torch.equal(a, b.cpu()) for a, b in zip(here, there, strict=True))
+    pools = Pool(300, 24, way, device=device), Pool(300, 24, device="cpu")
     for step in range(50):
         embeddings, rows = batch(step, 64, 24)
         for pool in pools:
             pool.push(embeddings.to(pool.rows.device), rows.to(pool.rows.device))
-    assert pools[0].way == "faiss-gpu" and torch.equal(pools[0].rows.cpu(), pools[1].rows)
+    assert pools[0].way == way and torch.equal(pools[0].rows.cpu(), pools[1].rows)
     torch.testing.assert_close(pools[0].embeddings.cpu(), pools[1].embeddings, rtol=0, atol=1e-6)

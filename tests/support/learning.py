@@ -263,3 +263,9 @@ def scores(url: str) -> torch.Tensor:
 def trained_on_ranks(run: Training) -> str:
     """A whole run, inside the group that the test's ranks have already."""
     return loop.train(ranks.together(run.job), ranks.here())
+
+
+def backend_trained_on(run: Training) -> str:
+    """The same, and what the ranks spoke through."""
+    trained_on_ranks(run)
+    return torch.distributed.get_backend()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from defense.objectives.cleanclip import CleanClip
 from infra import rundir
-from tests.support import runs
+from tests.support import gpu, runs
 from tests.support.drawn import drawn
 from tests.support.learning import largest_of_loss, trained_on_ranks
 from tests.support.several_ranks import on_ranks
@@ -275,6 +275,7 @@ def test_a_clipped_run_says_how_long_its_gradients_were(data, tmp_path):
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_low_precision_learns_and_resumes_on_a_gpu(data, tmp_path, precision):
+    gpu.device(why_not_cpu="float16 needs a GPU" if precision == "float16" else "")
     whole, broken = (
         pretraining(data, tmp_path / name, precision=precision, micro_batch=8, checkpoint_steps=3)
         for name in ("whole", "broken")
