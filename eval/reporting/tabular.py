@@ -31,6 +31,13 @@ def plain(comparisons: Sequence[Comparison]) -> str:
     return "\n\n".join(parts)
 
 
+def verdicts(comparisons: Sequence[Comparison]) -> list[str]:
+    """For a terminal, of each comparison what the report says first: what the attack did, and what came of defences."""
+    several = len(comparisons) > 1
+    judged = page.judged_of(comparisons)
+    return [f"{f'{_heading(one.comparison)}: ' if several else ''}{wording.headline(one.verdict)}" for one in judged]
+
+
 def markdown(comparisons: Sequence[Comparison]) -> str:
     """The verdicts and the tables; a mean stands above runs that differ by their seed alone."""
     parts = ["# Clean accuracy and attack success\n"]

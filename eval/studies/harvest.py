@@ -71,7 +71,7 @@ def _found(row: Row, attack: str) -> dict[tuple[str, str, int | None], Number]:
     ]
     if len(mine) > 1:
         raise ValueError(f"{row.scores} has {len(mine)} scans through {row.run}: keep one there")
-    return {number.key: number for record in mine for number in worth(record)}
+    return {number.key: number for record in mine if record.worth for number in worth(record)}
 
 
 def worth(record: ScanRecord) -> list[Number]:

@@ -63,9 +63,12 @@ def test_the_same_scores_give_the_same_bytes_also_where_all_was_moved(small: Wor
     assert {file: (there / "moved" / file).read_bytes() for file in FILES} == first
 
 
-def test_a_second_report_says_that_there_is_nothing_to_do(small: World) -> None:
+def test_a_second_report_says_that_there_is_nothing_to_do(small: World, capsys) -> None:
     made = Report(scores=small.url("scores"), out=small.url("report"))
     assert made.run() == f"report on 4 runs at {small.url('report')}/report.html"
+    said = capsys.readouterr().out.strip()
+    assert said.startswith("No undefended model") or " attack " in said
+    assert f"\n\n{said}\n\n" in (small.folder / "report/tables.md").read_text(), "its verdict"
     assert made.run().startswith("nothing to do: report on 4 runs")
 
 

@@ -91,7 +91,9 @@ def test_a_real_scan_is_a_page_and_the_same_command_has_nothing_to_do(tmp_path: 
     assert entry.main([*words, "--dry-run"]) == 0
     assert not (tmp_path / "report").exists()
     assert entry.main(words) == entry.main(words) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f"nothing to do: report on a scan at {tmp_path}/report/scan.html"
+    *_, verdict, last = capsys.readouterr().out.splitlines()
+    assert last == f"nothing to do: report on a scan at {tmp_path}/report/scan.html"
+    assert verdict.startswith("nothing looks planted")
     assert "40 pairs were looked at by a model" in (tmp_path / "report/scan.html").read_text()
 
 
