@@ -65,10 +65,11 @@ def test_the_same_scores_give_the_same_bytes_also_where_all_was_moved(small: Wor
 
 def test_a_second_report_says_that_there_is_nothing_to_do(small: World, capsys) -> None:
     made = Report(scores=small.url("scores"), out=small.url("report"))
+    capsys.readouterr()
     assert made.run() == f"report on 4 runs at {small.url('report')}/report.html"
-    said = capsys.readouterr().out.strip()
-    assert said.startswith("No undefended model") or " attack " in said
-    assert f"\n\n{said}\n\n" in (small.folder / "report/tables.md").read_text(), "its verdict"
+    verdict = capsys.readouterr().out
+    assert verdict.startswith("The badnet attack is not shown to work: the poisoned model takes 0.0% of ")
+    assert f"\n\n{verdict}\n" in Path(small.url("report"), "tables.md").read_text()
     assert made.run().startswith("nothing to do: report on 4 runs")
 
 
