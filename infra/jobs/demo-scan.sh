@@ -8,9 +8,8 @@ set -euo pipefail
 # shellcheck source=/dev/null
 . "$(dirname "$0")/demo.sh"
 
-say "scan 1/4  look at every pair through the poisoned CLIP, which learned from them, and make a page of what is found"
+say "scan 1/4  look at every pair through the poisoned CLIP, which learned from them"
 antidote scan --run "$OUT/runs/poisoned" --dataset "$OUT/poisoned" --backend local --out "$OUT/scan"
-antidote report --scan "$OUT/scan" --out "$OUT/scanned"
 
 say "scan 2/4  leave out what it proposes to remove"
 antidote filter --dataset "$OUT/poisoned" --scan "$OUT/scan" --remove auto --out "$OUT/filtered"
@@ -18,8 +17,11 @@ antidote filter --dataset "$OUT/poisoned" --scan "$OUT/scan" --remove auto --out
 say "scan 3/4  pretrain CLIP anew on what is left"
 $TRAIN train/pretrain.py clip --preset "$PRESET" --seed "$SEED" --dataset "$OUT/filtered" --out "$OUT/runs/filtered"
 
-say "scan 4/4  open the ledger: what was the scan worth, and what is left of the attack?"
+say "scan 4/4  open the ledger: was that the poison, and is the attack gone?"
 antidote assess --scans "$OUT/scan" --ledger "$OUT/ledger" --out "$OUT/scan-scores"
 antidote evaluate --runs "$OUT"/runs/{poisoned,clean,filtered} --ledger "$OUT/ledger" --testsets "$OUT/test" \
   --out "$OUT/scan-scores"
+
+say "found, removed, gone"
+antidote report --scan "$OUT/scan" --out "$OUT/scanned"
 antidote report --scores "$OUT/scan-scores" --preview "$OUT/preview" --out "$OUT/scan-report"
