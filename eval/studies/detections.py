@@ -41,7 +41,7 @@ def markdown(study: Study) -> str:
 
 
 def _found(study: Study) -> list[Sequence[str]]:
-    lines = []
+    lines: list[Sequence[str]] = []
     for attack in study.rows:
         row = study.chosen(attack, UNDEFENDED)
         if row is None or not row.measured:
