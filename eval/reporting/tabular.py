@@ -32,10 +32,12 @@ def plain(comparisons: Sequence[Comparison]) -> str:
 
 
 def verdicts(comparisons: Sequence[Comparison]) -> list[str]:
-    """For a terminal, of each comparison what the report says first: what the attack did, and what came of defences."""
-    several = len(comparisons) > 1
-    judged = page.judged_of(comparisons)
-    return [f"{f'{_heading(one.comparison)}: ' if several else ''}{wording.headline(one.verdict)}" for one in judged]
+    """For a terminal, of each comparison: what the attack did, what came of defences, and what the best one cost."""
+    lines = []
+    for one in page.judged_of(comparisons):
+        lines += [_heading(one.comparison)] if len(comparisons) > 1 else []
+        lines += [said for said in (wording.headline(one.verdict), wording.won(one.verdict)) if said]
+    return lines
 
 
 def markdown(comparisons: Sequence[Comparison]) -> str:
