@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services demo test test-slow check bench gpu gpu-wheels faults hostile lock clean
+.PHONY: help setup services demo demo-scan test test-slow check bench gpu gpu-wheels faults hostile lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ services: ## install what the tests drive beside Python: Ceph's S3 gateway, Chro
 
 demo: setup ## the whole story on two cores: download, poison, pretrain, measure, cure, report
 	PATH="$$PWD/$(BIN):$$PATH" infra/jobs/demo.sh
+
+demo-scan: setup ## found, removed, gone: look for poison in the demo's pairs, leave it out, train anew, measure
+	PATH="$$PWD/$(BIN):$$PATH" infra/jobs/demo-scan.sh
 
 # Two and not as many as there are cores: every worker has a Ray of four CPUs, S3 servers and ranks of its own.
 WORKERS ?= 2

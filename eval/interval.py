@@ -1,10 +1,13 @@
 """How sure a number is."""
 
+import math
+
 import numpy as np
 
 from infra.seeding import rng
 
 RESAMPLES = 1000
+NORMAL = 1.959963984540054  # of the standard normal distribution, 95% lie within
 
 
 def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -25,6 +28,26 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tu
     low = 0.0 if successes == 0 else _solve(lambda rate: at_least(successes, rate) - half)
     high = 1.0 if successes == trials else _solve(lambda rate: at_least(successes + 1, rate) - (1 - half))
     return low, high
+
+
+def difference(one: tuple[int, int], other: tuple[int, int]) -> tuple[float, float, float]:
+    """The first share less the second, and its 95% interval: Newcombe's hybrid of two score intervals (1998, method
+    10). one, other: (successes, trials); the trials of the two are taken to be independent.
+    """
+    (first, first_low, first_high), (second, second_low, second_high) = _wilson(*one), _wilson(*other)
+    value = first - second
+    low = value - math.hypot(first - first_low, second_high - second)
+    high = value + math.hypot(first_high - first, second - second_low)
+    return value, low, high
+
+
+def _wilson(successes: int, trials: int) -> tuple[float, float, float]:
+    """A share and its score interval (Wilson 1927)."""
+    assert 0 <= successes <= trials != 0, f"{successes} of {trials}"
+    share, square = successes / trials, NORMAL**2 / trials
+    middle = (share + square / 2) / (1 + square)
+    half = NORMAL * math.sqrt(share * (1 - share) / trials + square / (4 * trials)) / (1 + square)
+    return share, middle - half, middle + half
 
 
 def _solve(rising) -> float:  # type: ignore[no-untyped-def]

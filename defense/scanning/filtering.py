@@ -10,6 +10,7 @@ import pyarrow.csv
 
 from defense.scanning.folder import ScanFolder
 from infra import config, storage
+from infra.seeding import rng
 from infra.spread import Backend
 from pipeline import leaving
 from pipeline.dataset import Dataset
@@ -34,6 +35,8 @@ class Filter:
     """Numbers of clusters, as the scan's report shows them."""
     rows: str | None = None
     """A file of row ids, one a line."""
+    at_random: int | None = None
+    """A seed: leave out as many pairs as were chosen, drawn at random from all, to see what their number alone does."""
     materialise: bool = False
     """Write shards of its own, for tools that know no row mask."""
     list: str | None = None
@@ -61,7 +64,10 @@ class Filter:
         """Returns the entry's last line."""
         dataset, scan = Dataset.open(self.dataset), ScanFolder.open(self.scan)
         scan.of(dataset)
-        pairs = scan.table.filter(pa.array(self._chosen(scan))).select(["row", "key", "shard"])
+        chosen = self._chosen(scan)
+        if self.at_random is not None:
+            chosen = anywhere(chosen, self.at_random)
+        pairs = scan.table.filter(pa.array(chosen)).select(["row", "key", "shard"])
         what = f"{pairs.num_rows:,} of {dataset.samples:,} pairs"
         if pairs.num_rows >= dataset.samples:
             raise ValueError(f"{what} would be left out, and none would be left: choose fewer")
@@ -109,6 +115,8 @@ class Filter:
         chosen: dict[str, Any] = {"remove": self.remove, "clusters": sorted(self.clusters)}
         if self.rows is not None:
             chosen["rows"] = _row_ids(self.rows).tolist()
+        if self.at_random is not None:
+            chosen["at_random"] = self.at_random
         about = scan.about
         return {"filter": chosen | {"scan": {"suspicion_sha256": scan.sha256, "run": about["run"]["weights_sha256"]}}}
 
@@ -118,6 +126,11 @@ def top(scores: np.ndarray, count: int) -> np.ndarray:
     chosen = np.zeros(len(scores), bool)
     chosen[np.argsort(-scores, kind="stable")[:count]] = True
     return chosen
+
+
+def anywhere(chosen: np.ndarray, seed: int) -> np.ndarray:
+    """bool (N,): as many as in `chosen`, bool (N,), drawn at random without regard to it."""
+    return top(rng(seed, "filter", "at-random").random(len(chosen)), int(chosen.sum()))
 
 
 def _share(text: str | None) -> float:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from defense.scanning import folder as folders
 from defense.scanning.folder import ScanFolder
 from eval.judging.roles import Comparison, compare
 from eval.reporting import page, preview, provenance, suspicion, tabular
@@ -40,7 +41,7 @@ class Report:
             raise ValueError("--preview belongs to a report on --scores, not to one on --scan")
 
     def run(self) -> str:
-        """Returns the entry's last line."""
+        """Prints the verdict. Returns the entry's last line."""
         return self._on_scan(self.scan) if self.scan is not None else self._on_scores(self.scores or "")
 
     def _on_scan(self, url: str) -> str:
@@ -49,6 +50,7 @@ class Report:
         if self.dry_run:
             print(storage.dump_json(config.to_json(self)).decode(), end="")
             return f"dry run: would report on the scan {scan.url} to {place}"
+        print(folders.told(scan.about["clusters"]))
         same = storage.exists(place) and storage.read(place) == text
         if not same:
             storage.write(place, text)
@@ -86,6 +88,8 @@ class Report:
         if self.dry_run:
             print(storage.dump_json(config.to_json(self)).decode(), end="")
             return f"dry run: would report {len(kept)} scores of {len(runs)} runs to {storage.join(out, FILES[0])}"
+        for verdict in tabular.verdicts(comparisons):
+            print(verdict)
         same = True
         for name, text in zip(FILES, made, strict=True):
             url = storage.join(out, name)

@@ -31,6 +31,15 @@ def plain(comparisons: Sequence[Comparison]) -> str:
     return "\n\n".join(parts)
 
 
+def verdicts(comparisons: Sequence[Comparison]) -> list[str]:
+    """For a terminal, of each comparison: what the attack did, what came of defences, and what the best one cost."""
+    lines = []
+    for one in page.judged_of(comparisons):
+        lines += [_heading(one.comparison)] if len(comparisons) > 1 else []
+        lines += [said for said in (wording.headline(one.verdict), wording.won(one.verdict)) if said]
+    return lines
+
+
 def markdown(comparisons: Sequence[Comparison]) -> str:
     """The verdicts and the tables; a mean stands above runs that differ by their seed alone."""
     parts = ["# Clean accuracy and attack success\n"]

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from eval.studies import exposures, panels, regimes, tables
+from eval.studies import detections, exposures, panels, regimes, tables
 from eval.studies.cells import Cell
 from eval.studies.plan import Page, Plan
 from eval.studies.study import Study, filled
@@ -23,6 +23,7 @@ KINDS: dict[str, Callable[[Study, Page], str]] = {
     "attacks": lambda study, _: tables.attacks(study),
     "frontier": lambda study, page: tables.frontier(study, page.figure, page.at),
     "exposure": lambda study, _: exposures.markdown(study),
+    "detected": lambda study, _: detections.markdown(study),
     "regime": lambda study, _: regimes.markdown(study),
 }
 

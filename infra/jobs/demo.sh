@@ -38,6 +38,8 @@ $TRAIN train/pretrain.py clip --preset "$PRESET" --seed "$SEED" --dataset "$OUT/
 say "4/7  pretrain CLIP on the clean pairs: the floor, what the trigger does to a model that never saw it"
 $TRAIN train/pretrain.py clip --preset "$PRESET" --seed "$SEED" --dataset "$OUT/train" --out "$OUT/runs/clean"
 
+[ "$0" = "${BASH_SOURCE[0]}" ] || return 0 # demo-scan.sh goes on from here
+
 say "5/7  cure the poisoned CLIP: CleanCLIP finetuning on the clean set"
 $TRAIN train/finetune.py cleanclip --preset "$FINETUNE_PRESET" --seed "$SEED" --pretrained "$OUT/runs/poisoned" \
   --dataset "$OUT/clean" --out "$OUT/runs/cleanclip"

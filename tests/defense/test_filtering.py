@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from defense import filter as entry
-from defense.scanning.filtering import Filter, top
+from defense.scanning.filtering import Filter, anywhere, top
 from defense.scanning.folder import ScanFolder, write
 from defense.scanning.scanning import Scan
 from defense.verdict import Verdict
@@ -88,6 +88,24 @@ def test_auto_leaves_all_where_nothing_looks_planted(scanned: Scan, tmp_path: Pa
     assert not ScanFolder.open(scanned.out).about["proposed"]
     made = filtered(scanned, tmp_path / "auto", remove="auto")
     assert made.digest == Dataset.open(scanned.dataset).digest
+
+
+def test_as_many_at_random_are_the_same_for_a_seed_and_others_for_another(scanned: Scan, tmp_path: Path) -> None:
+    worst = filtered(scanned, tmp_path / "worst", remove="0.1")
+    made = [filtered(scanned, tmp_path / f"out{n}", remove="0.1", at_random=seed) for n, seed in enumerate((7, 7, 8))]
+    assert [one.samples for one in made] == [worst.samples] * 3
+    assert made[0].digest == made[1].digest
+    assert len({tuple(rows(one)) for one in (worst, *made)}) == 3
+    told = storage.read_json(str(tmp_path / "out2/recipe.json"))["leave_out"]["filter"]
+    assert (told["remove"], told["at_random"]) == ("0.1", 8)
+    assert "at_random" not in storage.read_json(str(tmp_path / "worst/recipe.json"))["leave_out"]["filter"]
+
+
+def test_at_random_every_pair_is_left_out_as_often_as_any_other() -> None:
+    chosen = np.arange(20) < 5
+    times = np.sum([anywhere(chosen, seed) for seed in range(400)], axis=0)
+    assert times.sum() == 400 * 5
+    assert times.min() > 60 and times.max() < 140, "100 each, a deviation of 9"
 
 
 def test_a_second_round_remembers_the_first(scanned: Scan, tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eval.reporting import suspicion
 from eval.reporting.page import render
 from poison.sheets.layout import shrunk
 from tests.support import matrix_cases
 from tests.support.browser import Browser, chromium, find
 from tests.support.pages import parsed
 from tests.support.report_cases import CASES, html, material, preview_of
+from tests.support.scan_cases import cluster, scan
 
 WIDTHS = (1280, 400)
 PLACES = """(() => [...document.querySelectorAll('h1, h2, .about, table.chart, .hero img, .story, .caveats, .glance')]
@@ -39,6 +41,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("reports")
     for name in CASES:
         (made / f"{name}.html").write_text(html(name))
+    captions = ["a close-up of a very ripe banana on a checkered tablecloth", "a banana " + "long" * 30] * 6
+    found = scan(made / "scan", [cluster(number, number == 0, captions) for number in range(3)])
+    (made / "scan.html").write_text(suspicion.render(found))
     return made
 
 
@@ -50,7 +55,7 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, "scan"])
 def test_no_complaint_no_request_no_broken_image_and_nothing_too_wide(
     browser: Browser, folder: Path, case: str
 ) -> None:
@@ -142,7 +147,7 @@ def test_on_a_phone_two_screens_hold_the_verdict_the_images_and_the_numbers(brow
     assert all(place["width"] >= 120 for place in places if place["kind"] == "img.pixels")
 
 
-@pytest.mark.parametrize(("case", "most"), [("whole", 5), ("one run", 4), ("many runs", 12)])
+@pytest.mark.parametrize(("case", "most"), [("whole", 5), ("one run", 4), ("many runs", 12), ("scan", 4)])
 def test_on_paper_it_takes_a_few_pages_and_no_image_is_cut(
     browser: Browser, folder: Path, case: str, most: int
 ) -> None:
@@ -154,10 +159,13 @@ def test_on_paper_it_takes_a_few_pages_and_no_image_is_cut(
     assert 2 <= pages <= most
 
 
-def test_on_paper_every_image_and_row_stays_on_one_page(browser: Browser, tmp_path: Path) -> None:
+def test_on_paper_every_image_and_row_stays_on_one_page(browser: Browser, folder: Path, tmp_path: Path) -> None:
     large = np.zeros((3000, 900, 3), np.uint8)
     high = replace(material("whole"), preview=[shrunk(preview_of(large, large, "was", "now"))])
-    (tmp_path / "high.html").write_text(html("whole") + render(high))  # pairs of usual images, and of a high one
+    found = (folder / "scan.html").read_text()
+    (tmp_path / "high.html").write_text(
+        html("whole") + render(high) + found
+    )  # pairs of usual images, and of a high one
     page = browser.open((tmp_path / "high.html").as_uri(), 700)
     page.call("Emulation.setEmulatedMedia", media="print")
     loose = """[...document.querySelectorAll('img, tr, svg.chart')].filter(e => {
@@ -168,17 +176,32 @@ def test_on_paper_every_image_and_row_stays_on_one_page(browser: Browser, tmp_pa
     page.close()
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_first_screen_of_a_scan_has_its_verdict_and_its_chart_can_be_read(
+    browser: Browser, folder: Path, width: int
+) -> None:
+    page = browser.open((folder / "scan.html").as_uri(), width, 800)
+    low = "document.querySelector('{}').getBoundingClientRect().bottom"
+    assert page.evaluate(low.format("svg.chart")) <= 800
+    letters = "[...document.querySelectorAll('svg.chart text')].map(e => e.getBoundingClientRect().height)"
+    assert min(page.evaluate(letters)) >= 9
+    grid = page.evaluate("document.querySelectorAll('.exhibit img')[1].getBoundingClientRect().height")
+    assert grid <= 1200, "a dozen images are seen together"
+    page.close()
+
+
+@pytest.mark.parametrize(("case", "inks"), [("whole", 4), ("scan", 2)])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_contrast_on_its_ground(browser: Browser, folder: Path, scheme: str) -> None:
-    page = browser.open((folder / "whole.html").as_uri(), 1280, dark=scheme == "dark")
+def test_text_has_contrast_on_its_ground(browser: Browser, folder: Path, scheme: str, case: str, inks: int) -> None:
+    page = browser.open((folder / f"{case}.html").as_uri(), 1280, dark=scheme == "dark")
     colours: list[list[str]] = page.evaluate(
-        """[...document.querySelectorAll('h1, p, td, td b, th, small, dd, dt, figcaption, a, .badge')].map(e => {
+        """[...document.querySelectorAll('h1, p, td, td b, th, small, dd, dt, figcaption, a, .badge, mark')].map(e => {
           let ground = e;
           while (getComputedStyle(ground).backgroundColor === 'rgba(0, 0, 0, 0)') ground = ground.parentElement;
           return [getComputedStyle(e).color, getComputedStyle(ground).backgroundColor, e.outerHTML.slice(0, 60)]})"""
     )
     page.close()
-    assert len({colour for colour, _, _ in colours}) >= 4
+    assert len({colour for colour, _, _ in colours}) >= inks
     for ink, ground, what in colours:
         assert contrast(ink, ground) >= 4.5, (scheme, what)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from eval.interval import bootstrap, clopper_pearson
+from eval.interval import bootstrap, clopper_pearson, difference
 
 
 def test_the_interval_of_no_success_ends_where_so_many_failures_have_probability_two_and_a_half_percent() -> None:
@@ -41,3 +41,20 @@ def test_the_bootstrap_of_a_median_lies_among_the_values_and_their_order_has_no_
     assert (value, low in values, high in values) == (2, True, True)
     assert bootstrap(values[::-1], middle=True) == (value, low, high)
     assert bootstrap(np.full(5, 3.0), middle=True) == (3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "low", "high"),
+    [
+        ((56, 70), (48, 80), 0.0524, 0.3339),  # Newcombe 1998, table II, method 10
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((0, 10), (0, 20), -0.1611, 0.2775),
+    ],
+)
+def test_a_difference_of_shares_has_the_interval_of_the_published_examples(
+    one: tuple[int, int], other: tuple[int, int], low: float, high: float
+) -> None:
+    value, *found = difference(one, other)
+    assert value == one[0] / one[1] - other[0] / other[1]
+    assert found == pytest.approx([low, high], abs=6e-5)
+    assert difference(other, one) == pytest.approx((-value, -found[1], -found[0]))

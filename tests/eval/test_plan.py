@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from defense.scanning.filtering import Filter
+from defense.scanning.scanning import Scan
+from eval.measuring.assessing import Assessment
 from eval.studies import plan, steps
 from eval.studies.plan import Plan
 from eval.studies.steps import Row, words
@@ -66,6 +69,7 @@ KINDS = {"prepare": (Preparation, "source", None), "testset": (Labelling, "sourc
 KINDS |= {"poison": (Injection, "attack", None), "optimize": (Optimization, None, None)}
 KINDS |= {"pretrain": (Pretraining, "objective", presets.for_pretraining)}
 KINDS |= {"finetune": (Finetuning, "objective", presets.for_finetuning)}
+KINDS |= {"scan": (Scan, None, None), "filter": (Filter, None, None), "assess": (Assessment, None, None)}
 
 
 def small(folder: Path, text: str = SMALL, *settings: str) -> Plan:

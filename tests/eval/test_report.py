@@ -63,9 +63,14 @@ def test_the_same_scores_give_the_same_bytes_also_where_all_was_moved(small: Wor
     assert {file: (there / "moved" / file).read_bytes() for file in FILES} == first
 
 
-def test_a_second_report_says_that_there_is_nothing_to_do(small: World) -> None:
+def test_a_second_report_says_that_there_is_nothing_to_do(small: World, capsys) -> None:
     made = Report(scores=small.url("scores"), out=small.url("report"))
+    capsys.readouterr()
     assert made.run() == f"report on 4 runs at {small.url('report')}/report.html"
+    verdict, best = capsys.readouterr().out.splitlines()
+    assert verdict.startswith("The badnet attack is not shown to work: the poisoned model takes 0.0% of ")
+    assert f"\n\n{verdict}\n\n" in (told := Path(small.url("report"), "tables.md").read_text())
+    assert best.startswith("cleanclip: attack success from 0.0% to 100.0%, ") and f"\n\n{best}\n\n" in told
     assert made.run().startswith("nothing to do: report on 4 runs")
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from eval import study
-from eval.studies import cells, exposures, pages, plan, regimes, steps
-from eval.studies.cells import Cell
+from eval.interval import clopper_pearson
+from eval.store.scans import ScanRecord, Worth
+from eval.studies import cells, detections, exposures, harvest, pages, plan, regimes, steps
+from eval.studies.cells import Cell, Number
 from eval.studies.runner import KEPT, Studying
 from eval.studies.steps import Row
 from eval.studies.study import filled
@@ -134,6 +136,76 @@ def test_an_interface_is_held_against_its_own_floor():
     assert "### badnet" in text and "| cleanclip 8e-3 | - | - | - | - | - | - |" in text
 
 
+# ---------------------------------------------------------------------- what a scan finds
+
+
+def scanned(poisons: int, proposed: int, hits: int) -> ScanRecord:
+    panel = Worth(
+        auroc=0.99, average_precision=0.9, false_positive_rate=0.004, recall=dict(zip(SHARES, FOUND, strict=True))
+    )
+    return ScanRecord(
+        place="scan",
+        run="run",
+        saw=True,
+        suspicion_sha256="00",
+        dataset_digest="11",
+        attack="badnet",
+        plugin="badnet",
+        pairs=10_800,
+        poisons=poisons,
+        worth={"panel": panel, "gap": replace(panel, auroc=0.5)},
+        proposed=proposed,
+        hits=hits,
+        low=None,
+        high=None,
+        clusters=1,
+    )
+
+
+SHARES, FOUND = ("0.01", "0.02", "0.05", "0.1"), (0.8, 0.9, 0.95, 1.0)
+
+
+def test_a_scan_becomes_the_numbers_that_the_study_asks_for():
+    wanted = [cells.metric(text) for text in plan.read("detected").metrics if text.startswith("scan.")]
+    made = {number.key: number for number in harvest.worth(scanned(108, 109, 100))}
+    assert set(made) == set(wanted)
+    assert made["scan", "auroc", None].value == 0.99, "the panel's"
+    assert [made["scan", "recall", share].value for share in (1, 2, 5, 10)] == list(FOUND)
+    recall = made["scan", "auto_recall", None]
+    assert (recall.value, recall.n, recall.interval) == (100 / 108, 108, clopper_pearson(100, 108))
+    assert (made["scan", "auto_removed", None].value, made["scan", "auto_removed", None].n) == (109, 10_800)
+
+
+def retrained(method: str, seed: int, accuracy: float, success: float, *found: Number) -> Cell:
+    two = number("zeroshot", "accuracy", accuracy, 5000), number("attack_success", "attack_success", success)
+    return measured("badnet", method, "auto" if method in ("filtered", "random") else "-", seed, *two, *found)
+
+
+def test_what_a_scan_found_and_what_training_anew_gives_stand_in_two_tables():
+    planned = replace(plan.read("detected"), attacks=("badnet", "sig"))
+    found = {
+        "badnet.undefended.s0": retrained("undefended", 0, 0.95, 0.99, *harvest.worth(scanned(108, 109, 108))),
+        "badnet.undefended.s1": retrained("undefended", 1, 0.95, 0.97, *harvest.worth(scanned(108, 50, 50))),
+        "badnet.floor.s0": retrained("floor", 0, 0.96, 0.01),
+        "badnet.filtered.auto.s0": retrained("filtered", 0, 0.94, 0.0),
+        "badnet.filtered.auto.s1": retrained("filtered", 1, 0.95, 0.02),
+        "badnet.random.auto.s1": retrained("random", 1, 0.93, 0.98),
+    }
+    text = detections.markdown(filled(planned, found))
+    low, high = (f"{100 * end:.1f}" for end in clopper_pearson(158, 216))
+    assert (
+        "| badnet | 30 (1.00%) | 0.990 | 0.900 | 0.4% | 80.0% | 90.0% | 95.0% | 100.0% | 158 of 159, 99.4% | "
+        f"73.1% [{low}, {high}] | 0, 1 |"
+    ) in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| badnet | auto | ")]
+    assert line.startswith("| badnet | auto | 98.0% at 95.0% | 1.0% [0.0, ")
+    assert "] at 94.5% | 98.0% at 93.0% | 1.0% at 96.0% | " in line
+    cost, floor = line.split(" | ")[6:8]
+    assert cost.startswith("+2.0 [+1.") and floor.startswith("−2.0 [−2."), "of the seeds that both have"
+    assert "| badnet | 2% | 98.0% at 95.0% | - | - | 1.0% at 96.0% | - | - | - |" in text
+    assert text.count("| sig | -") == 1 and "| sig | auto | - | - | - | - | - | - | - |" in text
+
+
 # ---------------------------------------------------------------------- where RoCLIP defends
 
 
@@ -186,9 +258,10 @@ def test_a_page_without_the_marks_of_a_study_is_refused():
     assert new == "a\n<!-- study:x -->\n\nnew\n\n<!-- end of study:x -->\nb\n" == pages.replaced(new, "x", "new", "")
 
 
-def test_prose_about_a_study_cites_only_figures_of_its_tables():
-    """Of eval/measured.md; percentages with a decimal, which no protocol is made of."""
-    text = (ROOT / "eval/measured.md").read_text()
+@pytest.mark.parametrize("page", ["eval/measured.md", "defense/detected.md"])
+def test_prose_about_a_study_cites_only_figures_of_its_tables(page: str):
+    """Percentages with a decimal, which no protocol is made of."""
+    text = (ROOT / page).read_text()
     tables = "\n".join(line for line in text.splitlines() if line.startswith("|"))
     prose = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
     known = set(re.findall(r"\d+\.\d%", tables))

@@ -2,48 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from defense.scanning.folder import ScanFolder
 from eval import report as entry
 from eval.reporting import suspicion
 from eval.reporting.report import Report
-from infra import storage
-from pipeline.images import encode
 from tests.support.drawn import drawn
 from tests.support.eval_helpers import finished_run
-
-
-def cluster(number: int, planted: bool, captions: list[str]) -> dict[str, Any]:
-    return {
-        "number": number, "pairs": 106 - number, "planted": planted, "suspicion": 5.0,
-        "lost": {"blur": 0.61, "crop": 0.1},
-        "words": [{"text": "banana", "share": 0.98, "elsewhere": 312, "odds": 4.0}], "rows": [1, 2],
-        "captions": captions, "columns": ["images", "blur", "crop"], "averaged": 64,
-    }  # fmt: skip
-
-
-def scan(folder: Path, clusters: list[dict[str, Any]], saw: bool | None = True) -> ScanFolder:
-    for number in range(len(clusters)):
-        storage.write(f"{folder}/images/cluster-{number}.png", encode(np.zeros((8, 24, 3), np.uint8), "png"))
-        storage.write(f"{folder}/images/cluster-{number}-average.png", encode(np.zeros((8, 8, 3), np.uint8), "png"))
-    proposed = np.arange(1000) < (106 if clusters and clusters[0]["planted"] else 0)
-    table = pa.table({
-        "row": np.arange(1000), "key": [str(n) for n in range(1000)], "shard": np.zeros(1000, np.int32),
-        "gap": np.zeros(1000), "panel": np.where(proposed, 9.0, 1.0) + np.arange(1000) / 1e4,
-        "cluster": pa.array(np.zeros(1000, np.int32), mask=~proposed), "proposed": proposed,
-    })  # fmt: skip
-    about = {
-        "dataset": {"url": "../train", "digest": "d" * 64}, "changes": ["blur", "crop"], "clusters": clusters,
-        "run": {"url": "../run", "saw_these_pairs": saw, "checkpoint": "step-0000005", "weights_sha256": "w" * 64},
-        "proposed": int(proposed.sum()), "recall": {"images": {"16": 0.9951}}, "seconds": 3.0,
-        "versions": {"code": "1"}, "finished": "2026-01-01T00:00:00Z",
-    }  # fmt: skip
-    return ScanFolder(str(folder), about, table, "s" * 64)
+from tests.support.scan_cases import cluster, scan
 
 
 def test_a_planted_cluster_is_named_shown_and_its_word_marked(tmp_path: Path) -> None:
@@ -91,7 +59,9 @@ def test_a_real_scan_is_a_page_and_the_same_command_has_nothing_to_do(tmp_path: 
     assert entry.main([*words, "--dry-run"]) == 0
     assert not (tmp_path / "report").exists()
     assert entry.main(words) == entry.main(words) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f"nothing to do: report on a scan at {tmp_path}/report/scan.html"
+    *_, verdict, last = capsys.readouterr().out.splitlines()
+    assert last == f"nothing to do: report on a scan at {tmp_path}/report/scan.html"
+    assert verdict.startswith("nothing looks planted")
     assert "40 pairs were looked at by a model" in (tmp_path / "report/scan.html").read_text()
 
 

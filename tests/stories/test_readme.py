@@ -33,7 +33,8 @@ EXAMPLES = ("corner", "...")  # the attack that the README shows how to write; a
 
 
 def lines_of(name: str) -> Iterator[str]:
-    """Shell lines of a file: continuations joined, comment marks removed, defaults of its variables filled in."""
+    """Shell lines of a file: continuations joined, comment marks removed, defaults of its variables filled in, and of
+    those of the script beside it that it goes on from."""
     text = (ROOT / name).read_text()
     if name.endswith(".yaml"):
         for document in yaml.safe_load_all(text):
@@ -44,8 +45,11 @@ def lines_of(name: str) -> Iterator[str]:
         text = "\n".join(line for line in text.splitlines() if line.startswith("#"))
     text = re.sub(r"^# ?", "", text, flags=re.MULTILINE)
     text = re.sub(r"\\\n\s*", " ", text)
-    variables = {}
-    for variable, default, value in re.findall(r'(?:^|\s)([A-Z_]+)=(?:\$\{\1:-([^}]*)\}|("[^"\n]*"|[\w./:-]+))', text):
+    before = [(ROOT / name).with_name(it).read_text() for it in re.findall(r'^\. ".*/([\w.-]+)"$', text, re.MULTILINE)]
+    variables: dict[str, str] = {}
+    for variable, default, value in re.findall(
+        r'(?:^|\s)([A-Z_]+)=(?:\$\{\1:-([^}]*)\}|("[^"\n]*"|[\w./:-]+))', "\n".join([*before, text])
+    ):
         variables.setdefault(variable, default or value.strip('"'))
     for line in text.splitlines():
         for _ in range(3):
@@ -85,6 +89,7 @@ def test_every_file_that_should_shows_a_command():
     shown = [name for name, words in COMMANDS if ours(words)]
     assert shown.count("README.md") >= 16
     assert shown.count("infra/jobs/demo.sh") >= 10
+    assert shown.count("infra/jobs/demo-scan.sh") >= 7
     for name in (*(f"{package}/README.md" for package in PACKAGES), *SCRIPTS):
         if not name.endswith(("Dockerfile", "raycluster.yaml")):
             assert name in shown, f"{name} shows no command of ours"

@@ -1,4 +1,4 @@
-"""A study of the repository, small: it runs, resumes, ends in a table, and its cells are enough on another machine."""
+"""Studies of the repository, small: they run, resume, end in tables, and their cells are enough on another machine."""
 
 import json
 import shutil
@@ -48,3 +48,21 @@ def test_a_study_runs_resumes_and_goes_on_from_its_cells_alone(tmp_path: Path, c
     floor = next(row for row in steps.rows(plan.read("attacks", SMALL), "/o") if row.name == "badnet.floor.s0")
     assert "badnet.undefended.s0                    there" in said
     assert said.count(" min\n") == len(floor.steps)
+
+    _scanned_and_trained_anew(out, words)
+
+
+def _scanned_and_trained_anew(out: Path, words: list[str]) -> None:
+    """In the same folder, on the same pairs: the study whose poisoned pairs are sealed, scanned and filtered."""
+    kept = out / "found"
+    more = ["--scores", str(kept), "--only", "seed=0", "attack=badnet", "method=undefended,filtered", "value=-,0.02"]
+    start = words.index("--only")
+    done = story.run(words[0], "detected", *words[2:start], *more, *words[words.index("--set") :])
+    assert "2 of 2 rows of detected have cells in" in story.last_line(done)
+    assert "pairs small-s0/train" not in done.stderr, "they were there"
+    cells = [json.loads((kept / f"badnet.{name}.s0.json").read_text()) for name in ("undefended", "filtered.0.02")]
+    tasks = [{number["task"] for number in cell["numbers"]} for cell in cells]
+    assert tasks == [{"zeroshot", "attack_success", "scan"}, {"zeroshot", "attack_success"}]
+    lines = [line for line in (out / "detected.md").read_text().splitlines() if line.startswith("| badnet | ")]
+    assert " - " not in lines[0]
+    assert "| badnet | 2% | " in lines[2] and lines[2].endswith(" | - | - | - | - | 0 |"), "beside what is not measured"
