@@ -21,7 +21,7 @@ def smoothed(values: np.ndarray, near: Neighbours, count: int) -> np.ndarray:
 
 
 def around(values: np.ndarray, near: Neighbours, count: int, steps: int) -> np.ndarray:
-    """The mean over the `count` nearest, again and again: what a walk of `steps` among nearest images meets. float64 (N,).
+    """The mean over the `count` nearest, again and again: what a walk of `steps` among them meets. float64 (N,).
 
     A walk stays long in a cluster with a moat, whatever its size, and soon leaves where a row was odd by chance.
     """

@@ -67,7 +67,9 @@ class Panel(Detector):
                 scores = member.since(apart, evidence)
             else:
                 scores = member.score(evidence)
-            weight = len(self.changes) if isinstance(member, Gap) else 1  # it needs no view, and weighs as much as one with each
+            weight = (
+                len(self.changes) if isinstance(member, Gap) else 1
+            )  # it needs no view, and weighs as much as one with each
             total += weight * evident(density.around(scores, evidence.near, self.k, self.steps))
         return total
 
