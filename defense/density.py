@@ -17,6 +17,17 @@ def smoothed(values: np.ndarray, near: Neighbours, count: int) -> np.ndarray:
     return (values + values[rows].mean(axis=1)) / 2 if rows.shape[1] else values.astype(np.float64)
 
 
+def around(values: np.ndarray, near: Neighbours, count: int, steps: int) -> np.ndarray:
+    """The mean over the `count` nearest, again and again: what a walk of `steps` among them meets. float64 (N,).
+
+    A walk stays long in a cluster with a moat, whatever its size, and soon leaves where a row was odd by chance.
+    """
+    rows = near.nearest(count)
+    for _ in range(steps if rows.shape[1] else 0):
+        values = values[rows].mean(axis=1)
+    return values
+
+
 def outlyingness(near: Neighbours, k: int) -> np.ndarray:
     """ln of d_k(i) / d_k(r) for the k nearest r of every row: float64 (N, min(k, N - 1))."""
     radius = np.log(near.radius(k))
@@ -45,6 +56,20 @@ def agreement(texts: np.ndarray, near: Neighbours, count: int, some: np.ndarray 
     rows = near.nearest(count) if some is None else near.nearest(count)[some]
     own = texts if some is None else texts[some]
     return _mean_product(own, texts, rows) if rows.shape[1] else np.ones(len(rows))
+
+
+def accord(texts: np.ndarray, near: Neighbours, count: int) -> np.ndarray:
+    """Mean cosine of two of the captions of a row's `count` nearest images; 1 where there are not two. float64 (N,)."""
+    rows = near.nearest(count)
+    some = rows.shape[1]
+    if some < 2:
+        return np.ones(len(rows))
+    found = np.empty(len(rows))
+    for part in _parts(len(rows), some * texts.shape[1]):
+        captions = texts[rows[part]].astype(np.float64)
+        total, own = captions.sum(axis=1), np.einsum("nkd,nkd->n", captions, captions)
+        found[part] = (np.einsum("nd,nd->n", total, total) - own) / (some * (some - 1))
+    return found
 
 
 def distance_to(images: np.ndarray, rows: np.ndarray) -> np.ndarray:

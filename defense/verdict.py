@@ -13,8 +13,8 @@ import numpy as np
 from defense.detector import Evidence, Neighbours
 from defense.detectors.panel import Panel
 
-SUSPICIOUS = 12.0  # of the panel's score; a moat alone may reach it
-STRONG = 75.0  # mean score of a cluster's core times the root of its size; a clean book had no cluster of 8 at all
+SUSPICIOUS = 10.0  # of the panel's score; no row of a clean book of seed 100 reached it
+STRONG = 90.0  # mean score of a cluster's core times the root of its size; one of clean fish beside poisons had 70
 MOAT = 2.0  # times its core, at most, that a planted cluster grows: around a natural one there is no moat to stop at
 LINKS = 8  # nearest images over which suspicious rows are joined
 SMALLEST = 8  # rows of a cluster

@@ -7,27 +7,30 @@ from defense.detector import Detector, Evidence
 from defense.detectors.agreement import Agreement
 from defense.detectors.clipscore import ClipScore
 from defense.detectors.gap import Gap
+from defense.detectors.misfit import Misfit
 from defense.detectors.scatter import Scatter
 from defense.detectors.shift import Shift
 
 LEAST_SPREAD = 1e-6  # of a score over the set: one that is the same for nearly all says nothing
-ORDINARY = 1.0  # robust z; what lies below is no evidence, nor counts against other evidence
-ENOUGH = 4.0  # beyond: near-duplicates have a moat of any depth, and shall be seen, but not before poisons
+ORDINARY = 2.0  # robust z; what lies below is no evidence, nor counts against other evidence
+ENOUGH = 8.0  # beyond: near-duplicates have a moat of any depth, and shall be seen, but not before poisons
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel(Detector):
-    """One fusion for all attacks: the sum, over `clipscore` and, with every view, `agreement`, `scatter`, `shift` and
-    once more `gap`, of how far a robust z lies above 1, up to 4 each.
+    """One fusion for all attacks: the sum, over `clipscore` and, with every view, `agreement`, `misfit`, `scatter`,
+    `shift` and once more `gap`, of how far a robust z lies above 2, up to 8 each.
 
-    z is the distance to the set's median in units of 1.4826 times the median absolute deviation. A trigger breaks under
-    one change and not under another, so evidence that is absent subtracts nothing.
+    z is the distance to the set's median in units of 1.4826 times the median absolute deviation, of scores averaged
+    `steps` times over the nearest: chance does not outlive that, and what natural rows have of any one score is less.
+    A trigger breaks under one change and not under another, so evidence that is absent subtracts nothing.
     """
 
     summary = "a dense cluster that shares its captions, and no longer lies together when the images are changed"
-    changes: tuple[str, ...] = ("blur", "crop", "centre")
+    changes: tuple[str, ...] = ("blur", "crop", "centre", "levels")
     k: int = 16
     peers: int = 64
+    steps: int = 2
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -49,7 +52,7 @@ class Panel(Detector):
         """Whose scores are summed."""
         found: list[Detector] = [Gap(smooth=self.k), ClipScore()]
         for view in self.changes:
-            found += [Agreement(view=view, k=self.k), Scatter(view=view, k=self.k)]
+            found += [Agreement(view=view, k=self.k), Misfit(view=view, k=self.k), Scatter(view=view, k=self.k)]
             found += [Shift(view=view, smooth=self.k, peers=self.peers)]
         return found
 
@@ -58,14 +61,16 @@ class Panel(Detector):
         apart = density.distance_to(evidence.images, evidence.near.nearest(self.k))
         total = np.zeros(len(evidence.ids))
         for member in self.members():
-            if isinstance(member, Gap):  # it needs no view, and weighs as much as what each view adds
-                total += len(self.changes) * evident(member.score(evidence))
-            elif isinstance(member, Agreement):
-                total += evident(member.since(agreed, evidence))
+            if isinstance(member, Agreement):
+                scores = member.since(agreed, evidence)
             elif isinstance(member, Scatter):
-                total += evident(member.since(apart, evidence))
+                scores = member.since(apart, evidence)
             else:
-                total += evident(member.score(evidence))
+                scores = member.score(evidence)
+            weight = (
+                len(self.changes) if isinstance(member, Gap) else 1
+            )  # it needs no view, and weighs as much as one with each
+            total += weight * evident(density.around(scores, evidence.near, self.k, self.steps))
         return total
 
     def lost(self, evidence: Evidence, rows: np.ndarray) -> dict[str, np.ndarray]:

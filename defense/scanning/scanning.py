@@ -3,6 +3,7 @@
 Shards are encoded where there is room (Ray, or this process); then the whole set is searched and scored at once.
 """
 
+import hashlib
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ from defense.scanning.encoding import Encode, source
 from defense.scanning.folder import ScanFolder
 from defense.scanning.gathering import Pairs
 from defense.scanning.viewer import Viewer
-from defense.verdict import Cluster
+from defense.verdict import Cluster, Verdict
 from infra import config, log, plugins, rundir, storage
 from infra.spread import Backend, spread
 from pipeline import dataset as datasets
@@ -121,7 +122,8 @@ class Scan:
                 "run": eyes.identity,
                 "search": self.search,
                 "detectors": {name: config.to_json(one) for name, one in detectors.items()},
-                "identity": {f"{name}_sha256": source(name) for name in views},
+                "identity": {f"{name}_sha256": source(name) for name in views}
+                | {"detectors_sha256": _code([type(one) for one in detectors.values()])},
             }
         }
 
@@ -141,6 +143,14 @@ class Scan:
             describe=lambda task: f"shard {task[1].id}",
             num_cpus=self.cpus,
         )
+
+
+def _code(detectors: list[type[Detector]]) -> str:
+    """sha256 of the code that scores and judges: fields stay equal while what is done with them changes."""
+    digest = hashlib.sha256()
+    for text in sorted({path.read_bytes() for one in (*detectors, Verdict) for path in plugins.sources(one)}):
+        digest.update(text)
+    return digest.hexdigest()
 
 
 def _facts(cluster: Cluster) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from defense.detectors.disagreement import Disagreement
 from defense.detectors.gap import Gap
 from defense.detectors.kdist import KDist
 from defense.detectors.lid import Lid
+from defense.detectors.misfit import Misfit
 from defense.detectors.scatter import Scatter
 from defense.detectors.shift import Shift
 from defense.detectors.slof import Slof
@@ -111,12 +112,15 @@ def test_what_a_change_and_the_captions_say_equals_loops(count: int) -> None:
     agreed = [np.mean([texts[i] @ texts[j] for j in loops.near(i, 16)]) for i in n]
     agreed_after = [np.mean([texts[i] @ texts[j] for j in after.near(i, 16)]) for i in n]
     lost = [a - b for a, b in zip(agreed, agreed_after, strict=True)]
+    among = [[texts[j] @ texts[k] for j in after.near(i, 16) for k in after.near(i, 16) if j != k] for i in n]
+    misfit = [np.mean(others) - own for others, own in zip(among, agreed_after, strict=True)]
     for detector, expected in (
         (ClipScore(), np.array([1 - images[i] @ texts[i] for i in n])),
         (Shift(peers=20), loops.smooth(shift, 16)),
         (Shift(peers=0), loops.smooth(moves, 16)),
         (Scatter(), loops.smooth(apart, 16)),
         (Agreement(), loops.smooth(lost, 16)),
+        (Misfit(), loops.smooth(misfit, 16)),
         (Disagreement(), 1 - np.array(agreed)),
     ):
         assert np.allclose(detector.score(given(detector, count)), expected, rtol=1e-9, atol=1e-9), detector

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from defense import scan as entry
+from defense.detectors.panel import Panel
 from defense.scanning import exhibits, viewer
 from defense.scanning.filtering import Filter
 from defense.scanning.folder import ScanFolder
 from defense.scanning.gathering import Pairs
 from defense.scanning.scanning import Scan
-from infra import storage
+from infra import plugins, storage
 from infra.errors import Damaged, Lost
 from pipeline import shards
 from pipeline.dataset import Dataset, Shard
@@ -106,6 +107,19 @@ def test_sharding_and_the_order_of_rows_change_no_score(scanned: Scan, tmp_path:
     assert first.table["key"].equals(second.table["key"])
     for name in (*first.detectors, "panel"):
         assert np.allclose(first.table[name].to_numpy(), second.table[name].to_numpy(), atol=1e-6), name
+
+
+def test_a_finished_scan_is_not_taken_for_one_by_other_code(scanned: Scan, tmp_path: Path, monkeypatch) -> None:
+    of = plugins.sources
+    edited = tmp_path / "gap.py"
+    monkeypatch.setattr(plugins, "sources", lambda plugin: [edited if p.name == "gap.py" else p for p in of(plugin)])
+    for text, refused in (("", False), ("\n", True)):
+        edited.write_text(next(path for path in of(Panel) if path.name == "gap.py").read_text() + text)
+        if refused:
+            with pytest.raises(ValueError, match="was made from other input: detectors changed"):
+                scanned.start()
+        else:
+            assert "nothing to do" in scanned.start()
 
 
 def test_a_scan_that_cannot_be_is_refused_in_one_line(scanned: Scan, tmp_path: Path) -> None:

@@ -3,10 +3,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from defense import verdict
-from defense.detector import Evidence, Neighbours, needs
+from defense import density, verdict
+from defense.detector import Detector, Evidence, Neighbours, needs
 from defense.detectors.gap import Gap
-from defense.detectors.panel import ENOUGH, Panel, evident
+from defense.detectors.panel import ENOUGH, ORDINARY, Panel, evident
 from tests.support.sets import evidence_of
 from train.embedding import normalised
 
@@ -128,13 +128,27 @@ def test_evidence_that_is_absent_subtracts_nothing_and_no_member_decides_alone()
     found = evident(scores)
     spread = 1.4826 * np.median(np.abs(scores - np.median(scores)))
     assert found[-3] == 0 and found[-1] == ENOUGH
-    assert found[-2] == pytest.approx((3 - np.median(scores)) / spread - 1)
+    assert found[-2] == pytest.approx((3 - np.median(scores)) / spread - ORDINARY)
     assert (evident(np.zeros(5)) == 0).all()
 
 
 def test_the_panel_is_the_sum_of_its_members_evidence() -> None:
     evidence, _ = scene("poison")
     gap, *others = PANEL.members()
-    assert isinstance(gap, Gap) and len(others) == 1 + 3 * len(PANEL.views)
-    parts = [len(PANEL.views) * evident(gap.score(evidence)), *(evident(each.score(evidence)) for each in others)]
+    assert isinstance(gap, Gap) and len(others) == 1 + 4 * len(PANEL.views)
+
+    def seen(member: Detector) -> np.ndarray:
+        return evident(density.around(member.score(evidence), evidence.near, 16, 2))
+
+    parts = [len(PANEL.views) * seen(gap), *(seen(each) for each in others)]
     assert np.allclose(PANEL.score(evidence), np.sum(parts, axis=0))
+
+
+def test_a_walk_keeps_what_a_cluster_has_and_loses_what_one_row_has() -> None:
+    near = Neighbours(np.array([[1, 2], [2, 0], [0, 1], [0, 4], [3, 5], [4, 3]]), np.zeros((6, 2)))
+    own = np.array([3.0, 3.0, 3.0, 0.0, 0.0, 9.0])
+    once = [np.mean(own[row]) for row in near.rows]
+    twice = [np.mean([once[place] for place in row]) for row in near.rows]
+    assert density.around(own, near, 2, 2).tolist() == twice
+    assert twice[:3] == [3, 3, 3] and max(twice[3:]) < 4
+    assert (density.around(own, near, 2, 0) == own).all()
