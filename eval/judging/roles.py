@@ -220,7 +220,8 @@ def _takes_part(run: Run, attack: AttackRecord | None, known: Sequence[AttackRec
     under = {score.attack for score in scores}
     if attack is None or not scores or attack.key in under or under == {None}:
         return bool(scores)
-    return any(saw(step, attack, known) for step in (run, *run.ancestors))
+    steps: list[Run | Ancestor] = [run, *run.ancestors]
+    return any(saw(step, attack, known) for step in steps)
 
 
 def _by_number(scores: Iterable[Score]) -> dict[Number, Score]:
