@@ -3,6 +3,7 @@
     base = "picturebook.toml"             # another file, whose tables this one adds to
     seeds = [0, 1, 2]
     attacks = ["badnet"]                  # of [attack.NAME]
+    repeated = ["badnet"]                 # attacks that are measured on all seeds, not on the first alone; default: all
     methods = ["undefended", "mmcl"]      # of [method.NAME]
     order = ["seed", "chosen"]            # of rows, the most useful first; then attacks and methods as they are listed
     metrics = ["zeroshot.accuracy@1"]     # what a row's cell of scores holds: TASK.METRIC@K, @- where there is no k
@@ -39,7 +40,20 @@ PLANS = Path(__file__).parent / "plans"
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 TABLES = ("book", "attack", "method", "step")
 METRIC = re.compile(r"(\w+)\.(\w+)@(\d+|-)")
-KEYS = {"base", "about", "seeds", "attacks", "methods", "order", "metrics", "knob", "pages", "variables", *TABLES}
+KEYS = {
+    "base",
+    "about",
+    "seeds",
+    "attacks",
+    "repeated",
+    "methods",
+    "order",
+    "metrics",
+    "knob",
+    "pages",
+    "variables",
+    *TABLES,
+}
 ORDERS = ("seed", "chosen", "attack", "method", "value")
 RESERVED = ("seed", "attack", "method", "value", "here", "run", "runs")
 Value = str | tuple[str, ...]
@@ -66,6 +80,7 @@ class Plan:
     about: str
     seeds: tuple[int, ...]
     attacks: tuple[str, ...]
+    repeated: tuple[str, ...]
     methods: tuple[str, ...]
     order: tuple[str, ...]
     metrics: tuple[str, ...]
@@ -101,6 +116,7 @@ def read(name: str, settings: Sequence[str] = ()) -> Plan:
         about=data.get("about", ""),
         seeds=tuple(data["seeds"]),
         attacks=tuple(data["attacks"]),
+        repeated=tuple(data.get("repeated", data["attacks"])),
         methods=tuple(data["methods"]),
         order=tuple(data.get("order", ("seed",))),
         metrics=tuple(data["metrics"]),
@@ -161,6 +177,8 @@ def _check(plan: Plan, place: str) -> None:
             raise ValueError(f"{place}: no {kind} is named {unknown[0]!r}; there are: {there}")
         if len(set(listed)) < len(listed):
             raise ValueError(f"{place}: an {kind} is listed twice" if kind == "attack" else f"{place}: a method twice")
+    if unknown := [name for name in plan.repeated if name not in plan.attacks]:
+        raise ValueError(f"{place}: {unknown[0]!r} is to be repeated, and is none of its attacks")
     for name in chain(plan.attacks, plan.methods, plan.tables["step"], plan.tables["book"]):
         if not NAME.fullmatch(name):
             raise ValueError(f"{place}: names are letters, digits, - and _, not {name!r}")

@@ -128,7 +128,7 @@ class _Planner:
                 about, chosen = self.plan.tables["method"][method], self.plan.chosen(method)
                 values = self.plan.values(method)
                 everywhere = about.get("everywhere", [chosen] if chosen else [])
-                for seed in self.plan.seeds:
+                for seed in self.plan.seeds if attack in self.plan.repeated else self.plan.seeds[:1]:
                     for place, value in enumerate(values):
                         if seed == self.plan.seeds[0] or value == "-" or value in everywhere:
                             yield attack, method, seed, (place, value)

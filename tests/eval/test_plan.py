@@ -90,6 +90,15 @@ def test_rows_stand_in_the_order_of_use_and_frontiers_are_of_the_first_seed(tmp_
     assert names[10:] == [name.replace("s0", "s1") for name in first]
 
 
+def test_attacks_that_are_not_repeated_are_of_the_first_seed(tmp_path: Path):
+    text = SMALL.replace('attacks = ["a", "b"]', 'attacks = ["a", "b"]\nrepeated = ["b"]')
+    names = [row.name for row in steps.rows(small(tmp_path, text), "/o")]
+    assert [name for name in names if name.endswith("s1")] == ["b.floor.s1", "b.undefended.s1", "b.mmcl.2e-3.s1"]
+    assert sorted(name for name in names if name.endswith("s0")) == sorted(
+        row.name for row in steps.rows(small(tmp_path), "/o") if row.seed == 0
+    )
+
+
 def test_a_command_is_one_step_whoever_needs_it_and_comes_after_what_it_needs(tmp_path: Path):
     rows = steps.rows(small(tmp_path), "/my out")
     there = {step for row in rows for step in row.steps}
@@ -155,6 +164,7 @@ def test_a_variable_alone_is_words_and_a_folder_is_never_split():
         (("seeds = [0, 1]", ""), "a plan needs seeds"),
         (('"a", "b"', '"a", "c"'), "no attack is named 'c'; there are: a, b"),
         (('"a", "b"', '"a", "a"'), "listed twice"),
+        (("seeds = [0, 1]", 'seeds = [0, 1]\nrepeated = ["c"]'), "'c' is to be repeated, and is none of its attacks"),
         (("{size} --dataset", "{sise} --dataset"), "names 'sise', which is no variable"),
         (('big = 3', 'big = "{size}"'), "a variable that names itself"),
         (('chosen = "2e-3"', 'chosen = "9"'), "'9' is no value of mmcl"),
