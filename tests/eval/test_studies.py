@@ -18,7 +18,7 @@ from tests.eval.test_plan import SMALL
 from tests.support.frontier_cases import measured, number
 
 ROOT = Path(__file__).parents[2]
-FOUND = "\n## What we found\n"
+HEADING = "\n## What we found\n"
 
 
 def some(row: Row, accuracy: float = 0.9, success: float = 0.1) -> Cell:
@@ -268,7 +268,7 @@ def test_prose_about_a_study_cites_only_figures_of_its_tables(page: str):
     assert [figure for figure in re.findall(r"\d+\.\d%", prose) if figure not in known] == []
 
 
-@pytest.mark.parametrize(("file", "begin", "end"), [("defense/which.md", "# ", ""), ("README.md", FOUND, "\n## ")])
+@pytest.mark.parametrize(("file", "begin", "end"), [("defense/which.md", "# ", ""), ("README.md", HEADING, "\n## ")])
 def test_advice_cites_only_figures_of_measured_tables(file: str, begin: str, end: str):
     """The pages that sum up: percentages with a decimal, each of them in a table of one of the measured pages."""
     tables = "\n".join(
