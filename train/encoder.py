@@ -33,9 +33,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.clip, self.autocast, self.locked = clip, autocast, locked
         self.compiled: dict[str, Callable[[Tensor], Tensor]] = {}
-        self.start: tuple[
-            Encoder, ...
-        ] = ()  # in a tuple it is no part of this module, whose weights are saved and learn
+        self.start: tuple[Encoder, ...] = ()  # in a tuple it is no part of this module, which is saved and learns
         for name, parameter in clip.named_parameters():
             if tower_of(name) in locked:
                 parameter.requires_grad_(False)
@@ -73,10 +71,9 @@ class Encoder(nn.Module):
             scale = self.clip.logit_scale.exp()
         image_views, text_views = _split(image_features, images), _split(text_features, texts)
         for start in self.start:
-            for views, before in zip(
-                (image_views, text_views), start(images, texts, frozenset(), present), strict=False
-            ):
-                views |= {START + name: embeddings for name, embeddings in before.items()}
+            old_images, old_texts, _ = start(images, texts, frozenset(), present)
+            for views, old in ((image_views, old_images), (text_views, old_texts)):
+                views |= {START + name: embeddings for name, embeddings in old.items()}
         return image_views, text_views, scale
 
     def keep_start(self) -> None:

@@ -67,9 +67,8 @@ class Panel(Detector):
                 scores = member.since(apart, evidence)
             else:
                 scores = member.score(evidence)
-            weight = (
-                len(self.changes) if isinstance(member, Gap) else 1
-            )  # it needs no view, and weighs as much as one with each
+            # A gap needs no view, and weighs as much as what each view adds.
+            weight = len(self.changes) if isinstance(member, Gap) else 1
             total += weight * evident(density.around(scores, evidence.near, self.k, self.steps))
         return total
 
