@@ -162,8 +162,9 @@ def _leased(home: Path) -> tuple[set[str], int]:
                 place.unlink()  # its run is dead
             except BlockingIOError:
                 said = json.load(file)
-                names.update(said["uses"])
-                rooms += said["room"]
+                uses, room = (said, 0) if isinstance(said, list) else (said["uses"], said["room"])  # a list: once
+                names.update(uses)
+                rooms += room
     return names, rooms
 
 

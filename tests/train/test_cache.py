@@ -1,4 +1,5 @@
 import dataclasses
+import fcntl
 import os
 import threading
 import time
@@ -220,3 +221,14 @@ def test_what_another_run_is_writing_is_neither_counted_nor_removed(tmp_path, mo
     assert listed
     assert writing.exists()
     assert [path.name for path in iterdir(home / "index")] == [], "what no run uses goes"
+
+
+def test_a_lease_of_a_run_by_older_code_is_understood(tmp_path):
+    place = tmp_path / "leases" / "older.json"
+    place.parent.mkdir()
+    place.write_text('["00.tar"]')
+    with open(place) as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        assert room._leased(tmp_path) == ({"00.tar"}, 0)
+    assert room._leased(tmp_path) == (set(), 0)
+    assert not place.exists(), "its run is dead"
