@@ -519,14 +519,16 @@ def test_pretraining_and_finetuning_by_any_objective_never_touch_a_ledger(data, 
     first.run()
     assert rundir.environment(first.out)["inputs"]["dataset"]["contains_poison"]
     pictures = labelled(str(tmp_path / "pictures"), 32, first=200)
+    (weights := tmp_path / "weights.safetensors").write_bytes(checkpoint.find(first.out).read(checkpoint.MODEL))
     recipe = replace(TINY, epochs=7)  # through all phases of any of them
     for name in plugins.names(Objective.FOLDERS):
         what = objective(name)
         places = {"pretrained": first.out, "dataset": pictures if what.classifies else str(tmp_path / "clean")}
         Finetuning(objective=what, **places, out=str(tmp_path / f"cured by {name}"), recipe=recipe, workers=0).run()
         if not what.classifies:
+            began = {"pretrained": str(weights)} if what.from_start else {}
             out = str(tmp_path / f"pretrained by {name}")
-            pretraining(str(tmp_path / "poisoned"), objective=what, recipe=recipe, out=out).run()
+            pretraining(str(tmp_path / "poisoned"), objective=what, recipe=recipe, out=out, **began).run()
     places = {"pretrained": first.out, "dataset": str(tmp_path / "clean"), "out": str(tmp_path / "cured by workers")}
     Finetuning(objective=CleanClip(), **places, recipe=TINY, workers=1).run()  # a forked worker inherits the hook
     assert any("poisoned" in path for path in watched.opened)
