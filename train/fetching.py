@@ -29,6 +29,7 @@ from train.cache import Local
 from train.lanes import Plan, Uses
 
 KEPT = ".kept"  # a shard of an interrupted start, not yet verified again
+NAME = "shards of lanes"  # of the process
 LOOK_SECONDS = 1.0  # between looks for shards that somebody has removed
 
 
@@ -61,7 +62,7 @@ def served(
             dataset.tell_left_out()
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_fetch, args=(work, os.getpid(), theirs), daemon=True)
+        process = context.Process(target=_fetch, name=NAME, args=(work, os.getpid(), theirs), daemon=True)
         process.start()
         theirs.close()
         try:

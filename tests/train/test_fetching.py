@@ -96,7 +96,8 @@ def watched(folder: Path) -> Iterator[list[int]]:
 
 
 def fetchers() -> list[int]:
-    return [child.pid for child in multiprocessing.active_children() if child.name.startswith("Spawn")]
+    """Not ranks of other tests, which this worker may have started too."""
+    return [child.pid for child in multiprocessing.active_children() if child.name == fetching.NAME]
 
 
 def step_through(data: Dataset, plan: Plan, local: Local, lanes: range, epoch: int = 0) -> Iterator[set[str]]:
