@@ -2,8 +2,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from defense.density import Surroundings
 from defense.detector import Neighbours
-from defense.surroundings import Surroundings
 
 
 @dataclass(frozen=True, kw_only=True)
