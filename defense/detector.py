@@ -104,6 +104,22 @@ class Detector:
         raise NotImplementedError
 
 
+@dataclass(frozen=True, kw_only=True)
+class InView(Detector):
+    """The base of detectors that look at the `k` nearest images before and after one change of all images."""
+
+    view: str = "blur"
+    k: int = 16
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        return (self.view,)
+
+    @property
+    def neighbours(self) -> int:
+        return self.k
+
+
 @dataclass(frozen=True)
 class Needs:
     """What a set of detectors asks for altogether; the fields are those of Detector."""

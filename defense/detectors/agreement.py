@@ -3,11 +3,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from defense import density
-from defense.detector import Detector, Evidence
+from defense.detector import Evidence, InView
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agreement(Detector):
+class Agreement(InView):
     """Agreement lost: how much better a caption fits those of the `k` nearest images before all images are changed
     than those of the `k` nearest changed images after. Smoothed over the nearest.
 
@@ -16,16 +16,6 @@ class Agreement(Detector):
     """
 
     summary = "its neighbours' captions agree with its own until the images are changed"
-    view: str = "blur"
-    k: int = 16
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        return (self.view,)
-
-    @property
-    def neighbours(self) -> int:
-        return self.k
 
     def score(self, evidence: Evidence) -> np.ndarray:
         return self.since(density.agreement(evidence.texts, evidence.near, self.k), evidence)

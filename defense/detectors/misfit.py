@@ -3,11 +3,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from defense import density
-from defense.detector import Detector, Evidence
+from defense.detector import Evidence, InView
 
 
 @dataclass(frozen=True, kw_only=True)
-class Misfit(Detector):
+class Misfit(InView):
     """What it falls among: how much better the captions of the `k` nearest changed images fit each other than its own
     caption fits them. Smoothed over the nearest.
 
@@ -16,16 +16,6 @@ class Misfit(Detector):
     """
 
     summary = "changed, it falls among images whose captions agree with each other and not with its own"
-    view: str = "blur"
-    k: int = 16
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        return (self.view,)
-
-    @property
-    def neighbours(self) -> int:
-        return self.k
 
     def score(self, evidence: Evidence) -> np.ndarray:
         near = evidence.changed[self.view].near

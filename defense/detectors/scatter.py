@@ -3,26 +3,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from defense import density
-from defense.detector import Detector, Evidence
+from defense.detector import Evidence, InView
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scatter(Detector):
+class Scatter(InView):
     """Whether neighbours part when all images are changed: ln of the mean distance to one's `k` nearest, after over
     before, smoothed over them.
     """
 
     summary = "its neighbours leave it when the images are changed"
-    view: str = "blur"
-    k: int = 16
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        return (self.view,)
-
-    @property
-    def neighbours(self) -> int:
-        return self.k
 
     def score(self, evidence: Evidence) -> np.ndarray:
         return self.since(density.distance_to(evidence.images, evidence.near.nearest(self.k)), evidence)
