@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from eval.studies import detections, exposures, panels, regimes, tables
+from eval.studies import cures, detections, exposures, panels, regimes, tables
 from eval.studies.cells import Cell
 from eval.studies.plan import Page, Plan
 from eval.studies.study import Study, filled
@@ -25,6 +25,8 @@ KINDS: dict[str, Callable[[Study, Page], str]] = {
     "exposure": lambda study, _: exposures.markdown(study),
     "detected": lambda study, _: detections.markdown(study),
     "regime": lambda study, _: regimes.markdown(study),
+    "series": lambda study, _: cures.series(study),
+    "left": lambda study, _: cures.left(study),
 }
 
 

@@ -7,6 +7,7 @@
     methods = ["undefended", "mmcl"]      # of [method.NAME]
     order = ["seed", "chosen"]            # of rows, the most useful first; then attacks and methods as they are listed
     metrics = ["zeroshot.accuracy@1"]     # what a row's cell of scores holds: TASK.METRIC@K, @- where there is no k
+    shares = ["defenses"]                 # studies whose cells stand for rows of the same name and definition
 
     [step.victim]                         # one command of `antidote`
     run = "pretrain clip --seed {seed} --dataset {here}/poisoned/{attack} --out {here}/runs/{attack}"
@@ -17,6 +18,7 @@
     step = "cured"                        # what trains it; its --out is the run
     values = ["8e-3", "16e-3"]            # of the knob, on the first seed; `everywhere`: those of all seeds
     chosen = "8e-3"                       # the value that the study settled on; of all seeds, if no others are named
+    says = "rate {value}"                 # how a table of kind `series` calls it
 
 `{name}` in a command is a variable: of [variables], then of the row's [book.NAME], [attack.NAME] and [method.NAME]
 (any key of these is one), then seed, attack, method, value, book, here (the folder of the book and seed), run (the
@@ -51,6 +53,7 @@ KEYS = {
     "metrics",
     "knob",
     "pages",
+    "shares",
     "variables",
     *TABLES,
 }
@@ -86,6 +89,7 @@ class Plan:
     metrics: tuple[str, ...]
     knob: str
     pages: tuple[Page, ...]
+    shares: tuple[str, ...]
     variables: dict[str, Value]
     tables: dict[str, dict[str, dict[str, Any]]] = field(repr=False)
     settings: dict[str, str] = field(default_factory=dict)
@@ -96,6 +100,11 @@ class Plan:
     def chosen(self, method: str) -> str | None:
         found: str | None = self.tables["method"][method].get("chosen")
         return found
+
+    def says(self, method: str, value: str) -> str | None:
+        """What a table calls a method at a value, where the plan has words for it."""
+        found = self.tables["method"][method].get("says")
+        return found.replace("{value}", value) if found else None
 
 
 def read(name: str, settings: Sequence[str] = ()) -> Plan:
@@ -122,6 +131,7 @@ def read(name: str, settings: Sequence[str] = ()) -> Plan:
         metrics=tuple(data["metrics"]),
         knob=data.get("knob", "value"),
         pages=tuple(Page(**page) for page in data.get("pages", ())),
+        shares=tuple(data.get("shares", ())),
         variables={name: text_of(value) for name, value in data.get("variables", {}).items()},
         tables={table: data.get(table, {}) for table in TABLES},
         settings=dict(_setting(words) for words in settings),
@@ -196,6 +206,8 @@ def _check(plan: Plan, place: str) -> None:
             raise ValueError(f"{place}: the step {name} needs a command (run) with --out")
     if odd_metrics := [metric for metric in plan.metrics if not METRIC.fullmatch(metric)]:
         raise ValueError(f"{place}: a metric is TASK.METRIC@K, not {odd_metrics[0]!r}")
+    if strange := [name for name in plan.shares if not (PLANS / f"{name}.toml").is_file()]:
+        raise ValueError(f"{place}: no study is named {strange[0]!r} to share cells with; there are: {', '.join(names())}")
     if odd_orders := [name for name in plan.order if name not in ORDERS]:
         raise ValueError(f"{place}: rows are ordered by {', '.join(ORDERS)}, not by {odd_orders[0]!r}")
     known = {*plan.variables, *(key for table in plan.tables["book"].values() for key in table)}

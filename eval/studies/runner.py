@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from eval.studies import cells, harvest, pages, plan, steps
+from eval.studies.cells import Cell
 from eval.studies.plan import Plan
 from eval.studies.running import Workshop
 from eval.studies.steps import Row
@@ -58,8 +59,8 @@ class Studying:
         rows = steps.rows(planned, out)
         wanted, folder = self._wanted(planned, rows), self._folder(planned, out)
         if self.tables:
-            return pages.write(planned, cells.read(folder, rows), self.dry_run)
-        there = cells.read(folder, wanted)
+            return pages.write(planned, known(planned, folder, rows), self.dry_run)
+        there = known(planned, folder, wanted)
         missing = [row for row in wanted if row.name not in there]
         work = Workshop(out, missing, self.jobs, self.hours)
         budget = _budget(planned, wanted, work, self.jobs)
@@ -70,7 +71,7 @@ class Studying:
         try:
             work.work(lambda row, seconds: cells.write(folder, row, harvest.cell(row, seconds)))
         finally:
-            found = cells.read(folder, rows)
+            found = known(planned, folder, rows)
             shown = pages.beside(planned, found, out)
         left = [row for row in wanted if row.name not in found]
         if left and self.hours is None:
@@ -101,6 +102,14 @@ class Studying:
             return storage.absolute(self.scores)
         own = not self.given and not self.name.endswith(".toml") and KEPT.is_dir()
         return str(KEPT / planned.name) if own else storage.join(out, "cells")
+
+
+def known(planned: Plan, folder: str, rows: Sequence[Row]) -> dict[str, Cell]:
+    """By the row's name: the cells of these rows, of the study's folder or of those that it shares cells with."""
+    found: dict[str, Cell] = {}
+    for place in (*(str(KEPT / name) for name in planned.shares), folder):
+        found |= cells.read(place, rows)
+    return found
 
 
 def _budget(planned: Plan, rows: Sequence[Row], work: Workshop, jobs: int) -> str:

@@ -14,7 +14,7 @@ ROLES = (FLOOR, UNDEFENDED)
 
 @dataclass(frozen=True)
 class Planned:
-    """One planned run under one attack. result: None until it is measured."""
+    """One planned run under one attack. result: None until it is measured. says: the plan's words for it, if any."""
 
     attack: str
     method: str
@@ -22,6 +22,7 @@ class Planned:
     seed: int
     chosen: bool
     result: Cell | None = None
+    says: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class Row:
     @property
     def chosen(self) -> bool:
         return self.cells[0].chosen
+
+    @property
+    def says(self) -> str | None:
+        return self.cells[0].says
 
     @property
     def measured(self) -> tuple[Cell, ...]:
@@ -101,7 +106,8 @@ def filled(plan: Plan, found: Mapping[str, Cell]) -> Study:
     for row in steps.rows(plan, "@"):
         # Of a method without a chosen value none is: a method without values has just the one.
         chosen = row.chosen and row.method not in ROLES
-        cell = Planned(row.attack, row.method, row.value, row.seed, chosen, found.get(row.name))
+        says = plan.says(row.method, row.value)
+        cell = Planned(row.attack, row.method, row.value, row.seed, chosen, found.get(row.name), says)
         planned.setdefault((row.attack, row.method, row.value), []).append(cell)
     by_attack = {}
     for attack in plan.attacks:

@@ -11,7 +11,7 @@ from eval.interval import clopper_pearson
 from eval.store.scans import ScanRecord, Worth
 from eval.studies import cells, detections, exposures, harvest, pages, plan, regimes, steps
 from eval.studies.cells import Cell, Number
-from eval.studies.runner import KEPT, Studying
+from eval.studies.runner import KEPT, Studying, known
 from eval.studies.steps import Row
 from eval.studies.study import filled
 from tests.eval.test_plan import SMALL
@@ -237,7 +237,7 @@ def test_a_regime_says_where_roclip_halves_what_clip_learned():
 @pytest.mark.parametrize("name", plan.names())
 def test_the_pages_hold_the_tables_that_the_cells_make(name: str):
     planned = plan.read(name)
-    found = cells.read(str(KEPT / name), steps.rows(planned, "@"))
+    found = known(planned, str(KEPT / name), steps.rows(planned, "@"))
     assert planned.pages, "a study of the repository has a page"
     for file, text in pages.made(planned, found).items():
         assert (ROOT / file).read_text() == text, f"antidote study {name} --tables"
