@@ -1,6 +1,6 @@
 """From a folder of scores, as `evaluate` and `assess` left it, to the cell of one row."""
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 from eval.interval import clopper_pearson
 from eval.judging.detection import RECALL, SHARES
@@ -44,7 +44,7 @@ def cell(row: Row, seconds: float) -> Cell:
 
 def _numbers(row: Row, attack: str) -> dict[tuple[str, str, int | None], Number]:
     """By task, metric and k."""
-    run = runs.read(row.run, row.scores)
+    run = runs.read(row.run, row.scores, row.checkpoint)
     found: dict[tuple[str, str, int | None], Number] = {}
     told: dict[tuple[str, str, int | None, str | None], Number] = {}
     for score in scores.read_all(row.scores):
@@ -57,6 +57,8 @@ def _numbers(row: Row, attack: str) -> dict[tuple[str, str, int | None], Number]
             raise ValueError(
                 f"{row.scores} has two values of {score.metric} of {row.run}: keep one test set a task there"
             )
+        of_kind = replace(number, metric=f"{number.metric}:{number.of}") if number.of else number
+        found[of_kind.key] = of_kind
         if number.key not in found or number.value > found[number.key].value:
             found[number.key] = number
     return found

@@ -6,7 +6,8 @@
     repeated = ["badnet"]                 # attacks that are measured on all seeds, not on the first alone; default: all
     methods = ["undefended", "mmcl"]      # of [method.NAME]
     order = ["seed", "chosen"]            # of rows, the most useful first; then attacks and methods as they are listed
-    metrics = ["zeroshot.accuracy@1"]     # what a row's cell of scores holds: TASK.METRIC@K, @- where there is no k
+    metrics = ["zeroshot.accuracy@1"]     # what a row's cell of scores holds: TASK.METRIC@K, @- where there is no k;
+                                          # TASK.METRIC:KIND@K of one kind or class
     shares = ["defenses"]                 # studies whose cells stand for rows of the same name and definition
 
     [step.victim]                         # one command of `antidote`
@@ -19,6 +20,7 @@
     values = ["8e-3", "16e-3"]            # of the knob, on the first seed; `everywhere`: those of all seeds
     chosen = "8e-3"                       # the value that the study settled on; of all seeds, if no others are named
     says = "rate {value}"                 # how a table of kind `series` calls it
+    checkpoint = "{value}"                # which one of the run is measured, where it is not the last
 
 `{name}` in a command is a variable: of [variables], then of the row's [book.NAME], [attack.NAME] and [method.NAME]
 (any key of these is one), then seed, attack, method, value, book, here (the folder of the book and seed), run (the
@@ -41,7 +43,7 @@ from infra import text
 PLANS = Path(__file__).parent / "plans"
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 TABLES = ("book", "attack", "method", "step")
-METRIC = re.compile(r"(\w+)\.(\w+)@(\d+|-)")
+METRIC = re.compile(r"(\w+)\.(\w+(?::\w+)?)@(\d+|-)")
 KEYS = {
     "base",
     "about",

@@ -1,6 +1,7 @@
 """A real small evaluation at every interface: its numbers follow from its answers, and nothing is encoded twice."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 from eval.measuring.evaluation import Evaluation
-from eval.store import predictions, scores
+from eval.store import predictions, records, scores
 from eval.store.scores import Score
+from eval.studies import harvest, plan, steps, tabulation
 from infra import storage
 from pipeline import captioned, images, testsets
 from pipeline.dataset import Dataset
@@ -182,9 +184,21 @@ def test_every_checkpoint_that_was_kept(measured: World) -> None:
         testsets=(measured.testset,),
     ).run()  # fmt: skip
     assert last == f"4 cells of scores at {out}"
-    steps = {row.checkpoint.split("@")[0] for row in scores.read_all(out)}
-    assert steps == {"step-0000003", "step-0000005"}
+    kept = {row.checkpoint.split("@")[0] for row in scores.read_all(out)}
+    assert kept == {"step-0000003", "step-0000005"}
     assert len({row.value for row in scores.read_all(out) if row.metric == "similarity" and row.of == "clean"}) == 2
+    told = {(row.checkpoint.split("@")[0], row.of): row.value for row in scores.read_all(out)}
+    for checkpoint, which in (("step-0000003", "step-0000003"), ("latest", "step-0000005")):
+        row = replace(
+            steps.rows(plan.read("similarity"), "@")[0],
+            attack=tabulation.ledger_name(records.read_attacks(out)[0]),
+            run=measured.url("runs/kept"),
+            scores=out,
+            checkpoint=checkpoint,
+            metrics=tuple(f"pair_similarity.similarity:{kind}@-" for kind in ("clean", "poisoned")),
+        )
+        found = [(number.metric, number.value) for number in harvest.cell(row, 1.0).numbers]
+        assert found == [(f"similarity:{kind}", told[which, kind]) for kind in ("clean", "poisoned")]
 
 
 def test_the_papers_probe_stands_apart(measured: World) -> None:
