@@ -6,9 +6,9 @@ from eval.studies.study import FLOOR, UNDEFENDED, Row, Study
 from eval.studies.tables import NAMES
 
 ALLOWED, POINT = 0.01, 0.01  # success that is as good as none; clean accuracy that a cure may cost
-SAID = """The least attack success of each method among its runs within one point of the undefended model's clean accuracy,
-and at which {knob}. Bold: at most 1%, or at most that of the model that was never poisoned. *None*: no run is so
-accurate; then its most accurate one.
+SAID = """The least attack success of each method among its runs within one point of the undefended model's clean
+accuracy, and at which {knob}. Bold: at most 1%, or at most that of the model that was never poisoned. *None*: no run is
+so accurate; then its most accurate one.
 """
 
 

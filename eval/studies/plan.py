@@ -209,7 +209,9 @@ def _check(plan: Plan, place: str) -> None:
     if odd_metrics := [metric for metric in plan.metrics if not METRIC.fullmatch(metric)]:
         raise ValueError(f"{place}: a metric is TASK.METRIC@K, not {odd_metrics[0]!r}")
     if strange := [name for name in plan.shares if not (PLANS / f"{name}.toml").is_file()]:
-        raise ValueError(f"{place}: no study is named {strange[0]!r} to share cells with; there are: {', '.join(names())}")
+        raise ValueError(
+            f"{place}: no study is named {strange[0]!r} to share cells with; there are: {', '.join(names())}"
+        )
     if odd_orders := [name for name in plan.order if name not in ORDERS]:
         raise ValueError(f"{place}: rows are ordered by {', '.join(ORDERS)}, not by {odd_orders[0]!r}")
     known = {*plan.variables, *(key for table in plan.tables["book"].values() for key in table)}

@@ -3,11 +3,12 @@
     python tests/bench/defences.py [--batch 64] [--rounds 5] [--steps 3] [--model picturebook-resnet]
 
 A step is all of it: decode, views and tokens, both towers, loss, backward pass and AdamW, loader and model in one
-process on one thread, on pairs of the picture book. Within a round every objective takes its turn, at the same batch
-and model; `time` is its processor seconds over those of `clip` in that round, the median over rounds. Objectives are as
-they come, but for `tacleaner_all`, where every pair has sub-captions, as in eval/studies. `roclip` is a step of a matched
-epoch, `augmented` one of its others; `safeclip` is one of an in-modal epoch with full pools, and its share of the pass
-that scores every pair in each later epoch is `safeclip_scored`. `memory` is the most that is held at a time over what
+process on one thread, on pairs of the picture book at the model's size. Within a round every objective takes its turn,
+at the same batch and model; `time` is its processor seconds over those of `clip` in that round, the median over rounds,
+and `mmcl`, whose steps are those of `clip`, says how much of it is noise. Objectives are as they come, but for
+`tacleaner_all`, where every pair has sub-captions, as in eval/studies. `roclip` is a step of a matched epoch,
+`augmented` one of its others; `safeclip` is one of an in-modal epoch with full pools, `safeclip_scored` one with its
+share of the pass that scores all pairs in each later epoch. `memory` is the most that is held at a time over what
 `clip` holds: weights, gradients, AdamW's two moments, what an objective keeps (an old model, pools), and the tensors of
 the way back. Beside the table, the last line is JSON.
 """
@@ -30,7 +31,8 @@ from defense.objectives.tacleaner import TaCleaner
 from infra import plugins
 from infra.seeding import rng
 from pipeline import dataset
-from tests.bench.loading import SIZE, drawn
+from pipeline.picturebook import draw
+from tests.bench.loading import drawn
 from tests.bench.step import kept_bytes
 from train import averaging, cache, model, optim
 from train.encoder import Encoder
@@ -46,7 +48,7 @@ COLUMNS = ("objective", "time over CLIP", "memory over CLIP", "memory")
 
 
 class Steps:
-    """An objective's steps, one after another: load, encode, learn. scored: with a pass without gradient before each."""
+    """An objective's steps, one after another. scored: with a pass without gradient before each."""
 
     def __init__(self, what: Objective, local: cache.Local, name: str, batch: int, scored: bool) -> None:
         architecture = model.architecture(name)
@@ -55,7 +57,8 @@ class Steps:
         if what.from_start:
             self.encoder.keep_start()
         what.ready()
-        self.pairs = Pairs(local, what, model.tokenizer(architecture), size=SIZE, augment="none", seed=0)
+        size = model.image_size(architecture)
+        self.pairs = Pairs(local, what, model.tokenizer(architecture), size=size, augment="none", seed=0)
         self.state = what.state(Setting(architecture["model_cfg"]["embed_dim"], PAIRS, CLASSES))
         self.matched = what.match_every - 1 if isinstance(what, RoClip) else 0
         recipe = pick("demo-finetune").recipe
@@ -161,7 +164,9 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ANTIDOTE_CACHE"] = f"{folder}/cache"
-        found = measure(drawn(f"{folder}/set", given.batch * 4), given)
+        size = model.image_size(model.architecture(given.model))
+        made = drawn(f"{folder}/set", given.batch * 4, lambda row: draw.encoded(0, row, size))
+        found = measure(made, given)
     print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
     for name, one in sorted(found.items(), key=lambda pair: pair[1]["time"]):
         time_ = f"{one['time']:.2f} [{one['least']:.2f}, {one['most']:.2f}]"
