@@ -14,7 +14,7 @@ so accurate; then its most accurate one.
 
 def series(study: Study) -> str:
     """Every run under every attack, in the plan's order and words."""
-    lines = [("attack", "run", "clean accuracy", "attack success"), ("---",) * 4]
+    lines: list[tuple[str, ...]] = [("attack", "run", "clean accuracy", "attack success"), ("---",) * 4]
     for attack, rows in study.rows.items():
         for row in rows:
             shares = (within(one.value, one.low, one.high) if one else "-" for one in (row.accuracy, row.success))
