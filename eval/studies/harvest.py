@@ -44,7 +44,7 @@ def cell(row: Row, seconds: float) -> Cell:
 
 def _numbers(row: Row, attack: str) -> dict[tuple[str, str, int | None], Number]:
     """By task, metric and k."""
-    run = runs.read(row.run, row.scores, row.checkpoint)
+    run = runs.read(row.run, row.scores)
     found: dict[tuple[str, str, int | None], Number] = {}
     told: dict[tuple[str, str, int | None, str | None], Number] = {}
     for score in scores.read_all(row.scores):

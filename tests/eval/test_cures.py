@@ -87,21 +87,18 @@ def test_a_series_has_the_words_of_its_plan():
     assert lines[6] == "| badnet | weight 2 | - | - |"
 
 
-def test_similarities_stand_in_the_order_of_training():
+def test_how_near_pairs_lie_is_said_of_either_kind():
     planned, found = plan.read("similarity"), {}
-    for method, value, clean, poisoned in (("through", "step-0000168", 0.4, 0.1), ("cleanclip", "8e-3", 0.5, 0.75)):
+    for method, value, clean, poisoned in (("undefended", "-", 0.4, 0.1), ("cleanclip", "8e-3", 0.5, 0.75)):
         numbers = (
             number("pair_similarity", "similarity:clean", clean, k=None),
             number("pair_similarity", "similarity:poisoned", poisoned, k=None),
             number("zeroshot", "accuracy", 0.9),
             number("attack_success", "attack_success", 0.2),
         )
-        found[f"badnet.{method}.{value}.s0"] = measured("badnet", method, value, 0, *numbers)
-    study = filled(planned, found)
-    lines = [line for line in similarities.markdown(study).splitlines() if line.startswith("| badnet")]
-    assert "| badnet | step-0000168 | 0.40 | 0.10 | +0.30 | 90.0% | 20.0% |" in lines
+        cell = measured("badnet", method, value, 0, *numbers)
+        found[f"badnet.{method}{'' if value == '-' else '.8e-3'}.s0"] = cell
+    lines = similarities.markdown(filled(planned, found)).splitlines()
+    assert "| badnet | undefended | 0.40 | 0.10 | +0.30 | 90.0% | 20.0% |" in lines
     assert "| badnet | cleanclip 8e-3 | 0.50 | 0.75 | -0.25 | 90.0% | 20.0% |" in lines
-    assert "| badnet | step-0000336 | - | - | - | - | - |" in lines
-    drawn = similarities.svg(study)
-    high = similarities.HEIGHT - similarities.TOP - similarities.BOTTOM
-    assert f"{similarities.LEFT:.1f},{similarities.TOP + 0.6 * high:.1f}" in drawn and ">1176</text>" in drawn
+    assert "| badnet | mmcl 8e-3 | - | - | - | - | - |" in lines

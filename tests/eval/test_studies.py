@@ -265,9 +265,7 @@ def test_a_page_without_the_marks_of_a_study_is_refused():
     assert new == "a\n<!-- study:x -->\n\nnew\n\n<!-- end of study:x -->\nb\n" == pages.replaced(new, "x", "new", "")
 
 
-@pytest.mark.parametrize(
-    "page", ["eval/measured.md", "defense/detected.md", "defense/left.md", "defense/cleanclip.md"]
-)
+@pytest.mark.parametrize("page", ["eval/measured.md", "defense/detected.md", "defense/left.md", "defense/cleanclip.md"])
 def test_prose_about_a_study_cites_only_figures_of_its_tables(page: str):
     """Percentages with a decimal, which no protocol is made of."""
     text = (ROOT / page).read_text()
@@ -281,10 +279,7 @@ def test_prose_about_a_study_cites_only_figures_of_its_tables(page: str):
 def test_advice_cites_only_figures_of_measured_tables(file: str, begin: str, end: str):
     """The pages that sum up: percentages with a decimal, each of them in a table of one of the measured pages."""
     tables = "\n".join(
-        line
-        for page in MEASURED
-        for line in (ROOT / page).read_text().splitlines()
-        if line.startswith("|")
+        line for page in MEASURED for line in (ROOT / page).read_text().splitlines() if line.startswith("|")
     )
     text = (ROOT / file).read_text()
     said = text[text.index(begin) + len(begin) :]
