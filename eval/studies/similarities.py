@@ -15,7 +15,7 @@ def markdown(study: Study) -> str:
     for attack, rows in study.rows.items():
         for row in rows:
             clean, poisoned = (_cosine(row, kind) for kind in KINDS)
-            gap = "-" if clean is None or poisoned is None else f"{clean - poisoned:+.2f}"
+            gap = "-" if clean is None or poisoned is None else f"{round(clean - poisoned, 2) + 0.0:+.2f}"  # no -0.00
             shown = ("-" if cosine is None else f"{cosine:.2f}" for cosine in (clean, poisoned))
             shares = (percent(share.value) if share else "-" for share in (row.accuracy, row.success))
             name = NAMES.get(row.method, f"{row.method} {row.setting}".strip())
