@@ -74,6 +74,14 @@ def test_a_clean_set_is_accused_of_nothing() -> None:
     assert not found.proposed.any() and not any(cluster.planted for cluster in found.clusters)
 
 
+def test_a_set_of_hardly_any_pairs_has_a_verdict() -> None:
+    for pairs in (1, 2, 3):
+        rows = np.eye(pairs, 4, dtype=np.float32)
+        few = evidence_of(np.arange(pairs), rows, rows, dict.fromkeys(PANEL.views, rows), needs([PANEL]))
+        found = verdict.judge(PANEL, PANEL.score(few), few, ["a cup"] * pairs)
+        assert (found.clusters, found.proposed.tolist()) == ((), [False] * pairs)
+
+
 def test_the_verdict_of_a_set_in_another_order_is_the_same() -> None:
     evidence, captions = scene("poison")
     order = np.random.default_rng(2).permutation(len(captions))
