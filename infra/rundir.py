@@ -79,8 +79,7 @@ def none_at(url: str, lacks: str) -> ValueError:
 
 
 def _config(url: str) -> dict[str, Any]:
-    found: dict[str, Any] = storage.read_json(storage.join(url, "config.json"))
-    return found
+    return storage.read_object(storage.join(url, "config.json"))
 
 
 def record_attempt(url: str, attempt: dict[str, Any]) -> None:
@@ -92,8 +91,7 @@ def record_attempt(url: str, attempt: dict[str, Any]) -> None:
 
 def environment(url: str) -> dict[str, Any]:
     """{"inputs": what was learned from, by digest, "attempts": every start of the run}."""
-    found: dict[str, Any] = storage.read_json(storage.join(url, "environment.json"))
-    return found
+    return storage.read_object(storage.join(url, "environment.json"), "inputs", "attempts")
 
 
 def versions() -> dict[str, Any]:
@@ -218,5 +216,15 @@ def finish(url: str, result: dict[str, Any]) -> None:
 def done(url: str) -> dict[str, Any] | None:
     """What `finish` wrote, else None."""
     file = storage.join(url, "DONE")
-    found: dict[str, Any] | None = storage.read_json(file) if storage.exists(file) else None
-    return found
+    return storage.read_object(file) if storage.exists(file) else None
+
+
+def ended(url: str) -> dict[str, Any]:
+    """What `finish` wrote of a model that was trained, or adopted: {"checkpoint", "sha256", "steps"}.
+
+    Raises ValueError if it is not finished, or if it is a run of something else.
+    """
+    found = done(url)
+    if found is None:
+        raise ValueError(f"the run at {url} is not finished (it has no DONE): run its command again, then this one")
+    return storage.holding(storage.join(url, "DONE"), found, "checkpoint", "sha256")

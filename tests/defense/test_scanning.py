@@ -177,6 +177,30 @@ def test_a_damaged_table_is_damage(scanned: Scan, tmp_path: Path) -> None:
         ScanFolder.open(str(place))
 
 
+def test_what_is_no_scan_is_told_apart_from_one_that_is_not_complete(scanned: Scan, tmp_path: Path) -> None:
+    recipe = storage.read(f"{scanned.out}/recipe.json")
+    for text, said in ((recipe, "is not complete"), (b'{"prepare": {}}', "no scan at"), (b"[]", "no JSON object")):
+        storage.write(f"{tmp_path}/recipe.json", text)
+        with pytest.raises(ValueError, match=said):
+            ScanFolder.open(str(tmp_path))
+
+
+def test_a_scan_that_does_not_say_what_it_is_of_is_refused(scanned: Scan, tmp_path: Path) -> None:
+    about = storage.read_json(f"{scanned.out}/scan.json")
+    for name in about.keys() - {"format", "detectors", "versions", "hardware"}:
+        storage.write_json(f"{tmp_path}/scan.json", {key: about[key] for key in about.keys() - {name}})
+        with pytest.raises(ValueError, match=f"scan.json says nothing of '{name}'"):
+            ScanFolder.open(str(tmp_path))
+    storage.write_json(f"{tmp_path}/scan.json", about | {"run": []})
+    with pytest.raises(ValueError, match="no JSON object"):
+        ScanFolder.open(str(tmp_path))
+
+
+def test_an_image_that_is_missing_is_damage(scanned: Scan) -> None:
+    with pytest.raises(Damaged, match=r"images/cluster-99\.png is missing"):
+        ScanFolder.open(scanned.out).image("cluster-99.png")
+
+
 def test_neither_scan_nor_filter_opens_a_ledger(tmp_path: Path, watched: Watch) -> None:
     small = world(tmp_path)
     run = small.run("run", small.poisoned)
