@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import differences, storage
+from infra.errors import Lost
 
 PACKAGES = ("numpy", "open_clip_torch", "pillow", "pyarrow", "torch", "torchvision")
 
@@ -57,6 +58,12 @@ def claim(url: str, config: dict[str, Any], free: Set[str], inputs: dict[str, An
     check(url, config, free, inputs)  # another one may have been faster
     if not storage.exists(file := storage.join(url, "environment.json")):
         storage.write_json(file, {"inputs": inputs, "attempts": []})
+
+
+def stands(url: str) -> None:
+    """Raises Lost if the folder was removed since it was claimed: whatever is written next would bring back a part."""
+    if not storage.exists(storage.join(url, "config.json")):
+        raise Lost(f"the folder of the run was removed while it went on: {url}; nothing more is written")
 
 
 def config(url: str) -> dict[str, Any]:
