@@ -106,8 +106,11 @@ def stored(path: Path, samples: pa.Table) -> Iterator[tuple[dict[str, Any], byte
 
 
 def source(name: str) -> str:
-    """A change by what it does: 12 digits of a hash of its code."""
-    return hashlib.sha256(inspect.getsource(views.VIEWS[name]).encode()).hexdigest()[:12]
+    """A change by what it does: 12 digits of a hash of its code, and of the functions of its module that it calls."""
+    view = views.VIEWS[name]
+    called = [getattr(views, word, None) for word in view.__code__.co_names]
+    code = [inspect.getsource(one) for one in (view, *filter(inspect.isfunction, called))]
+    return hashlib.sha256("".join(code).encode()).hexdigest()[:12]
 
 
 def content(samples: pa.Table) -> str:

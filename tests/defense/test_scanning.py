@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from defense import scan as entry
+from defense import views
 from defense.detectors.panel import Panel
-from defense.scanning import exhibits, viewer
+from defense.scanning import encoding, exhibits, viewer
 from defense.scanning.filtering import Filter
 from defense.scanning.folder import ScanFolder
 from defense.scanning.gathering import Pairs
@@ -120,6 +122,18 @@ def test_a_finished_scan_is_not_taken_for_one_by_other_code(scanned: Scan, tmp_p
                 scanned.start()
         else:
             assert "nothing to do" in scanned.start()
+
+
+def test_a_change_is_known_by_all_the_code_that_makes_it(monkeypatch) -> None:
+    """Or what was seen under it would be taken from the cache when it has become another."""
+    before = {name: encoding.source(name) for name in views.VIEWS}
+    assert len(set(before.values())) == len(views.VIEWS)
+
+    def _middle(square: Image.Image, margin: float) -> Image.Image:
+        return square
+
+    monkeypatch.setattr(views, "_middle", _middle)
+    assert {name for name in views.VIEWS if encoding.source(name) != before[name]} == {"crop", "centre"}
 
 
 def test_a_scan_that_cannot_be_is_refused_in_one_line(scanned: Scan, tmp_path: Path) -> None:
