@@ -160,3 +160,7 @@ def test_a_walk_keeps_what_a_cluster_has_and_loses_what_one_row_has() -> None:
     assert density.around(own, near, 2, 2).tolist() == twice
     assert twice[:3] == [3, 3, 3] and max(twice[3:]) < 4
     assert (density.around(own, near, 2, 0) == own).all()
+    all_others = Neighbours(np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]), np.zeros((4, 3)))
+    assert density.around(np.array([0.0, 0.0, 9.0, 3.0]), all_others, 3, 1).tolist() == [4, 4, 1, 3], "the mean"
+    alone = Neighbours(np.empty((1, 0), np.int64), np.empty((1, 0)))
+    assert density.around(np.array([5.0]), alone, 2, 2).tolist() == [5]
