@@ -51,7 +51,15 @@ class ScanRecord:
 
 
 def write(folder: str, record: ScanRecord) -> None:
-    storage.write_json(storage.join(folder, "about", f"scan-{record.key}.json"), config.to_json(record))
+    """In place of what was known of an earlier scan that lay where this one lies."""
+    storage.write_json(_place(folder, record), config.to_json(record))
+    for other in read(folder):
+        if (other.place, other.attack) == (record.place, record.attack) and other.key != record.key:
+            storage.remove(_place(folder, other))
+
+
+def _place(folder: str, record: ScanRecord) -> str:
+    return storage.join(folder, "about", f"scan-{record.key}.json")
 
 
 def read(folder: str) -> list[ScanRecord]:
