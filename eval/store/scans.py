@@ -66,5 +66,5 @@ def read(folder: str) -> list[ScanRecord]:
     """All of a folder, by attack and place."""
     home = storage.join(folder, "about")
     names = [name for name in storage.names(home) if name.startswith("scan-") and name.endswith(".json")]
-    found = [config.from_json(ScanRecord, storage.read_json(storage.join(home, name))) for name in names]
+    found = [config.read(ScanRecord, storage.join(home, name)) for name in names]
     return sorted(found, key=lambda record: (record.plugin, record.place, record.key))
