@@ -233,5 +233,5 @@ def ended(url: str) -> dict[str, Any]:
     """
     found = done(url)
     if found is None:
-        raise ValueError(f"the run at {url} is not finished (it has no DONE): run its command again, then this one")
+        raise ValueError(f"the run at {url} is not finished: run its command again, then this one (it has no DONE)")
     return storage.holding(storage.join(url, "DONE"), found, "checkpoint", "sha256")

@@ -66,6 +66,7 @@ def _samples(dataset: Dataset, shard: Shard) -> Iterator[shards.Sample]:
 
 def test_the_same_command_again_has_nothing_to_do_and_a_dry_run_touches_nothing(scanned: Scan, capsys) -> None:
     before = storage.stamps(scanned.out)
+    storage.write(f"{scanned.out}/parts/00000-0.npz", b"of a scan that was killed right after its last word")
     assert scanned.start().startswith("nothing to do: ")
     words = ["--run", scanned.run, "--dataset", scanned.dataset, "--out", f"{scanned.out}-dry", "--dry-run"]
     assert entry.main(words) == 0
