@@ -51,7 +51,6 @@ class Picturebook(Source):
             )
         if not 0 <= self.faults <= 1:
             raise ValueError(f"faults is a share, 0 to 1, not {self.faults}")
-        web.Book(port=self.port, size=self.picture_size, faults=server.NO_FAULTS)
 
     def table(self) -> pa.Table:
         captions, urls = zip(*server.table(self.book_seed, self.start, self.rows, self.port, self.things), strict=True)

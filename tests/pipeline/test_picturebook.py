@@ -117,7 +117,6 @@ def test_help_and_page_say_how_many_things_there_are():
         ({"book_seed": -(10**20)}, "book_seed lies within"),
         ({"faults": 1.5}, "faults is a share, 0 to 1, not 1.5"),
         ({"faults": -0.1}, "faults is a share, 0 to 1, not -0.1"),
-        ({"port": 80}, "port is 1024 to 65535, not 80"),
     ],
 )
 def test_a_book_that_cannot_be_served_is_refused_before_it_is_planned(fields, said):
