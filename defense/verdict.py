@@ -125,6 +125,8 @@ def grown(labels: np.ndarray, near: Neighbours, count: int) -> np.ndarray:
     others still lies among them.
     """
     rows = near.nearest(count)
+    if not rows.shape[1]:  # one pair alone
+        return labels
     half = (rows.shape[1] + 1) // 2
     while True:
         around = np.sort(labels[rows], axis=1)

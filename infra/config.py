@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from infra import plugins
+from infra import plugins, storage
 from infra.errors import interrupted, refuse
 
 T = TypeVar("T")
@@ -84,6 +84,8 @@ def from_json(kind: Any, data: Any) -> Any:
         if data is None and type(None) in arguments:
             return None
         return from_json(next(part for part in arguments if part is not type(None)), data)
+    if (origin is tuple and not isinstance(data, (list, tuple))) or (origin is dict and not isinstance(data, dict)):
+        raise ValueError(f"{data!r} is not {'a list' if origin is tuple else 'an object'}")
     if origin is tuple:
         inner = [arguments[0]] * len(data) if arguments[1:] == (...,) else list(arguments)
         return tuple(from_json(part, item) for part, item in zip(inner, data, strict=True))
@@ -98,6 +100,15 @@ def from_json(kind: Any, data: Any) -> Any:
     if kind is Any or (isinstance(kind, type) and isinstance(data, kind)):
         return data
     raise ValueError(f"{data!r} is not of type {getattr(kind, '__name__', kind)}")
+
+
+def read(kind: type[T], url: str) -> T:
+    """The object of type `kind` that a file holds as JSON. Raises ValueError that names the file."""
+    said = storage.read_json(url)
+    try:
+        return from_json(kind, said)  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise ValueError(f"{url}: {error}") from error
 
 
 def parse(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import differences, storage
+from infra.errors import Lost
 
 PACKAGES = ("numpy", "open_clip_torch", "pillow", "pyarrow", "torch", "torchvision")
 
@@ -59,6 +60,12 @@ def claim(url: str, config: dict[str, Any], free: Set[str], inputs: dict[str, An
         storage.write_json(file, {"inputs": inputs, "attempts": []})
 
 
+def stands(url: str) -> None:
+    """Raises Lost if the folder was removed since it was claimed: whatever is written next would bring back a part."""
+    if not storage.exists(storage.join(url, "config.json")):
+        raise Lost(f"the folder of the run was removed while it went on: {url}; nothing more is written")
+
+
 def config(url: str) -> dict[str, Any]:
     """What config.json holds. Raises ValueError if the folder is not a run."""
     if not storage.exists(storage.join(url, "config.json")):
@@ -79,8 +86,7 @@ def none_at(url: str, lacks: str) -> ValueError:
 
 
 def _config(url: str) -> dict[str, Any]:
-    found: dict[str, Any] = storage.read_json(storage.join(url, "config.json"))
-    return found
+    return storage.read_object(storage.join(url, "config.json"))
 
 
 def record_attempt(url: str, attempt: dict[str, Any]) -> None:
@@ -92,8 +98,7 @@ def record_attempt(url: str, attempt: dict[str, Any]) -> None:
 
 def environment(url: str) -> dict[str, Any]:
     """{"inputs": what was learned from, by digest, "attempts": every start of the run}."""
-    found: dict[str, Any] = storage.read_json(storage.join(url, "environment.json"))
-    return found
+    return storage.read_object(storage.join(url, "environment.json"), "inputs", "attempts")
 
 
 def versions() -> dict[str, Any]:
@@ -218,5 +223,15 @@ def finish(url: str, result: dict[str, Any]) -> None:
 def done(url: str) -> dict[str, Any] | None:
     """What `finish` wrote, else None."""
     file = storage.join(url, "DONE")
-    found: dict[str, Any] | None = storage.read_json(file) if storage.exists(file) else None
-    return found
+    return storage.read_object(file) if storage.exists(file) else None
+
+
+def ended(url: str) -> dict[str, Any]:
+    """What `finish` wrote of a model that was trained, or adopted: {"checkpoint", "sha256", "steps"}.
+
+    Raises ValueError if it is not finished, or if it is a run of something else.
+    """
+    found = done(url)
+    if found is None:
+        raise ValueError(f"the run at {url} is not finished: run its command again, then this one (it has no DONE)")
+    return storage.holding(storage.join(url, "DONE"), found, "checkpoint", "sha256")

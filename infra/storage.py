@@ -220,6 +220,20 @@ def read_json(url: str) -> Any:
         raise ValueError(f"{url} is not JSON: {error}") from error
 
 
+def read_object(url: str, *has: str) -> dict[str, Any]:
+    """A JSON object with these names. Raises ValueError where the file is something else."""
+    return holding(url, read_json(url), *has)
+
+
+def holding(url: str, said: Any, *has: str) -> dict[str, Any]:
+    """What a file says, if it is an object with these names. Raises ValueError where it is not."""
+    if not isinstance(said, dict):
+        raise ValueError(f"{url} holds no JSON object: it was damaged, or is not ours")
+    if lacking := [name for name in has if name not in said]:
+        raise ValueError(f"{url} says nothing of {lacking[0]!r}: it was damaged, or is not ours")
+    return said
+
+
 def write(url: str, data: bytes) -> None:
     """Replace a whole file in one step."""
     if s3 := _s3(url):

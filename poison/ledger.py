@@ -28,6 +28,7 @@ from poison.attack import Attack
 from poison.geometry import Box
 
 FORMAT = 1
+ABOUT = ("attack", "trigger_sha256", "seed", "budget", "share_of_shards", "parent", "dataset", "ledger_sha256")
 ROWS = pa.schema(
     [
         ("row", pa.int64()),
@@ -74,9 +75,10 @@ class Ledger:
             if storage.exists(storage.join(url, "recipe.json")):
                 raise ValueError(f"the ledger {url} is not complete: run the poison command that makes it once more")
             raise ValueError(f"no ledger at {url}: it has no attack.json")
-        about = storage.read_json(storage.join(url, "attack.json"))
+        about = storage.read_object(place := storage.join(url, "attack.json"))
         if about.get("format") != FORMAT:
             raise ValueError(f"{url} has ledger format {about.get('format')!r}; this version reads format {FORMAT}")
+        storage.holding(place, about, *ABOUT)
         attack = config.from_json(Attack, about["attack"])
         if about["trigger_sha256"] is not None:
             drawn, stored = attack.trigger(), images.decode(_read(url, "trigger.png", about["trigger_sha256"]))
@@ -123,7 +125,7 @@ def taken(ledgers: Sequence[Ledger], dataset: Dataset) -> Set[int]:
 
 def is_sealed(url: str) -> bool:
     """Whether its dataset was sealed (poison.sealed.sealing)."""
-    return "seal" in storage.read_json(storage.join(url, "recipe.json"))
+    return "seal" in storage.read_object(storage.join(url, "recipe.json"))
 
 
 def is_complete(url: str) -> bool:

@@ -82,8 +82,8 @@ def filled(dataset: Dataset, cache_gib: float, quiet: bool = False) -> Iterator[
             f"{needed / 2**30:.1f} GiB of shards must be fetched, more than the cache may hold: "
             f"set --cache-gib to at least {needed / 2**30 + 0.1:.1f} (it is {cache_gib:g}); it lies at {home}"
         )
-    with room.lease(home, [*remote, Path(local.index).name]):
-        room.make(home, remote, cache_gib)
+    with room.lease(home, [*remote, Path(local.index).name]) as lease:
+        lease.make(remote, cache_gib)
         if not quiet:
             dataset.tell_left_out()
         showing = contextlib.nullcontext() if quiet else log.progress("checking shards", len(dataset.shards), "shards")

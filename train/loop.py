@@ -301,6 +301,7 @@ def _save(
     matched = book.matches.take()
 
     def write() -> None:
+        rundir.stands(job.out)
         book.flush()  # first: a resumed run can forget lines after its checkpoint, not bring back those before
         if matched is not None:
             book.matches.write(step, matched)

@@ -1,7 +1,7 @@
 """The room of a node's cache: which runs of this machine use what, and what may go to make room.
 
 lock              held while anybody looks or makes room
-leases/           of each run that is alive: {"uses": names, "room": bytes}
+leases/           of each run that is alive: {"uses": bytes by name, "room": bytes}
 shards/, index/   what runs share, by content
 lanes/            folders of runs in lanes; each holds no more than the room of its lease
 """
@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -31,10 +31,13 @@ os.register_at_fork(after_in_child=lambda: [file.close() for file in _held] and 
 
 @dataclass
 class Lease:
-    """What one run uses, for as long as it lives: a lock ends with its process, however that ends."""
+    """What one run uses, for as long as it lives: a lock ends with its process, however that ends.
+
+    uses: by name the bytes that it has or will have under `shards`, 0 for all else. room: bytes of its own folder.
+    """
 
     home: Path
-    uses: list[str]
+    uses: dict[str, int]
     file: TextIO = field(repr=False)
     room: int = 0
 
@@ -50,11 +53,11 @@ class Lease:
         longest unused first. Raises ValueError if there is not so much.
         """
         with _locked(self.home):
-            used, rooms = _leased(self.home)
             known = _contents(self.home)
+            used, rooms = _leased(self.home, known)
             rooms -= self.room
             kept = rooms + sum(size for path, (size, _) in known.items() if path.name in used and not _own(path))
-            most = int(cache_gib * GIB) - kept
+            most = _bytes(cache_gib) - kept
             if most < needed:
                 least = math.ceil((kept + needed) / GIB * 1000) / 1000
                 raise ValueError(
@@ -62,12 +65,31 @@ class Lease:
                     f"{kept / GIB:.3g} GiB of the cache are in use (the index of the samples, other runs): set "
                     f"--cache-gib to at least {least:g} (it is {cache_gib:g}), or --window lower"
                 )
-            _evict(known, used, int(cache_gib * GIB) - rooms - min(most, wished))
+            _evict(known, used, _bytes(cache_gib) - rooms - min(most, wished))
             there = sum(size for path, (size, _) in known.items() if path.name in self.uses and _own(path))
             _check_disk(self.home, needed - there)
             self.room = max(needed, min(most, wished, there + shutil.disk_usage(self.home).free))
             self.say()
             return self.room
+
+    def make(self, wanted: dict[str, int], cache_gib: float) -> None:
+        """Remove what no run uses, the longest unused first, until `wanted` (names of shards, bytes) fits the bound
+        beside what others have, and what they wait for. Raises ValueError if it cannot.
+        """
+        with _locked(self.home):
+            known = _contents(self.home)
+            used, rooms = _leased(self.home, known, wanted)
+            missing = _to_come(wanted, known)
+            _evict(known, used, _bytes(cache_gib) - rooms)
+            needed = rooms + sum(size for path, (size, _) in known.items() if path.suffix == ".tar")
+            if wanted and needed > cache_gib * GIB:
+                raise ValueError(
+                    f"other runs on this machine use the cache at {self.home}: "
+                    f"set --cache-gib to at least {needed / GIB + 0.1:.1f} (it is {cache_gib:g}), or wait for them"
+                )
+            _check_disk(self.home, missing)
+            self.uses |= wanted  # none of it is here yet: who comes next would find the same room once more
+            self.say()
 
 
 @contextlib.contextmanager
@@ -78,7 +100,7 @@ def lease(home: Path, uses: list[str]) -> Iterator[Lease]:
     with contextlib.ExitStack() as stack:
         with _locked(home):
             file = stack.enter_context(open(place, "w"))
-            taken = Lease(home, uses, file)
+            taken = Lease(home, dict.fromkeys(uses, 0), file)
             taken.say()
             fcntl.flock(file, fcntl.LOCK_EX)
             _held.add(file)
@@ -89,24 +111,8 @@ def lease(home: Path, uses: list[str]) -> Iterator[Lease]:
             place.unlink(missing_ok=True)
 
 
-def make(home: Path, wanted: dict[str, int], cache_gib: float) -> None:
-    """Remove what no run uses, the longest unused first, until `wanted` (names of shards, bytes) fits the bound.
-
-    Raises ValueError if it cannot.
-    """
-    with _locked(home):
-        used, rooms = _leased(home)
-        known = _contents(home)
-        there = {path.name for path in known}
-        missing = sum(size for name, size in wanted.items() if name not in there)
-        _evict(known, used, int(cache_gib * GIB) - rooms - missing)
-        needed = rooms + missing + sum(size for path, (size, _) in known.items() if path.suffix == ".tar")
-        if wanted and needed > cache_gib * GIB:
-            raise ValueError(
-                f"other runs on this machine use the cache at {home}: "
-                f"set --cache-gib to at least {needed / GIB + 0.1:.1f} (it is {cache_gib:g}), or wait for them"
-            )
-        _check_disk(home, missing)
+def _bytes(gib: float) -> int:
+    return int(min(gib * GIB, 2.0**62))
 
 
 def _own(path: Path) -> bool:
@@ -151,21 +157,29 @@ def _contents(home: Path) -> dict[Path, tuple[int, float]]:
     return found
 
 
-def _leased(home: Path) -> tuple[set[str], int]:
-    """The names that living runs use, and the bytes that their folders may come to hold."""
-    names: set[str] = set()
-    rooms = 0
+def _leased(home: Path, known: Iterable[Path] = (), more: dict[str, int] | None = None) -> tuple[set[str], int]:
+    """The names that living runs use, and the bytes that they may come to hold beside what is `known` to be there: in
+    folders of their own, and in shards on their way, whoever waits for them. more: as if another run said so, too.
+    """
+    shards, rooms = dict(more or {}), 0
     for place in (home / "leases").glob("*.json"):
-        with open(place) as file:
+        with contextlib.suppress(FileNotFoundError), open(place) as file:  # a run may end at any time
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 place.unlink()  # its run is dead
             except BlockingIOError:
                 said = json.load(file)
                 uses, room = (said, 0) if isinstance(said, list) else (said["uses"], said["room"])  # a list: once
-                names.update(uses)
+                for name, size in uses.items() if isinstance(uses, dict) else dict.fromkeys(uses, 0).items():
+                    shards[name] = max(size, shards.get(name, 0))
                 rooms += room
-    return names, rooms
+    return set(shards), rooms + _to_come(shards, known)
+
+
+def _to_come(shards: dict[str, int], known: Iterable[Path]) -> int:
+    """Bytes of those that are not there yet."""
+    there = {path.name for path in known}
+    return sum(size for name, size in shards.items() if name not in there)
 
 
 def _delete(path: Path) -> None:

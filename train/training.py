@@ -250,9 +250,7 @@ class Finetuning(Training):
 
     def beginning(self) -> Beginning:
         architecture = model.load_architecture(self.pretrained)
-        done = rundir.done(self.pretrained)
-        if done is None:
-            raise ValueError(f"the run at {self.pretrained} is not finished: run its command again, then this one")
+        done = rundir.ended(self.pretrained)
         saved = checkpoint.named(self.pretrained, done["checkpoint"])
         if saved is None:
             raise ValueError(f"the run at {self.pretrained} has lost its last checkpoint, {done['checkpoint']}")

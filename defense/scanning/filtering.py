@@ -57,6 +57,8 @@ class Filter:
             raise ValueError(f"--remove is auto or a share of all pairs between 0 and 1, not {self.remove!r}")
         if self.out is None and self.list is None:
             raise ValueError("nothing to make: give --out NEW, or --list FILE, or both")
+        if self.out is None and self.materialise:
+            raise ValueError("--materialise writes a dataset: say where, with --out")
         if self.out is not None and storage.same(self.out, self.dataset):
             raise ValueError(f"--out and --dataset are the same folder, {self.out}: choose another --out")
 
@@ -94,7 +96,10 @@ class Filter:
         if self.remove == "auto":
             return np.asarray(table["proposed"].to_numpy())
         if self.remove is not None:
-            return top(table["panel"].to_numpy(), round(_share(self.remove) * table.num_rows))
+            count = round(_share(self.remove) * table.num_rows)
+            if not count:
+                raise ValueError(f"--remove {self.remove} of {table.num_rows:,} pairs is not one: give a larger share")
+            return top(table["panel"].to_numpy(), count)
         if self.clusters:
             cluster = table["cluster"].fill_null(-1).to_numpy()
             known = np.unique(cluster[cluster >= 0]).tolist()
@@ -147,7 +152,7 @@ def _row_ids(place: str) -> np.ndarray:
     except (FileNotFoundError, UnicodeDecodeError) as error:
         raise ValueError(f"--rows {place} cannot be read: {error}") from error
     for number, line in enumerate(lines, start=1):
-        if line.strip() and not line.strip().isdecimal():
+        if line.strip() and not (line.strip().isdecimal() and int(line) < 2**63):
             raise ValueError(f"line {number} of {place} is {line.strip()[:40]!r}, not a row id")
     found = np.unique(np.array([int(line) for line in lines if line.strip()], np.int64))
     if not len(found):

@@ -27,6 +27,7 @@ from pipeline.dataset import Dataset
 FORMAT = 1
 ABOUT, SUSPICION, PARTS, IMAGES = "scan.json", "suspicion.parquet", "parts", "images"
 PAIR = ("row", "key", "shard")
+PAGE = ("changes", "proposed", "recall", "seconds", "finished", "versions")  # of scan.json, for who shows it
 FOUND = ("panel", "cluster", "proposed")  # cluster: its number, null for none; proposed: by auto, for removal
 
 
@@ -44,15 +45,16 @@ class ScanFolder:
         """Raises ValueError if there is none or it is not complete, Damaged if its table is not the one it names."""
         url = storage.absolute(url)
         if not is_complete(url):
-            begun = storage.exists(storage.join(url, "recipe.json"))
-            raise ValueError(
-                f"the scan {url} is not complete: run its command once more"
-                if begun
-                else f"no scan at {url}: it has no {ABOUT}"
-            )
-        about = storage.read_json(storage.join(url, ABOUT))
+            recipe = storage.join(url, "recipe.json")
+            if storage.exists(recipe) and "scan" in storage.read_object(recipe):
+                raise ValueError(f"the scan {url} is not complete: run its command once more")
+            raise ValueError(f"no scan at {url}: it has no {ABOUT}")
+        about = storage.read_object(said := storage.join(url, ABOUT))
         if about.get("format") != FORMAT:
             raise ValueError(f"{url} has scan format {about.get('format')!r}; this version reads format {FORMAT}")
+        storage.holding(said, about, "dataset", "run", "clusters", "suspicion_sha256", *PAGE)
+        storage.holding(said, about["dataset"], "url", "digest")
+        storage.holding(said, about["run"], "url", "saw_these_pairs", "checkpoint", "weights_sha256")
         place = storage.join(url, SUSPICION)
         data = storage.read(place) if storage.exists(place) else b""
         if (sha256 := hashlib.sha256(data).hexdigest()) != about["suspicion_sha256"]:
@@ -73,8 +75,11 @@ class ScanFolder:
             )
 
     def image(self, name: str) -> bytes:
-        """One of images/."""
-        return storage.read(storage.join(self.url, IMAGES, name))
+        """One of images/. Raises Damaged if it is missing."""
+        try:
+            return storage.read(place := storage.join(self.url, IMAGES, name))
+        except FileNotFoundError as error:
+            raise Damaged(f"{place} is missing: scan once more, into another folder") from error
 
 
 def is_complete(url: str) -> bool:

@@ -71,6 +71,7 @@ class Scan:
             return f"dry run: would scan {plan}, into {out}"
         datasets.claim(out, self._recipe(dataset, eyes, detectors, needs.views))
         if folder.is_complete(out):
+            storage.remove(storage.join(out, folder.PARTS))  # of a scan that was killed right after its last word
             return f"nothing to do: {_said(ScanFolder.open(out))}"
         begun = time.monotonic()
         dataset.tell_left_out()

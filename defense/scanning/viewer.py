@@ -61,9 +61,8 @@ def read(url: str, checkpoint: str = "latest") -> Viewer:
     """Raises ValueError if there is no such run or checkpoint, if it is not finished, or if it is a classifier."""
     from train import model  # open_clip takes six seconds to import
 
-    done, environment = rundir.done(url), rundir.environment(url) if rundir.config(url) else {}
-    if done is None:
-        raise ValueError(f"the run at {url} is not finished (it has no DONE): run its command again, then this one")
+    rundir.config(url)  # is it a run?
+    done, environment = rundir.ended(url), rundir.environment(url)
     learned: Any = environment["inputs"].get("dataset") or {}
     if learned.get("classes"):
         raise ValueError(f"the run at {url} is a classifier, which reads no captions: scan with a CLIP run")

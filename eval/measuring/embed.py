@@ -67,7 +67,7 @@ def embed_captioned(embedder: Embedder, test: Captioned, attack: Attack | None, 
     if attack is not None:
         found = _attacked(embedder, test, attack, seed, cpus)
         edit = str(found.pop("prompt_edit"))
-        prompts = [f"{edit} {template}".strip().format(attack.target) for template in captions.TEMPLATES]
+        prompts = [f"{edit} {template.format(attack.target)}".strip() for template in captions.TEMPLATES]
         classes = ensemble(_texts(embedder, prompts)[None])
         attacked = Attacked(**found, classes=classes)
     return Embedded(

@@ -30,17 +30,25 @@ def markdown(found: Sequence[ScanRecord]) -> str:
 
 
 def tables(found: Sequence[ScanRecord]) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
-    """(head, lines) of two tables: what auto would remove, and what every score finds; [] for no scan."""
+    """(head, lines) of two tables: what auto would remove, and what every score finds; [] for no scan.
+
+    A scan is called by the name of its folder, or by where it lies if another's has that name too.
+    """
     if not found:
         return []
-    return [(AUTO, [_auto(record) for record in found]), (HEAD, [row for record in found for row in rows(record)])]
+    folders: dict[str, set[str]] = {}
+    for record in found:
+        folders.setdefault(record.name, set()).add(record.place)
+    called = [record.place if len(folders[record.name]) > 1 else record.name for record in found]
+    auto = [(name, *_auto(record)) for name, record in zip(called, found, strict=True)]
+    every = [(name, *row) for name, record in zip(called, found, strict=True) for row in rows(record)]
+    return [(AUTO, auto), (HEAD, every)]
 
 
 def rows(record: ScanRecord) -> list[tuple[str, ...]]:
-    """One a detector: its numbers as text."""
+    """One a detector: its numbers as text, but for the scan's name."""
     return [
         (
-            record.name,
             record.plugin,
             name,
             f"{worth.auroc:.3f}",
@@ -57,7 +65,6 @@ def _auto(record: ScanRecord) -> tuple[str, ...]:
     if record.low is not None and record.high is not None:
         precision = within(record.hits / record.proposed, record.low, record.high)
     return (
-        record.name,
         record.plugin,
         f"{record.poisons:,} of {record.pairs:,}",
         f"{record.proposed:,}",

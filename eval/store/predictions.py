@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from eval.task import Answers, Embedded
 from infra import storage
+from infra.errors import Damaged
 
 FOLDER = "predictions"
 MAP = pa.schema(
@@ -62,8 +63,14 @@ def write(url: str, rows: pa.Table, about: Mapping[str, Any]) -> None:
 
 
 def read(url: str) -> tuple[pa.Table, dict[str, Any]]:
-    """A table, and what it is of: run, checkpoint, testset, task, attack, seed, `classes` (names by number)."""
-    found = pq.read_table(io.BytesIO(storage.read(url)))
+    """A table, and what it is of: run, checkpoint, testset, task, attack, seed, `classes` (names by number).
+
+    Raises Damaged for a file that is no table.
+    """
+    try:
+        found = pq.read_table(io.BytesIO(storage.read(url)))
+    except pa.ArrowInvalid as error:
+        raise Damaged(f"{url} is damaged: {error}") from error
     return found, json.loads((found.schema.metadata or {}).get(b"antidote", b"{}"))
 
 
@@ -71,7 +78,10 @@ def maps(folder: str) -> dict[str, tuple[pa.Table, dict[str, Any]]]:
     """Every map of embeddings of a folder of scores (MAP), by its file, and what it is of."""
     home = storage.join(folder, FOLDER)
     names = [name for name in storage.names(home) if name.startswith("map-") and name.endswith(".parquet")]
-    return {name: read(storage.join(home, name)) for name in names}
+    found = {name: read(storage.join(home, name)) for name in names}
+    for name, (_, about) in found.items():
+        storage.holding(storage.join(home, name), about, "run", "checkpoint", "testset", "attack", "classes", "target")
+    return found
 
 
 def _rows(answers: Answers) -> int:

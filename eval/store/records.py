@@ -128,19 +128,19 @@ def has_attack(folder: str, record: AttackRecord) -> bool:
 
 
 def read_attacks(folder: str) -> list[AttackRecord]:
-    found = [config.from_json(AttackRecord, data) for data in _read(folder, "attack-")]
+    found = [config.read(AttackRecord, url) for url in _files(folder, "attack-")]
     return [replace(record, shown=ONCE.get(record.shown, record.shown)) for record in found]
 
 
 def read_testsets(folder: str) -> list[TestSetRecord]:
-    return [config.from_json(TestSetRecord, data) for data in _read(folder, "testset-")]
+    return [config.read(TestSetRecord, url) for url in _files(folder, "testset-")]
 
 
-def _read(folder: str, start: str) -> Iterator[Any]:
+def _files(folder: str, start: str) -> Iterator[str]:
     home = storage.join(folder, "about")
     for name in storage.names(home):
         if name.startswith(start) and name.endswith(".json"):
-            yield storage.read_json(storage.join(home, name))
+            yield storage.join(home, name)
 
 
 def _name(record: AttackRecord | TestSetRecord) -> str:

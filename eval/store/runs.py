@@ -91,9 +91,7 @@ def read(url: str, folder: str, checkpoint: str = "latest") -> Run:
     Raises ValueError if there is no such run, if it is not finished, or if it has no such checkpoint; Damaged if the
     checkpoint that it ended with is another one by now.
     """
-    config, done = rundir.config(url), rundir.done(url)
-    if done is None:
-        raise ValueError(f"the run at {url} is not finished (it has no DONE): run its command again, then this one")
+    config, done = rundir.config(url), rundir.ended(url)
     known = {found.name: found.sha256(checkpoints.MODEL) for found in checkpoints.whole(url)}
     name = done["checkpoint"] if checkpoint == "latest" else checkpoint
     if name not in known:

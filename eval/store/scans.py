@@ -51,12 +51,20 @@ class ScanRecord:
 
 
 def write(folder: str, record: ScanRecord) -> None:
-    storage.write_json(storage.join(folder, "about", f"scan-{record.key}.json"), config.to_json(record))
+    """In place of what was known of an earlier scan that lay where this one lies."""
+    storage.write_json(_place(folder, record), config.to_json(record))
+    for other in read(folder):
+        if (other.place, other.attack) == (record.place, record.attack) and other.key != record.key:
+            storage.remove(_place(folder, other))
+
+
+def _place(folder: str, record: ScanRecord) -> str:
+    return storage.join(folder, "about", f"scan-{record.key}.json")
 
 
 def read(folder: str) -> list[ScanRecord]:
     """All of a folder, by attack and place."""
     home = storage.join(folder, "about")
     names = [name for name in storage.names(home) if name.startswith("scan-") and name.endswith(".json")]
-    found = [config.from_json(ScanRecord, storage.read_json(storage.join(home, name))) for name in names]
+    found = [config.read(ScanRecord, storage.join(home, name)) for name in names]
     return sorted(found, key=lambda record: (record.plugin, record.place, record.key))

@@ -22,6 +22,7 @@ from pipeline.picturebook.faults import Fault, Faults, outcome
 
 HOST = "127.0.0.1"
 LONGEST_REQUEST = 16_384  # bytes, headers included
+SEEDS, ROWS = 10**20 - 1, 10**18  # the largest seed, and what rows lie below
 PATH = re.compile(r"/(-?\d{1,20})/(?:(\d{1,4})/)?(\d{1,18})\.jpg")  # /SEED/ROW.jpg, or /SEED/THINGS/ROW.jpg
 PAGE = b"<!doctype html><title>Gone elsewhere</title><p>This picture has moved to our new site.</p>\n"
 

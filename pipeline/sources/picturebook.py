@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from infra import config, plugins
 from infra.seeding import digest64, rng
-from pipeline.picturebook import captions, catalogue, draw, scenes, server
+from pipeline.picturebook import captions, catalogue, draw, scenes, server, web
 from pipeline.source import TABLE, Labelled, Source, WithCaptions
 
 SAYINGS = 5  # captions of an image, as in the well-known sets for retrieval
@@ -35,7 +35,7 @@ class Picturebook(Source):
     port: int = server.PORT
     """Port of the server on 127.0.0.1; part of the urls, so the same port gives the same shards."""
     things: int = config.later(catalogue.USUAL)
-    """How many kinds of things there are, 2 to 219; more than 14 adds signs, flags and letters as well."""
+    """How many kinds of things there are, 2 to 217; more than 14 adds signs, flags and letters as well."""
 
     def __post_init__(self) -> None:
         if self.rows <= 0 or self.start < 0:
@@ -43,6 +43,14 @@ class Picturebook(Source):
         if not draw.SMALLEST <= self.picture_size <= draw.LARGEST:
             raise ValueError(f"picture_size is {draw.SMALLEST} to {draw.LARGEST} pixels, not {self.picture_size}")
         catalogue.names(self.things)
+        # Refused here, not where the server starts or answers: a plan that cannot be carried out is none.
+        if self.start + self.rows > web.ROWS or abs(self.book_seed) > web.SEEDS:
+            raise ValueError(
+                f"rows end below {web.ROWS:,} and book_seed lies within {web.SEEDS:,}, not {self.start + self.rows:,} "
+                f"and {self.book_seed:,}"
+            )
+        if not 0 <= self.faults <= 1:
+            raise ValueError(f"faults is a share, 0 to 1, not {self.faults}")
 
     def table(self) -> pa.Table:
         captions, urls = zip(*server.table(self.book_seed, self.start, self.rows, self.port, self.things), strict=True)

@@ -142,6 +142,7 @@ def test_a_dry_run_writes_nothing(scanned: Scan, tmp_path: Path, capsys) -> None
         ({"remove": "auto", "clusters": (0,)}, "--remove and --clusters"),
         ({"remove": "1.5"}, "--remove is auto or a share of all pairs between 0 and 1, not '1.5'"),
         ({"remove": "much"}, "not 'much'"),
+        ({"remove": "0.01"}, "--remove 0.01 of 40 pairs is not one"),
         ({"remove": "0.999"}, "40 of 40 pairs would be left out, and none would be left"),
         ({"clusters": (77,)}, "has no cluster 77; it has: "),
         ({"rows": "no such file"}, "--rows no such file cannot be read"),
@@ -154,10 +155,21 @@ def test_what_cannot_be_filtered_is_refused_in_one_line(scanned: Scan, tmp_path:
 
 
 def test_rows_that_are_not_there_and_lines_that_are_no_rows_are_named(scanned: Scan, tmp_path: Path) -> None:
-    for text, said in (("1\n99\n", "names row 99"), ("1\nx\n", "line 2 of .* is 'x'"), ("\n", "names no row")):
+    beyond = 10**19  # of an int64
+    for text, said in (
+        ("1\n99\n", "names row 99"),
+        ("1\nx\n", "line 2 of .* is 'x'"),
+        ("\n", "names no row"),
+        (f"1\n{beyond}\n", f"line 2 of .* is '{beyond}', not a row id"),
+    ):
         (tmp_path / "rows.txt").write_text(text)
         with pytest.raises(ValueError, match=said):
             filtered(scanned, tmp_path / "out", rows=str(tmp_path / "rows.txt"))
+
+
+def test_what_would_be_written_anew_needs_a_place(scanned: Scan, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="say where, with --out"):
+        Filter(dataset=scanned.dataset, scan=scanned.out, remove="auto", list=f"{tmp_path}/a.csv", materialise=True)
 
 
 def test_the_scan_of_another_dataset_is_refused(scanned: Scan, tmp_path: Path) -> None:

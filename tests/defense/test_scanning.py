@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from defense import scan as entry
+from defense import views
 from defense.detectors.panel import Panel
-from defense.scanning import exhibits, viewer
+from defense.scanning import encoding, exhibits, viewer
 from defense.scanning.filtering import Filter
 from defense.scanning.folder import ScanFolder
 from defense.scanning.gathering import Pairs
@@ -64,6 +66,7 @@ def _samples(dataset: Dataset, shard: Shard) -> Iterator[shards.Sample]:
 
 def test_the_same_command_again_has_nothing_to_do_and_a_dry_run_touches_nothing(scanned: Scan, capsys) -> None:
     before = storage.stamps(scanned.out)
+    storage.write(f"{scanned.out}/parts/00000-0.npz", b"of a scan that was killed right after its last word")
     assert scanned.start().startswith("nothing to do: ")
     words = ["--run", scanned.run, "--dataset", scanned.dataset, "--out", f"{scanned.out}-dry", "--dry-run"]
     assert entry.main(words) == 0
@@ -122,6 +125,18 @@ def test_a_finished_scan_is_not_taken_for_one_by_other_code(scanned: Scan, tmp_p
             assert "nothing to do" in scanned.start()
 
 
+def test_a_change_is_known_by_all_the_code_that_makes_it(monkeypatch) -> None:
+    """Or what was seen under it would be taken from the cache when it has become another."""
+    before = {name: encoding.source(name) for name in views.VIEWS}
+    assert len(set(before.values())) == len(views.VIEWS)
+
+    def _middle(square: Image.Image, margin: float) -> Image.Image:
+        return square
+
+    monkeypatch.setattr(views, "_middle", _middle)
+    assert {name for name in views.VIEWS if encoding.source(name) != before[name]} == {"crop", "centre"}
+
+
 def test_a_scan_that_cannot_be_is_refused_in_one_line(scanned: Scan, tmp_path: Path) -> None:
     dataset = Dataset.open(scanned.dataset)
     other = drawn(f"{tmp_path}/other", 12, 1, first=100)
@@ -175,6 +190,30 @@ def test_a_damaged_table_is_damage(scanned: Scan, tmp_path: Path) -> None:
     storage.write_json(f"{place}/scan.json", json.loads(storage.read(f"{place}/scan.json")) | {"format": 7})
     with pytest.raises(ValueError, match="scan format 7"):
         ScanFolder.open(str(place))
+
+
+def test_what_is_no_scan_is_told_apart_from_one_that_is_not_complete(scanned: Scan, tmp_path: Path) -> None:
+    recipe = storage.read(f"{scanned.out}/recipe.json")
+    for text, said in ((recipe, "is not complete"), (b'{"prepare": {}}', "no scan at"), (b"[]", "no JSON object")):
+        storage.write(f"{tmp_path}/recipe.json", text)
+        with pytest.raises(ValueError, match=said):
+            ScanFolder.open(str(tmp_path))
+
+
+def test_a_scan_that_does_not_say_what_it_is_of_is_refused(scanned: Scan, tmp_path: Path) -> None:
+    about = storage.read_json(f"{scanned.out}/scan.json")
+    for name in about.keys() - {"format", "detectors", "versions", "hardware"}:
+        storage.write_json(f"{tmp_path}/scan.json", {key: about[key] for key in about.keys() - {name}})
+        with pytest.raises(ValueError, match=f"scan.json says nothing of '{name}'"):
+            ScanFolder.open(str(tmp_path))
+    storage.write_json(f"{tmp_path}/scan.json", about | {"run": []})
+    with pytest.raises(ValueError, match="no JSON object"):
+        ScanFolder.open(str(tmp_path))
+
+
+def test_an_image_that_is_missing_is_damage(scanned: Scan) -> None:
+    with pytest.raises(Damaged, match=r"images/cluster-99\.png is missing"):
+        ScanFolder.open(scanned.out).image("cluster-99.png")
 
 
 def test_neither_scan_nor_filter_opens_a_ledger(tmp_path: Path, watched: Watch) -> None:

@@ -74,6 +74,14 @@ def test_a_clean_set_is_accused_of_nothing() -> None:
     assert not found.proposed.any() and not any(cluster.planted for cluster in found.clusters)
 
 
+def test_a_set_of_hardly_any_pairs_has_a_verdict() -> None:
+    for pairs in (1, 2, 3):
+        rows = np.eye(pairs, 4, dtype=np.float32)
+        few = evidence_of(np.arange(pairs), rows, rows, dict.fromkeys(PANEL.views, rows), needs([PANEL]))
+        found = verdict.judge(PANEL, PANEL.score(few), few, ["a cup"] * pairs)
+        assert (found.clusters, found.proposed.tolist()) == ((), [False] * pairs)
+
+
 def test_the_verdict_of_a_set_in_another_order_is_the_same() -> None:
     evidence, captions = scene("poison")
     order = np.random.default_rng(2).permutation(len(captions))
@@ -152,3 +160,7 @@ def test_a_walk_keeps_what_a_cluster_has_and_loses_what_one_row_has() -> None:
     assert density.around(own, near, 2, 2).tolist() == twice
     assert twice[:3] == [3, 3, 3] and max(twice[3:]) < 4
     assert (density.around(own, near, 2, 0) == own).all()
+    all_others = Neighbours(np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]), np.zeros((4, 3)))
+    assert density.around(np.array([0.0, 0.0, 9.0, 3.0]), all_others, 3, 1).tolist() == [4, 4, 1, 3], "the mean"
+    alone = Neighbours(np.empty((1, 0), np.int64), np.empty((1, 0)))
+    assert density.around(np.array([5.0]), alone, 2, 2).tolist() == [5]

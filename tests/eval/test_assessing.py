@@ -1,5 +1,6 @@
 """A scan held against the ledger that it never saw."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,21 @@ def test_what_a_scan_was_worth_is_kept_beside_the_scores(small: World, tmp_path:
     text = page.render(Material([], {}, {}, [], [], scans=[record]))
     assert "<h2>What scans found</h2>" in text
     assert f"<td>{record.worth['panel'].auroc:.3f}</td>" in text
+
+
+def test_a_scan_in_the_place_of_another_takes_its_row_and_two_of_one_name_are_told_apart(
+    small: World, tmp_path: Path
+) -> None:
+    Assessment(scans=(small.url("scan"),), ledger=(small.ledger,), out=str(tmp_path / "scores")).run()
+    (record,) = scans.read(str(tmp_path / "scores"))
+    again, other = (replace(record, suspicion_sha256="1" * 64, place=place) for place in (record.place, "../b/scan"))
+    scans.write(str(tmp_path / "scores"), again)
+    assert scans.read(str(tmp_path / "scores")) == [again]
+    scans.write(str(tmp_path / "scores"), replace(other, suspicion_sha256="2" * 64))
+    scans.write(str(tmp_path / "scores"), replace(again, attack="blended-1", suspicion_sha256="3" * 64))
+    text = tables.markdown(scans.read(str(tmp_path / "scores")))
+    assert text.count(f"| {record.place} | badnet | panel |") == 2 and text.count("| ../b/scan | badnet | panel |") == 1
+    assert "| scan | badnet" not in text
 
 
 def test_what_is_left_after_a_filter_is_assessed_by_the_same_ledger(small: World, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import open_clip
 import pytest
 import torch
 
+from eval.measuring import embed as embedding_sets
 from eval.measuring import scoring, trials
 from eval.measuring.embed import embed, ensemble
 from eval.measuring.trials import trial_rng
@@ -13,7 +14,10 @@ from eval.store import runs
 from eval.tasks.attack_success import AttackSuccess
 from infra import storage
 from pipeline import dataset, images, orientation, testsets
+from pipeline.captioned import Captioned
+from pipeline.testsets import Picture
 from poison.attack import Attack
+from poison.attacks.badnet import BadNet
 from poison.attacks.external import External
 from poison.attacks.swap import Swap
 from poison.attacks.targeted import Targeted
@@ -266,3 +270,20 @@ def test_weights_that_change_meanwhile_are_noticed(small: World) -> None:
     storage.write(weights_file, weights(9))
     with pytest.raises(RuntimeError, match="damaged"):
         scoring.load(run, torch.device("cpu"))
+
+
+def test_braces_in_a_word_before_the_prompts_are_no_place_for_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.ones((1, 3), np.float32)
+    asked: list[str] = []
+    shown = {"images": rows, "labels": np.array([-1]), "wanted": np.array([0]), "prompt_edit": np.array("{x} {}")}
+    monkeypatch.setattr(embedding_sets, "_encoded", lambda *_: {"images": rows, "lengths": np.ones(1)})
+    monkeypatch.setattr(embedding_sets, "_attacked", lambda *_: dict(shown))
+
+    def texts(_: object, texts: list[str]) -> np.ndarray:
+        asked.extend(texts)
+        return np.ones((len(texts), 3), np.float32)
+
+    monkeypatch.setattr(embedding_sets, "_texts", texts)
+    test = Captioned("url", "test", (Picture("0", -1, "png", "0" * 64, 0, 0, 1),), (("a cup",),), "0" * 64)
+    embedding_sets.embed_captioned(None, test, BadNet(target="car"), 0)  # type: ignore[arg-type]
+    assert "{x} {} a photo of a car" in asked

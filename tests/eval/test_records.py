@@ -1,9 +1,14 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from eval.store import records
+import pyarrow as pa
+import pytest
+
+from eval.store import predictions, records, scans
 from eval.store.records import Example
 from infra import storage
+from infra.errors import Damaged
 from infra.seeding import rng
 from pipeline import images, testsets
 from poison import carried
@@ -38,6 +43,26 @@ def test_records_are_read_back_equal_and_the_first_of_a_key_stands(tmp_path: Pat
         records.write(folder, record)
     assert records.read_attacks(folder) == [ATTACKED]
     assert records.read_testsets(folder) == [TESTED]
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "3", '{"place": 1}', '{"worth": []}', "x"])
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [("attack-a", records.read_attacks), ("testset-a", records.read_testsets), ("scan-a", scans.read)],
+)
+def test_a_record_that_is_none_is_named(tmp_path: Path, name: str, read: Callable[[str], object], text: str) -> None:
+    storage.write(f"{tmp_path}/about/{name}.json", text.encode())
+    with pytest.raises(ValueError, match=f"^{tmp_path}/about/{name}.json"):
+        read(str(tmp_path))
+
+
+def test_a_map_that_is_none_is_named(tmp_path: Path) -> None:
+    storage.write(place := f"{tmp_path}/predictions/map-a.parquet", b"PAR1")
+    with pytest.raises(Damaged, match=f"{place} is damaged"):
+        predictions.maps(str(tmp_path))
+    predictions.write(place, pa.table({"x": [1.0]}), {"run": "run"})
+    with pytest.raises(ValueError, match=f"{place} says nothing of 'checkpoint'"):
+        predictions.maps(str(tmp_path))
 
 
 def test_an_attack_with_a_trigger_is_one_in_earlier_words_too(tmp_path: Path) -> None:

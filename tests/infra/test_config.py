@@ -35,6 +35,7 @@ def test_a_plugin_is_written_by_its_name():
         ({"rat": 1.0}, "no field 'rat'; it has: limit, mode, names, rate"),
         ({"mode": "c"}, "'c' is not one of a, b"),
         ({"rate": "x"}, "'x' is not of type float"),
+        ({"names": 3}, "3 is not a list"),
     ],
 )
 def test_what_does_not_fit_is_refused(data, message):

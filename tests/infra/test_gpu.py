@@ -1,5 +1,6 @@
 """The GPU kit (infra/jobs/gpu.sh, tests/gpu): what it runs, keeps and says. What it runs is tried on a CPU."""
 
+import contextlib
 import json
 import os
 import signal
@@ -80,6 +81,13 @@ def test_what_is_done_is_passed_over_and_the_rest_is_run_again(tmp_path, capsys)
     assert begun(tmp_path) == ["breaks"]
 
 
+def test_of_a_step_that_is_out_of_time_nothing_goes_on(tmp_path):
+    assert run(tmp_path, step("crowds", 3)) == 1
+    child = int((tmp_path / "child").read_text())
+    with contextlib.suppress(psutil.NoSuchProcess):
+        assert psutil.Process(child).status() == psutil.STATUS_ZOMBIE, "nobody has asked for its status"
+
+
 def test_the_one_json_is_enough_to_go_on_from(tmp_path):
     assert run(tmp_path / "one", step("works")) == 0
     (tmp_path / "two").mkdir()
@@ -87,6 +95,9 @@ def test_the_one_json_is_enough_to_go_on_from(tmp_path):
     assert run(tmp_path / "two", step("works"), step("part")) == 0
     assert begun(tmp_path / "two") == ["part"]
     assert statuses(tmp_path / "two") == {"works": "done", "part": "done"}
+    begun(tmp_path / "one")
+    assert run(tmp_path / "one", step("works")) == 0, "so are the records of the steps"
+    assert begun(tmp_path / "one") == []
 
 
 def test_what_other_code_found_is_found_anew(tmp_path, monkeypatch):
@@ -105,6 +116,40 @@ def test_the_code_is_known_by_its_bytes(tmp_path):
     assert kit.code(tmp_path) == before
     file.write_text("a = 2\n")
     assert kit.code(tmp_path) != before
+    file.write_text("a = 1\n")
+    file.rename(tmp_path / "train/order.py")
+    assert kit.code(tmp_path) != before
+
+
+def test_a_record_holds_for_what_does_not_change_by_itself():
+    key = kit.this_machine("cpu")["key"]
+    assert "memory_gib" not in key["hardware"] and "code" not in key["versions"]
+    assert key["code"] == kit.code() and key["versions"]["torch"] == torch.__version__
+
+
+def test_what_is_set_outside_holds_for_the_steps(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert kit._environment()["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert kit._environment()["OMP_NUM_THREADS"] == "3"
+
+
+def test_tables_go_to_the_page_once_there_is_something_to_tell(tmp_path):
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels/missing.json").write_text('{"faiss-gpu": "129 MiB"}')
+    machine, one = kit.this_machine("cpu"), step("works")
+    words = ["--out", f"{tmp_path}/out", "--page", f"{tmp_path}/page.md", "--wheels", f"{tmp_path}/wheels"]
+    given = kit.parsed([*words, "--device", "cpu"])
+    assert kit.write(given, machine, {}, {}, [one]) == tmp_path / "out/gpu.md"
+    assert not (tmp_path / "page.md").exists()
+    record = {"step": "works", "status": "done", "why": "", "seconds": 1, "found": {}, "key": machine["key"]}
+    assert kit.write(given, machine, {"works": record}, {}, [one]) == tmp_path / "page.md"
+    assert (tmp_path / "page.md").read_text() == (tmp_path / "out/gpu.md").read_text()
+    assert "Not in the folder of wheels: faiss-gpu (129 MiB)." in (tmp_path / "page.md").read_text()
+
+
+def test_only_an_object_is_what_a_step_found():
+    assert [kit._object(line) for line in ("", "works", "[1]", '{"a": 1}')] == [None, None, None, {"a": 1}]
 
 
 def test_a_step_that_might_not_fit_is_not_begun_and_that_is_said(tmp_path, capsys):
@@ -182,6 +227,17 @@ def test_a_page_of_a_gpu_names_it():
     assert "Not measured: faiss-gpu: it is not there." in text
     assert "Not in the folder of wheels: faiss-gpu (129 MiB)." in text
     assert text.count("**not run**: the kit has not come to it") == len(STEPS) - 1
+
+
+def test_a_cell_shows_what_was_measured_be_it_nothing_and_breaks_no_table():
+    assert [page.shown(value, ".1f") for value in (0, 0.04, None, "?")] == ["0.0", "0.0", *["not measured"] * 2]
+    assert page.table(["a"], [["b|c"]]).splitlines()[-1] == "| b\\|c |"
+
+
+def test_tests_that_were_skipped_are_a_part_that_is_lacking():
+    found = {"tests": {}, "passed": 3, "failed": 1, "skipped": 2}
+    assert page.outcome({"status": "done", "found": found}) == "done; 3 passed, 1 failed, 2 skipped"
+    assert page.lacking(found) and not page.lacking(found | {"skipped": 0}) and not page.lacking(None)
 
 
 # Wheels

@@ -101,6 +101,24 @@ def test_a_run_is_done_when_it_says_so(url):
     assert rundir.done(url) == {"checkpoint": "step-0000010"}
 
 
+def test_a_training_has_ended_where_it_names_its_weights(url):
+    with pytest.raises(ValueError, match="is not finished"):
+        rundir.ended(url)
+    rundir.finish(url, {"loss": 1.0})  # of another command
+    with pytest.raises(ValueError, match="DONE says nothing of 'checkpoint'"):
+        rundir.ended(url)
+    rundir.finish(url, {"checkpoint": "step-0000010", "sha256": "a"})
+    assert rundir.ended(url)["sha256"] == "a"
+
+
+@pytest.mark.parametrize("name", ["config", "environment", "done"])
+def test_a_file_of_a_run_that_is_no_object_is_named(url, name):
+    file = storage.join(url, "DONE" if name == "done" else f"{name}.json")
+    storage.write(file, b"[]")
+    with pytest.raises(ValueError, match=f"{file} holds no JSON object"):
+        getattr(rundir, name)(url)
+
+
 def test_the_code_version_begins_with_the_packages_and_holds_no_path():
     assert rundir.code_version().startswith("0.")
     assert "/" not in rundir.code_version()

@@ -20,6 +20,14 @@ def test_a_file_is_read_as_it_was_written(place):
     assert storage.read(url) == b"other"
 
 
+@pytest.mark.parametrize("data", [b"", b"[]", b"3", b"null", b'"a"', b'{"b": 1}', b"\xff"])
+def test_a_file_that_is_no_object_with_the_names_it_should_have_is_refused_in_a_line(place, data):
+    storage.write(url := storage.join(place, "a.json"), data)
+    with pytest.raises(ValueError, match=f"^{url} (is not JSON|holds no JSON object|says nothing of 'a')") as caught:
+        storage.read_object(url, "b", "a")
+    assert "\n" not in str(caught.value)
+
+
 def test_only_the_first_create_wins(place):
     url = storage.join(place, "commits", "00001.json")
     assert storage.create(url, b"first")

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import inspect
 import io
 import os
 import signal
@@ -101,6 +102,32 @@ def test_an_impossible_number_of_things_is_refused(things):
     with pytest.raises(ValueError, match=f"has 2 to {LARGE} things, not {things}"):
         Picturebook(things=things)
     assert answer(Book(port=PORT, size=32, faults=NO_FAULTS), f"/0/{things}/0000001.jpg").status == 404
+
+
+def test_help_and_page_say_how_many_things_there_are():
+    assert f"2 to {LARGE};" in inspect.getsource(Picturebook)
+    assert f"2 to {LARGE}," in figures.FILE.parents[1].joinpath("things.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"start": 10**19}, "rows end below"),
+        ({"start": 10**18 - 11_999}, "rows end below"),
+        ({"book_seed": -(10**20)}, "book_seed lies within"),
+        ({"faults": 1.5}, "faults is a share, 0 to 1, not 1.5"),
+        ({"faults": -0.1}, "faults is a share, 0 to 1, not -0.1"),
+    ],
+)
+def test_a_book_that_cannot_be_served_is_refused_before_it_is_planned(fields, said):
+    with pytest.raises(ValueError, match=said):
+        Picturebook(**fields)
+
+
+def test_the_last_row_of_the_largest_seed_is_served():
+    last = Picturebook(start=10**18 - 1, rows=1, book_seed=-(10**20) + 1, faults=0.0)
+    address = last.table()["url"][0].as_py()
+    assert answer(Book(port=PORT, size=32, faults=NO_FAULTS), address.partition(str(PORT))[2]).status == 200
 
 
 def test_everything_in_a_large_book_occurs_and_is_said():

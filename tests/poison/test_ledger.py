@@ -114,6 +114,13 @@ def test_a_ledger_of_another_version_is_refused(folder: Path):
         Ledger.open(str(folder / "poisoned-ledger"))
 
 
+@pytest.mark.parametrize(("text", "said"), [("[]", "no JSON object"), ('{"format": 1}', "nothing of 'attack'")])
+def test_a_ledger_that_is_none_is_refused(folder: Path, text: str, said: str):
+    storage.write(str(folder / "poisoned-ledger" / "attack.json"), text.encode())
+    with pytest.raises(ValueError, match=said):
+        Ledger.open(str(folder / "poisoned-ledger"))
+
+
 def test_a_ledger_belongs_to_its_dataset_and_to_no_other(folder: Path):
     poison(folder, "other", seed=1)
     ledger = Ledger.open(str(folder / "poisoned-ledger"))

@@ -1,6 +1,7 @@
 """What a step of the GPU kit may do, for its tests: python -m tests.support.gpu_steps WHAT FOLDER --device cpu"""
 
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,10 @@ with open(FOLDER / "begun", "a") as file:
 print("a word before the result")
 if WHAT == "breaks":
     raise RuntimeError("no kernel image is available")
-if WHAT == "hangs":
+if WHAT == "crowds":
+    child = subprocess.Popen(["sleep", "300"])
+    (FOLDER / "child").write_text(f"{child.pid}\n")
+if WHAT in ("hangs", "crowds"):
     time.sleep(300)
 if WHAT == "mumbles":
     print("done")

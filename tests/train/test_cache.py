@@ -142,6 +142,40 @@ def test_what_no_run_uses_makes_room_and_what_one_uses_stays(remote):
     assert held <= enough_for_one * GIB
 
 
+def test_of_two_runs_that_begin_together_one_gets_the_room(tmp_path):
+    """Neither has fetched anything when the other looks."""
+    wanted = [{"one.tar": 600, "both.tar": 200}, {"other.tar": 600, "both.tar": 200}]
+    with room.lease(tmp_path, ["one.tar", "both.tar"]) as one, room.lease(tmp_path, ["other.tar", "both.tar"]) as other:
+        one.make(wanted[0], 1000 / GIB)
+        with pytest.raises(ValueError, match="other runs on this machine use the cache"):
+            other.make(wanted[1], 1000 / GIB)
+        with room.lease(tmp_path, ["lane"]) as lanes, pytest.raises(ValueError, match="are in use"):
+            lanes.reserve(300, 300, 1000 / GIB)
+        other.make(wanted[1], 1400 / GIB)  # what both wait for comes once
+        (tmp_path / "shards").mkdir()
+        (tmp_path / "shards/one.tar").write_bytes(bytes(600))
+        other.make(wanted[1], 1400 / GIB)  # and counts once when it is there
+        with pytest.raises(ValueError, match="other runs on this machine use the cache"):
+            other.make(wanted[1], 1399 / GIB)
+    with room.lease(tmp_path, ["other.tar"]) as alone:
+        alone.make({"other.tar": 900}, 1000 / GIB)
+    assert not (tmp_path / "shards/one.tar").exists(), "no run uses it any more"
+
+
+def test_a_run_may_end_while_another_looks(tmp_path, monkeypatch):
+    with room.lease(tmp_path, ["one.tar"]) as lease:
+        gone = tmp_path / "leases/gone.json"
+        glob = type(tmp_path).glob
+        monkeypatch.setattr(type(tmp_path), "glob", lambda folder, form: [*glob(folder, form), gone])
+        lease.make({"one.tar": 1}, 1.0)
+
+
+def test_a_bound_beyond_all_numbers_is_a_bound(tmp_path):
+    with room.lease(tmp_path, ["one.tar"]) as lease:
+        lease.make({"one.tar": 1}, 1e300)
+        assert lease.reserve(10, 20, 1e300) == 20
+
+
 def test_two_runs_may_fill_the_same_cache_at_once(tmp_path):
     data = drawn(str(tmp_path / "data"), 30, 3)
     found: list[cache.Local] = []
@@ -217,7 +251,8 @@ def test_what_another_run_is_writing_is_neither_counted_nor_removed(tmp_path, mo
             yield folder / f"{storage.ATTEMPT}2.tar"
 
     monkeypatch.setattr(type(home), "iterdir", vanishing)
-    room.make(home, {}, 1e-9)
+    with room.lease(home, []) as lease:
+        lease.make({}, 1e-9)
     assert listed
     assert writing.exists()
     assert [path.name for path in iterdir(home / "index")] == [], "what no run uses goes"

@@ -187,6 +187,23 @@ def test_steps_go_on_while_a_checkpoint_is_written(data, tmp_path, monkeypatch):
     assert written["slow"] == written["whole"]
 
 
+def test_a_folder_that_was_removed_is_not_brought_back(data, tmp_path, monkeypatch):
+    """Between two lines of metrics.jsonl, by who took the run for dead."""
+    out, clamp, taken = tmp_path / "run", optim.clamp_logit_scale, []
+
+    def removed(clip: nn.Module) -> None:
+        clamp(clip)
+        taken.append(1)
+        if len(taken) == 3:
+            out.rename(tmp_path / "gone")
+
+    monkeypatch.setattr(loop.optim, "clamp_logit_scale", removed)
+    monkeypatch.setattr(loop.journal.Journal, "append", lambda book, line: None)  # it is not due
+    with pytest.raises(Lost, match=f"the folder of the run was removed while it went on: {out}; nothing more"):
+        pretraining(data, out, checkpoint_steps=3).run()
+    assert not out.exists()
+
+
 def test_a_damaged_last_checkpoint_costs_only_the_steps_since_the_one_before(data, tmp_path):
     whole, broken = (pretraining(data, tmp_path / name, checkpoint_steps=4) for name in ("whole", "broken"))
     whole.run()
