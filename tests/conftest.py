@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 DEAR = ("both", "undisturbed", "ray_cluster")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: with or without workers, the same arithmetic
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 is a thirtieth of a core beside another worker's ranks
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # tests come in any order, and img2dataset imports ray
 
 

@@ -9,10 +9,11 @@ Without torchrun it runs on one process. The same command again resumes, or says
 import sys
 from collections.abc import Sequence
 
-from infra.config import parse
-from train import presets
-from train.entry import run_entry, started
-from train.training import Pretraining
+if __name__ != "__mp_main__":  # the process that fetches shards is spawned: it imports this file, and needs none of it
+    from infra.config import parse
+    from train import presets
+    from train.entry import run_entry, started
+    from train.training import Pretraining
 
 
 def main(argv: Sequence[str] | None = None) -> int:

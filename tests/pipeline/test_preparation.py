@@ -1,5 +1,7 @@
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,19 @@ def test_every_row_ends_as_the_server_meant_it(made):
     assert len(dataset.outcomes) >= 6, "most kinds of fault occur"
     assert f"{dataset.samples:,} pairs of 300 rows" in line
     assert dataset.url in line
+
+
+def test_a_worker_that_downloads_imports_neither_torch_nor_ray():
+    """Though img2dataset does; and whoever imports that afterwards has it whole."""
+    code = (
+        "import sys; from pipeline.fetch import _img2dataset; _img2dataset(); "
+        "print([name for name in ('torch', 'ray', 'pandas', 'webdataset', 'img2dataset') if name in sys.modules]); "
+        "import img2dataset.downloader; print(img2dataset.downloader.Downloader, img2dataset.download)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, second = run.stdout.splitlines()
+    assert first == "[]"
+    assert second.startswith("<class 'img2dataset.downloader.Downloader'> <function download at ")
 
 
 def test_a_repeated_download_gives_the_same_bytes(made, tmp_path):

@@ -20,7 +20,7 @@ MARK = "ANTIDOTE_STORY"
 def environment(mark: str | None = None) -> dict[str, str]:
     """Without what this process told its own Ray cluster. mark: whatever inherits it is a member of `family(mark)`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    ours = {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled", "PYTHONUNBUFFERED": "1"}
+    ours = {"OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0", "PYTHONUNBUFFERED": "1"}
     ours |= {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"} | ({MARK: mark} if mark else {})
     return inherited | ours
 
@@ -103,16 +103,21 @@ class Running:
             )
 
     def until(self, when: Callable[[], T], timeout: float = 180) -> T:
-        """The first value of `when()` that is not empty. The command must not end meanwhile."""
+        """The first value of `when()` that is not empty. The command must not end meanwhile.
+
+        A look through all processes takes milliseconds: it is not to take a core from those that it waits for.
+        """
         deadline = time.monotonic() + timeout
-        while not (found := when()):
+        while True:
+            looked = time.thread_time()
+            if found := when():
+                return found
             status = self.process.poll()
             assert status is None, f"{self.words} ended with {status} before it could be killed\n{self.text()[-3000:]}"
             assert time.monotonic() < deadline, (
                 f"{self.words}: nothing to kill after {timeout} s\n{self.text()[-3000:]}"
             )
-            time.sleep(0.002)
-        return found
+            time.sleep(max(0.002, 5 * (time.thread_time() - looked)))
 
     def status(self, timeout: float = 180) -> int:
         """Its exit status, once it has ended."""

@@ -143,24 +143,21 @@ def test_two_steps_of_the_papers_model_at_224_pixels_on_two_ranks(tmp_path):
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_torchrun_starts_all_ranks_again_when_one_is_killed_and_the_weights_are_the_same_bit_for_bit(
-    data, tmp_path, rank
+    data, whole, tmp_path, rank
 ):
-    training = ["--preset", "tiny", "--epochs", 8, "--checkpoint-steps", 40, "--workers", 1, "--seed", 5]
-
-    def words(name: str, *more: object) -> list[object]:
-        return [*TORCHRUN, *more, "train/pretrain.py", "clip", "--dataset", data, "--out", tmp_path / name, *training]
+    out = tmp_path / "killed"
+    words = [*TORCHRUN, "--max-restarts", 1, *training(data, out, "--checkpoint-steps", 40)[len(TORCHRUN) :]]
 
     def victims(running: Running) -> list[int]:
         started = [pid for pid in running.family() if parent(pid) == running.process.pid]
         return [pid for pid in started if f"\0RANK={rank}\0" in environ(pid)]
 
-    run(*words("whole"))
-    with Running(words("killed", "--max-restarts", 1), tmp_path / "said") as running:
-        running.until(lambda: any(found.step >= 80 for found in checkpoint.whole(str(tmp_path / "killed"))))
+    with Running(words, tmp_path / "said") as running:
+        running.until(lambda: any(found.step >= 80 for found in checkpoint.whole(str(out))))
         os.kill(running.until(lambda: victims(running))[0], signal.SIGKILL)
         assert running.status() == 0, running.text()[-4000:]
         assert "resuming at step " in running.text()
-    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
-    attempts = rundir.environment(str(tmp_path / "killed"))["attempts"]
+    assert weights(out) == weights(whole)
+    attempts = rundir.environment(str(out))["attempts"]
     assert len(attempts) == 2
     assert attempts[1]["step"] >= 80
