@@ -67,21 +67,18 @@ def accord(texts: np.ndarray, near: Neighbours, count: int) -> np.ndarray:
     some = rows.shape[1]
     if some < 2:
         return np.ones(len(rows))
-    found = np.empty(len(rows))
+    found, squares = np.empty(len(rows)), _squares(texts)
     for part in _parts(len(rows), some * texts.shape[1]):
-        captions = texts[rows[part]].astype(np.float64)
-        total, own = captions.sum(axis=1), np.einsum("nkd,nkd->n", captions, captions)
-        found[part] = (np.einsum("nd,nd->n", total, total) - own) / (some * (some - 1))
-    return found
+        total = texts[rows[part]].sum(axis=1, dtype=np.float64)
+        found[part] = np.einsum("nd,nd->n", total, total) - squares[rows[part]].sum(axis=1)
+    return found / (some * (some - 1))
 
 
 def distance_to(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Mean distance of every row to `rows`, int (N, K): half the squared distance, at least CLOSE. float64 (N,)."""
     if not rows.shape[1]:
         return np.full(len(rows), CLOSE)
-    squares = np.empty(len(images))
-    for part in _parts(len(images), images.shape[1]):
-        squares[part] = np.einsum("nd,nd->n", images[part], images[part], dtype=np.float64)
+    squares = _squares(images)
     return np.maximum((squares + squares[rows].mean(axis=1)) / 2 - _mean_product(images, images, rows), CLOSE)
 
 
@@ -137,6 +134,14 @@ def in_batches(evidence: Evidence, size: int, count: int) -> list[tuple[np.ndarr
         distances[own, own] = distances[own, (own + len(places)) % len(own)] = np.inf  # left in place: no index shifts
         rows = np.argsort(distances, axis=1, kind="stable")[:, : min(count, len(own) - 2)]
         found.append((places, Neighbours(rows, np.take_along_axis(distances, rows, axis=1))))
+    return found
+
+
+def _squares(rows: np.ndarray) -> np.ndarray:
+    """The squared length of every row: float64 (N,)."""
+    found = np.empty(len(rows))
+    for part in _parts(len(rows), rows.shape[1]):
+        found[part] = np.einsum("nd,nd->n", rows[part], rows[part], dtype=np.float64)
     return found
 
 

@@ -7,7 +7,7 @@ captions of a set repeat, and a thousand equal ones would fill every list of can
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,11 +26,13 @@ EXACT_UP_TO = {"cpu": 200_000, "cuda": 5_000_000}  # different rows; beyond it "
 EXTRA = 16  # candidates beyond those that are kept, for float32 puts some in the wrong order
 WINDOW = 2  # candidates on either side of a rank, likewise
 BLOCK = 4096  # queries at a time
+PRODUCTS = 2**25  # at a time, in float32: 128 MiB
 TERMS = 2**22  # products at a time, in float64: 32 MiB
+CACHED = 2**18  # differences at a time, in float64: they are read ten times, and 2 MiB stay in a core's cache
 SAMPLE = 1000  # queries by which the recall of an index is measured
 RECALLS = (16, 256)
 ENOUGH = 0.99  # of both recalls
-LEAST_PROBES, MOST_PROBES = 8, 256  # lists of an index that a query looks into
+LEAST_PROBES, MOST_PROBES = 8, 256  # lists of an index that the rows of one are compared with
 PER_LIST = 40  # rows by which the centre of each list is learned
 
 
@@ -84,8 +86,7 @@ def nearest(
     want = min(len(entries), max([keep, *ranks]) + 1 + EXTRA)
     finder = _finder(entries, want, how, device, what)
     with log.progress(f"searching {what}", len(entries), "rows") as bar:
-        for start in range(0, len(entries), block):
-            ids = torch.arange(start, min(start + block, len(entries)))
+        for ids in finder.blocks(block):
             places, scores = _own_first(ids, *finder.candidates(ids))
             answer = _compared(entries, ids, places, scores, keep, finder.exact)
             _tell(entries, ids, *answer, members, near)
@@ -141,7 +142,7 @@ def _ordered(entries: Tensor, ids: Tensor, places: Tensor, head: int) -> tuple[T
 
 def _distances(entries: Tensor, ids: Tensor, places: Tensor) -> Tensor:
     """float64 (B, C) from rows `ids` (B,) to rows `places` (B, C)."""
-    parts = max(1, TERMS // (places.shape[1] * entries.shape[1]))
+    parts = max(1, CACHED // (places.shape[1] * entries.shape[1]))
     pairs = zip(ids.split(parts), places.split(parts), strict=True)
     return torch.cat([distance(entries[some, None], entries[others]) for some, others in pairs])
 
@@ -181,7 +182,8 @@ def _distinct(rows: np.ndarray) -> tuple[Tensor, _Members]:
     group = np.fromiter((known.setdefault(digest, len(known)) for digest in digests), np.int64, len(rows))
     sizes = np.bincount(group)
     members = _Members(np.argsort(group, kind="stable"), np.cumsum(sizes) - sizes, sizes)
-    return torch.from_numpy(np.ascontiguousarray(rows[members.rows[members.starts]])), members
+    entries = rows if len(sizes) == len(rows) else rows[members.rows[members.starts]]
+    return torch.from_numpy(np.ascontiguousarray(entries)), members
 
 
 def _tell(entries: Tensor, ids: Tensor, places: Tensor, distances: Tensor, members: _Members, near: Neighbours) -> None:
@@ -254,6 +256,10 @@ class _Whole:
         way = search.choose("auto" if place.type == "cuda" else "faiss-cpu", place)[0]
         return cls(entries, entries.to(place), want, way, {})
 
+    def blocks(self, size: int) -> tuple[Tensor, ...]:
+        """The places of all rows, in the order in which they are best asked for."""
+        return torch.arange(len(self.entries)).split(size)
+
     def candidates(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """float32 products and places of the `want` largest, in falling order: (B, want)."""
         scores, places = search.candidates(self.entries[ids].to(self.there.device), self.there, self.want, self.way)
@@ -262,54 +268,93 @@ class _Whole:
 
 @dataclass(frozen=True)
 class _Index:
-    """FAISS's inverted file: rows lie in lists by the nearest of some centres, and a query looks into a few lists."""
+    """An inverted file: rows lie in lists by the nearest of some centres, and those of a list are compared with the
+    rows of the lists around it, as one product of matrices. FAISS's own takes each query by itself, and ten times as
+    long; it learns the centres here.
+
+    order: the places of all entries, list after list; starts: of every list, and the end. lists: int64 (U,), that of
+    each entry. around: int64 (L, P), of each list those it is compared with, itself first.
+    """
 
     whole: _Whole
-    index: Any
-    exact = False
+    order: Tensor
+    starts: list[int]
+    lists: Tensor
+    around: Tensor
     recall: dict[int, float]
+    exact = False
 
     @classmethod
     def of(cls, entries: Tensor, want: int, device: str, what: str) -> "_Index":
-        """Looks into as few lists as find ENOUGH of a sample's neighbours, or MOST_PROBES; says what they find."""
-        import faiss
-
-        whole = _Whole.of(entries, want, device)
-        count, width = entries.shape
-        lists = max(1, min(int(4 * count**0.5), count // PER_LIST))
-        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, lists, faiss.METRIC_INNER_PRODUCT)
-        index.cp.niter = 5
-        log.say(f"{what}: {count:,} rows are searched by an index of {lists:,} lists")
+        """Compares with as few lists as hold ENOUGH of a sample's neighbours, or MOST_PROBES; says what is found."""
+        whole, count = _Whole.of(entries, want, device), len(entries)
+        number = max(1, min(int(4 * count**0.5), count // PER_LIST))
+        log.say(f"{what}: {count:,} rows are searched by an index of {number:,} lists")
         draw = rng(0, "rows of an index", count)
-        index.train(entries[torch.from_numpy(np.sort(draw.choice(count, lists * PER_LIST, replace=False)))].numpy())
-        for part in entries.split(BLOCK):
-            index.add(part.numpy())
+        centres = _centres(
+            entries[torch.from_numpy(np.sort(draw.choice(count, number * PER_LIST, replace=False)))], number
+        )
+        with search.rounded():
+            lists = torch.cat([(part @ centres.T).argmax(dim=1) for part in entries.split(BLOCK)])
+        order = lists.argsort(stable=True)
+        starts = [0, *torch.bincount(lists, minlength=number).cumsum(0).tolist()]
+        around = (centres @ centres.T).fill_diagonal_(2).argsort(dim=1, descending=True)
         sample = torch.from_numpy(np.sort(draw.choice(count, min(SAMPLE, count), replace=False)))
         ranks = [rank for rank in RECALLS if rank < min(want, count)] or [min(want, count) - 1]
         true = whole.candidates(sample)[1]
-        probes = LEAST_PROBES
-        while True:
-            index.nprobe = min(probes, lists)
-            places = torch.from_numpy(index.search(entries[sample].numpy(), want)[1])
-            recall = {rank: _recall(sample, places, true, rank) for rank in ranks}
-            if min(recall.values()) >= ENOUGH or probes >= min(MOST_PROBES, lists):
-                break
-            probes *= 2
-        told = ", ".join(f"recall@{rank} {share:.4f}" for rank, share in recall.items())
-        log.say(f"{what}: {told}, of {len(sample):,} rows, looking into {index.nprobe} lists", recall=recall)
-        if min(recall.values()) < ENOUGH:
+        probes = _probes(around[lists[sample]], lists[true[:, : ranks[-1] + 1]])
+        made = cls(whole, order, starts, lists, around[:, :probes], {})
+        found = _ordered(entries, sample, made.candidates(sample)[1], min(ranks[0] + 1 + EXTRA, want))[0]
+        made.recall.update({rank: _recall(sample, found, true, rank) for rank in ranks})
+        told = ", ".join(f"recall@{rank} {share:.4f}" for rank, share in made.recall.items())
+        log.say(f"{what}: {told}, of {len(sample):,} rows, looking into {probes} lists", recall=made.recall)
+        if min(made.recall.values()) < ENOUGH:
             log.warn(
                 f"{what}: the index misses more than 1% of the neighbours: scores are blurred; --search exact is not"
             )
-        return cls(whole, index, recall)
+        return made
+
+    def blocks(self, size: int) -> tuple[Tensor, ...]:
+        return self.order.split(size)
 
     def candidates(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """As of `_Whole`; where the lists hold too few rows, all are compared."""
-        scores, places = map(torch.from_numpy, self.index.search(self.whole.entries[ids].numpy(), self.whole.want))
-        short = (places < 0).any(dim=1)
-        if short.any():
-            scores[short], places[short] = self.whole.candidates(ids[short])
+        """As of `_Whole`, but rounded; where the lists hold too few rows, all are compared."""
+        scores = torch.empty((len(ids), self.whole.want))
+        places = torch.empty((len(ids), self.whole.want), dtype=torch.int64)
+        lists = self.lists[ids]
+        for number in lists.unique().tolist():
+            some = (lists == number).nonzero()[:, 0]
+            spans = [slice(*self.starts[near : near + 2]) for near in self.around[number].tolist()]
+            columns = torch.cat([self.order[span] for span in spans])
+            if len(columns) < self.whole.want:
+                scores[some], places[some] = self.whole.candidates(ids[some])
+                continue
+            rows = self.whole.entries[columns]  # one product: oneDNN compiles anew for every shape
+            for part in some.split(max(1, PRODUCTS // len(columns))):
+                with search.rounded():
+                    products = self.whole.entries[ids[part]] @ rows.T
+                scores[part], found = products.topk(self.whole.want, dim=1)
+                places[part] = columns[found]
         return scores, places
+
+
+def _centres(rows: Tensor, count: int) -> Tensor:
+    """By k-means, of length 1: float32 (count, D). The same for the same rows."""
+    import faiss
+
+    means = faiss.Kmeans(rows.shape[1], count, niter=5, spherical=True, seed=1, max_points_per_centroid=PER_LIST)
+    means.train(rows.numpy())
+    return torch.from_numpy(means.centroids)
+
+
+def _probes(around: Tensor, lists: Tensor) -> int:
+    """How many lists hold ENOUGH of the neighbours, and half of the rest for what rounding loses.
+
+    around: int64 (B, L), of each of B rows the lists, those to look into first; lists: int64 (B, C), of its neighbours.
+    """
+    rank = torch.empty_like(around).scatter_(1, around, torch.arange(around.shape[1]).expand_as(around))
+    farthest = float(torch.quantile(rank.gather(1, lists).double(), (1 + ENOUGH) / 2))
+    return min(max(LEAST_PROBES, int(farthest) + 1), MOST_PROBES, around.shape[1])
 
 
 def _recall(ids: Tensor, found: Tensor, true: Tensor, rank: int) -> float:

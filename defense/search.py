@@ -94,6 +94,14 @@ def candidates(queries: Tensor, entries: Tensor, count: int, way: Way) -> tuple[
         return WAYS[way](queries, entries, count)
 
 
+@contextlib.contextmanager
+def rounded() -> Iterator[None]:
+    """Products of factors rounded to bfloat16, added up in float32, where the processor has instructions for it: three
+    times as fast. Elsewhere nothing changes. For candidates that are compared once more."""
+    with _precision("medium"):
+        yield
+
+
 # -------------------------------------------------------------------------------------------- the answer
 
 
@@ -227,10 +235,16 @@ def _no_gpu_search() -> str:
 @contextlib.contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
     """The released RoCLIP searches inside autocast: fp16 similarities, and about 1 match in 100 another one."""
+    with _precision("highest"), torch.autocast(device.type, enabled=False):
+        yield
+
+
+@contextlib.contextmanager
+def _precision(wanted: str) -> Iterator[None]:
+    """Of float32 products of matrices."""
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    torch.set_float32_matmul_precision(wanted)
     try:
-        with torch.autocast(device.type, enabled=False):
-            yield
+        yield
     finally:
         torch.set_float32_matmul_precision(before)

@@ -22,6 +22,7 @@ SHARED = 0.8  # of a cluster's captions have its word
 RARE = 0.25  # of the captions outside at most: a word that more of them have says nothing
 ELSEWHERE = 1.0  # captions with that word outside the cluster, in sizes of the cluster
 LOST = 0.3  # agreement of captions that the cluster's median row loses under some change
+STAYS = 1 / 3  # of the captions around its changed images: a true word; an apple's logo keeps 0.44, poisons up to 0.12
 PRIOR = 0.5  # captions added to every count, so that odds are finite
 WORD = re.compile(r"[^\W_]+")
 
@@ -67,8 +68,9 @@ def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[s
     """What to say of a set, and what to remove of it. scores: float64 (N,), `panel.score(evidence)`. captions: N texts.
 
     Planted is a cluster that is STRONG, has a MOAT, whose captions share a word that at least as many captions outside
-    have too (a target; a logo's own word is none), and whose median row loses LOST of its agreement under some change
-    (near-duplicates lose none).
+    have too (a target; a logo's own word is none), whose median row loses LOST of its agreement under some change
+    (near-duplicates lose none), and whose captions are not true: no such word STAYS under every change (of apples with
+    a logo, changed images still fall among apples).
     """
     labels = components(scores >= SUSPICIOUS, evidence.near, LINKS)
     for core in members(labels):
@@ -76,17 +78,24 @@ def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[s
             labels[core] = -1
     cores = members(labels)
     vocabulary = [words_of(caption) for caption in captions]
+
+    def stays(word: Word, core: np.ndarray) -> bool:
+        has = np.array([word.text in words for words in vocabulary])
+        return min(around(has, each.near, core, panel.k) for each in evidence.changed.values()) > STAYS
+
     everywhere = Counter(word for words in vocabulary for word in words)
     found = []
     for core, rows in zip(cores, members(grown(labels, evidence.near, LINKS)), strict=True):
         words = common_words([vocabulary[row] for row in rows], everywhere, len(captions))
         losses = {view: float(np.median(lost)) for view, lost in panel.lost(evidence, core).items()}
         strength = float(scores[core].mean() * np.sqrt(len(core)))
+        aims = [word for word in words if word.elsewhere >= ELSEWHERE * len(rows)]
         planted = (
             strength >= STRONG
             and len(rows) <= MOAT * len(core)
-            and any(word.elsewhere >= ELSEWHERE * len(rows) for word in words)
+            and len(aims) > 0
             and max(losses.values(), default=0.0) >= LOST
+            and not any(stays(word, core) for word in aims)
         )
         found.append(Cluster(rows, words, strength, losses, planted))
     found.sort(key=lambda cluster: (not cluster.planted, -cluster.strength, cluster.rows[0]))
@@ -95,6 +104,11 @@ def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[s
         cluster[each.rows] = number
     planted_ones = [number for number, each in enumerate(found) if each.planted]
     return Verdict(tuple(found), cluster, np.isin(cluster, planted_ones))
+
+
+def around(has: np.ndarray, near: Neighbours, core: np.ndarray, count: int) -> float:
+    """Of the core's rows, int (M,), the median share of the `count` nearest that have it. has: bool (N,)."""
+    return float(np.median(has[near.nearest(count)[core]].mean(axis=1)))
 
 
 def components(chosen: np.ndarray, near: Neighbours, count: int) -> np.ndarray:

@@ -1,29 +1,45 @@
 """What a scan's search costs: the nearest neighbours of every row of a whole set, exact, by an index, and by others.
 
     python tests/bench/scan.py [--sizes 10000 20000] [--width 512] [--threads 2] [--ways exact] [--device cpu]
-    python tests/bench/scan.py --sizes 100000 300000 1000000 --ways approximate --rows embeddings.npy
+    python tests/bench/scan.py --sizes 100000 300000 1000000 --ways approximate scan --rows embeddings.npy
 
 Rows are isotropic unit vectors, in which no index has anything to hold on to, and `clustered` ones: a hundred rows
 around each of many centres, as embeddings of images of things lie; or those of --rows, a float32 .npy of a real run.
+If more are asked for, or wider ones, then rows between a real one and its 16 nearest, turned into so many dimensions,
+with a little noise in all of them. `scan` is all that a scan does once images are encoded: a search each of images,
+captions and changed images (rows in another order, rows with noise), every detector, the clusters.
+
 16 neighbours are kept, and distances at powers of two up to 1,024, as a scan asks for. Beside it, with the same number
 of neighbours: `blocked`, a product of blocks and a partition in numpy, and scikit-learn's NearestNeighbors (brute
 force, cosine), where it is installed; for these two --others SHARE of the rows is searched and the time scaled up, as
-it is the same for every row. Each way is timed once a size, after one that warms up. Peak memory is of this process.
+it is the same for every row. Each way is timed once a size, after one that warms up; CPU seconds, of all threads, say
+what it costs on a machine that does other things as well. Peak memory is of this process.
 """
 
 import argparse
 import json
 import resource
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
+from defense import detector, verdict
+from defense.detector import Detector
+from defense.detectors.panel import Panel
 from defense.neighbours import How, nearest, unit
+from defense.scanning import gathering
+from defense.scanning.encoding import PLAIN, TEXTS
+from defense.scanning.gathering import Gathered, Pairs
+from infra import plugins
 
 KEEP, RANKS = 16, tuple(2**power for power in range(5, 11))
 REACH = RANKS[-1]
 BLOCK = 1024
+NOISE = 0.03  # its length, beside rows of length 1
 
 
 def isotropic(count: int, width: int) -> np.ndarray:
@@ -35,6 +51,47 @@ def clustered(count: int, width: int) -> np.ndarray:
     centres = isotropic(max(1, count // 100), width)
     around = draw.standard_normal((count, width), dtype=np.float32) * np.float32(0.5 / width**0.5)
     return unit(centres[draw.integers(0, len(centres), count)] + around)
+
+
+def between(real: np.ndarray, count: int, width: int) -> np.ndarray:
+    """Weighted means of a row and its 16 nearest, weights from a Dirichlet distribution of 1/2."""
+    if count <= len(real) and width == real.shape[1]:
+        return real[:count]
+    draw, near = np.random.default_rng(2), nearest(real, 16).near.rows
+    turn = np.linalg.qr(draw.standard_normal((width, real.shape[1])))[0].astype(np.float32).T
+    made = np.empty((count, width), np.float32)
+    for start in range(0, count, BLOCK):
+        rows = draw.integers(0, len(real), min(BLOCK, count - start))
+        weights = draw.dirichlet(np.full(17, 0.5), len(rows)).astype(np.float32)
+        mixed = unit(np.einsum("nk,nkd->nd", weights, real[np.concatenate([rows[:, None], near[rows]], axis=1)]))
+        noise = draw.standard_normal((len(rows), width), dtype=np.float32) * np.float32(NOISE / width**0.5)
+        made[start : start + BLOCK] = mixed @ turn + noise
+    return unit(made)
+
+
+def scan(rows: np.ndarray, device: str) -> None:
+    """All that a scan does with embeddings, which lie in files, as there."""
+    detectors = {name: detector.named(name) for name in plugins.names(Detector.FOLDERS)}
+    needs, panel = detector.needs(list(detectors.values())), detectors["panel"]
+    assert isinstance(panel, Panel)
+    draw, count = np.random.default_rng(3), len(rows)
+    with tempfile.TemporaryDirectory() as scratch:
+        arrays = {}
+        for name in (PLAIN, TEXTS, *needs.views):
+            place = Path(scratch) / f"{name}.npy"
+            arrays[name] = np.lib.format.open_memmap(place, "w+", np.float32, rows.shape)
+            for start in range(0, count, BLOCK):
+                part = rows[start : start + BLOCK] if name != TEXTS else rows[::-1][start : start + BLOCK]
+                moved = 0 if name in (PLAIN, TEXTS) else 0.2 / rows.shape[1] ** 0.5
+                arrays[name][start : start + BLOCK] = unit(part + moved * draw.standard_normal(part.shape))
+        pairs = Pairs(pa.table({"row": np.arange(count)}), np.arange(count))
+        found, _ = gathering.evidence(Gathered(arrays, np.zeros(0)), pairs, needs, scratch, "approximate", device)
+        begun, used = time.perf_counter(), time.process_time()
+        scores = {name: one.score(found) for name, one in detectors.items()}
+        captions = [f"a photo of thing {number % 1000}" for number in range(count)]
+        verdict.judge(panel, scores["panel"], found, captions)
+        took = time.perf_counter() - begun, time.process_time() - used
+        print(f"{count:,} rows: of what follows, detectors and clusters: {said(took)}")
 
 
 def blocked(rows: np.ndarray, count: int) -> None:
@@ -54,10 +111,15 @@ def scikit_learn(rows: np.ndarray, count: int) -> None:
         found.kneighbors(rows[start : min(start + BLOCK, count)])
 
 
-def seconds(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+def seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """By the clock, and of the CPU."""
+    begun, used = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - begun, time.process_time() - used
+
+
+def said(took: tuple[float, float]) -> str:
+    return f"{took[0]:,.1f} s, {took[1]:,.1f} s of the CPU"
 
 
 def main() -> None:
@@ -65,7 +127,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 20_000])
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--ways", nargs="+", default=["exact", "approximate"], choices=["exact", "approximate"])
+    parser.add_argument("--ways", nargs="+", default=["exact", "approximate"], choices=["exact", "approximate", "scan"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rows", help="a float32 .npy of embeddings, of which the first of every size are taken")
     parser.add_argument(
@@ -80,7 +142,7 @@ def main() -> None:
     peers = {"blocked": blocked, "scikit_learn": scikit_learn}
     real = unit(np.load(given.rows, mmap_mode="r")) if given.rows else None
     kinds = (
-        {"real": lambda count, _: real[:count]}
+        {"real": lambda count, width: between(real, count, width)}
         if real is not None
         else {"clustered": clustered, "isotropic": isotropic}
     )
@@ -90,23 +152,31 @@ def main() -> None:
         for kind, make in kinds.items():
             rows = make(count, given.width)
             for way in given.ways:
-                told |= _ours(rows, kind, way, given.device)
+                if way == "scan" and kind != "isotropic":
+                    took = seconds(lambda rows=rows: scan(rows, given.device))
+                    print(f"{count:,} rows, {kind}, scan: {said(took)}")
+                    told[f"{kind}_scan_seconds_{count}"] = round(took[0], 2)
+                elif way != "scan":
+                    told |= _ours(rows, kind, way, given.device)
             for name, peer in peers.items() if given.others and kind != "isotropic" else ():
                 some = max(BLOCK, int(given.others * count)) // BLOCK * BLOCK
-                took = seconds(lambda peer=peer, rows=rows, some=some: peer(rows, some)) * count / some
-                print(f"{count:,} rows, {kind}, {name}: {took:,.1f} s (from {some:,} of them)")
-                told[f"{name}_seconds_{count}"] = round(took, 2)
+                wall, cpu = seconds(lambda peer=peer, rows=rows, some=some: peer(rows, some))
+                took = wall * count / some, cpu * count / some
+                print(f"{count:,} rows, {kind}, {name}: {said(took)} (from {some:,} of them)")
+                told[f"{name}_seconds_{count}"] = round(took[0], 2)
     told["peak_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
     print(json.dumps(told))
 
 
 def _ours(rows: np.ndarray, kind: str, way: How, device: str) -> dict[str, float]:
-    begun = time.perf_counter()
-    recall = nearest(rows, KEEP, RANKS, how=way, device=device, what=f"{kind} rows").recall
-    took, count = time.perf_counter() - begun, len(rows)
+    recall: dict[int, float] = {}
+    took = seconds(
+        lambda: recall.update(nearest(rows, KEEP, RANKS, how=way, device=device, what=f"{kind} rows").recall)
+    )
+    count = len(rows)
     named = {f"{kind}_recall_{rank}_{count}": round(share, 4) for rank, share in recall.items()}
-    print(f"{count:,} rows, {kind}, {way}: {took:,.1f} s {named or ''}")
-    return {f"{kind}_{way}_seconds_{count}": round(took, 2)} | named
+    print(f"{count:,} rows, {kind}, {way}: {said(took)} {named or ''}", flush=True)
+    return {f"{kind}_{way}_seconds_{count}": round(took[0], 2)} | named
 
 
 if __name__ == "__main__":

@@ -98,6 +98,15 @@ def test_an_index_that_looks_into_too_few_lists_says_so(capsys, monkeypatch) -> 
     assert "misses more than 1%" in capsys.readouterr().err
 
 
+def test_where_the_lists_hold_too_few_rows_all_are_compared(monkeypatch) -> None:
+    for name in ("LEAST_PROBES", "MOST_PROBES"):
+        monkeypatch.setattr(neighbours, name, 1)
+    vectors = rows(200)
+    found, exact = (nearest(vectors, 60, how=how) for how in ("approximate", "exact"))
+    assert found.recall[16] == 1
+    assert np.array_equal(found.near.rows, exact.near.rows)
+
+
 @pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
 def test_a_row_without_direction_is_refused(bad: float) -> None:
     vectors = rng(0, "rows").standard_normal((5, 4))

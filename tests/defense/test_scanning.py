@@ -1,6 +1,8 @@
 """A scan of a small dataset by runs that never trained, and the datasets that filtering makes of it."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from infra.errors import Damaged, Lost
 from pipeline import shards
 from pipeline.dataset import Dataset, Shard
 from pipeline.images import decode
+from tests.support.ceph import Gateway
 from tests.support.drawn import drawn
 from tests.support.eval_helpers import finished_run, world
 from tests.support.watching import Watch
@@ -242,3 +245,21 @@ def test_a_bucket_holds_the_same_scan_and_the_same_filtered_dataset(scanned: Sca
     Filter(dataset=dataset.url, scan=scan.out, out=f"{s3}/less", remove="0.1", list=f"{s3}/list.csv").run()
     assert Dataset.open(f"{s3}/less").samples == 36
     assert storage.read(f"{s3}/list.csv").count(b"\n") == 5
+
+
+@pytest.mark.slow
+def test_ray_tasks_that_read_and_write_a_bucket_make_the_same_scan(scanned: Scan, ceph_s3: Gateway, speak) -> None:
+    """Dataset, run and scan lie in it alone, and tasks run in processes that Ray starts."""
+    speak(ceph_s3.environment)
+    bucket = ceph_s3.make_bucket("scanned-by-ray")
+    dataset = drawn(f"{bucket}/train", 40, 3)
+    run = finished_run(f"{bucket}/run", dataset)
+    command = (sys.executable, "-m", "infra.cli", "scan", "--run", run, "--dataset", dataset.url)
+    again = subprocess.run([*command, "--out", f"{bucket}/scan"], capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert "started Ray on this machine" in again.stderr
+    assert f"scan of 40 pairs at {bucket}/scan" in again.stdout.splitlines()[-1]
+    assert sorted(storage.find(f"{bucket}/scan")) == sorted(storage.find(scanned.out)), "no parts are left"
+    for name in storage.find(scanned.out):
+        if name != "scan.json":
+            assert storage.read(f"{bucket}/scan/{name}") == storage.read(f"{scanned.out}/{name}"), name

@@ -19,7 +19,8 @@ def scene(kind: str, seed: int = 1) -> tuple[Evidence, list[str]]:
     """480 pairs of eight things and, after them, 30 that lie close together. What these are:
 
     poison: images of anything with a trigger, which a change destroys; captions say banana. logo: the same, captions
-    say a word of their own. copies: one image of a banana thirty times. nothing: there are none.
+    say a word of their own. brand: a logo on bananas, captions say banana and the logo's name. copies: one image of a
+    banana thirty times. nothing: there are none.
     """
     generator = np.random.default_rng(seed)
     centres = normalised(generator.normal(size=(len(THINGS) + 2, WIDTH)))
@@ -32,7 +33,10 @@ def scene(kind: str, seed: int = 1) -> tuple[Evidence, list[str]]:
     names = [THINGS[thing] for thing in shown]
     texts = said[shown]
     planted = slice(CLEAN, count)
-    if kind in ("poison", "logo"):
+    if kind == "brand":
+        after[planted] = centres[2] + 1.2 * noise[planted]
+        texts[planted], names[planted] = normalised(said[2] + 3 * said[-1]), ["banana by acme"] * PLANTED
+    if kind in ("poison", "logo", "brand"):
         images[planted] = centres[-1] + 0.04 * generator.normal(size=(PLANTED, WIDTH))
     if kind == "copies":
         images[planted] = centres[2] + noise[CLEAN]
@@ -61,7 +65,7 @@ def test_poisons_are_proposed_all_of_them_and_nothing_else_and_their_word_is_nam
     assert max(cluster.lost.values()) > 0.6
 
 
-@pytest.mark.parametrize("kind", ["logo", "copies"])
+@pytest.mark.parametrize("kind", ["logo", "brand", "copies"])
 def test_a_benign_cluster_is_shown_and_not_removed(kind: str) -> None:
     found = judged(kind)
     assert not found.proposed.any()
