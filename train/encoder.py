@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train import transforms
+from train import ranks, transforms
 from train.objective import EVERYTHING, START
 
 
@@ -92,8 +92,10 @@ class Encoder(nn.Module):
         return found.new_zeros(len(tokens), found.shape[1]).index_copy(0, present, found)
 
     def _tower(self, tower: nn.Module, learns: bool, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        if tower.training != (self.training and learns):  # a walk over every module of it
-            tower.train(self.training and learns)
+        if tower.training != (learning := self.training and learns):  # a walk over every module of it
+            tower.train(learning)
+            if not learning:
+                ranks.from_first(tower.buffers())  # each rank took statistics of its own, and now all use them
         with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
             features = encode(inputs)
         return features.to(self.mean.dtype)

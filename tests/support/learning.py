@@ -219,7 +219,7 @@ def averaged_rows(steps: list[list[list[int]]]) -> list[torch.Tensor]:
         for row in named[rank]:
             if row >= 0:
                 gradient[row] = 10.0 * rank + row
-        averaging.average_rows(gradient, torch.tensor(named[rank]))
+        averaging.average([], [gradient], [ranks.gather(torch.tensor(named[rank]))])
         found.append(gradient)
     return found
 
