@@ -39,7 +39,7 @@ def distributed(encoder: Encoder, objective: Objective, place: Place) -> nn.Modu
 def tokens(texts: dict[str, Tensor]) -> list[Tensor]:
     """What `finish` must know of every rank's texts, as rows of B numbers: int64 (B, views * L), -1 where there is no
     text. texts: this rank's, (B, L) by view."""
-    held = list(texts.values())
+    held = list(texts.values()) if dist.is_initialized() else []
     return [torch.cat(held, dim=1)] if held and held[0].device.type == "cpu" else []
 
 
@@ -51,7 +51,7 @@ def finish(learner: nn.Module, state: nn.Module, named: list[Tensor]) -> None:
     if isinstance(learner, DistributedDataParallel):
         ranks.average(found)
         return
-    by_row = []
+    by_row: list[Tensor] = []
     for name, parameter in cast(Encoder, learner).clip.named_parameters():
         if parameter.grad is not None:  # what learns now, on every rank alike
             (by_row if name.endswith(TOKENS) and named else found).append(parameter.grad)
@@ -67,10 +67,8 @@ def average(whole: list[Tensor], by_row: list[Tensor], named: list[Tensor]) -> N
     """
     parts = []
     for gradient in by_row:
-        there = torch.zeros(len(gradient), dtype=torch.bool)
-        for each in named:
-            there[each[each >= 0]] = True
-        rows = there.nonzero()[:, 0]
+        rows = torch.cat([each.flatten() for each in named]).unique()  # in order
+        rows = rows[rows >= 0]
         parts.append((gradient, rows, gradient.index_select(0, rows)))
     ranks.average([*whole, *(part for _, _, part in parts)])
     for gradient, rows, part in parts:

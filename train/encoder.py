@@ -1,5 +1,6 @@
 """Both towers and the logit scale as one module: pixels and tokens of any number of views in, embeddings out."""
 
+import contextlib
 import copy
 from collections.abc import Callable, Set
 from typing import Any
@@ -63,7 +64,8 @@ class Encoder(nn.Module):
         pixels = _joined(images).contiguous(memory_format=self.layout)
         pixels = transforms.normalised(pixels, self.mean, self.std)
         learn = learn - self.locked
-        with torch.autocast(pixels.device.type, self.autocast, enabled=self.autocast is not None):
+        low = self.autocast is not None
+        with torch.autocast(pixels.device.type, self.autocast) if low else contextlib.nullcontext():
             encode = self.compiled.get("image", self.clip.encode_image)
             image_features = self._tower(self.clip.visual, "image" in learn, encode, pixels)
             text_features = self._texts(texts, present, "text" in learn)
@@ -118,4 +120,6 @@ def _joined(views: dict[str, Tensor]) -> Tensor:
 
 
 def _split(features: Tensor, views: dict[str, Tensor]) -> dict[str, Tensor]:
+    if len(views) == 1:
+        return dict.fromkeys(views, features)
     return dict(zip(views, features.split([len(view) for view in views.values()]), strict=True)) if views else {}

@@ -84,7 +84,9 @@ class Pairs(Dataset[Batch]):
     @functools.cached_property
     def columns(self) -> dict[str, np.ndarray]:
         maps = {name: np.load(f"{self.local.index}/{name}.npy", mmap_mode="r") for name in COLUMNS}
-        return {name: np.asarray(each) for name, each in maps.items()}  # to ask a memmap for a number costs ten times more
+        return {
+            name: np.asarray(each) for name, each in maps.items()
+        }  # to ask a memmap for a number costs ten times more
 
     @functools.cached_property
     def captions(self) -> mmap.mmap | bytes:
