@@ -1,9 +1,9 @@
-"""The mean of every gradient over the ranks: DistributedDataParallel's, on CPUs but for the embedding of tokens.
+"""The mean of every gradient over the ranks: DistributedDataParallel's on GPUs, one exchange after the pass on CPUs.
 
-A batch holds a few hundred of 49,408 tokens, and the gradient of all others is zero. Sent whole, as DDP sends it, it
-is 86% of what the demo's ranks tell each other, and an eighth of their time: copied into DDP's bucket and out of it,
-and through gloo's loopback. On GPUs it stays with DDP: nccl works beside the backward pass, and to ask which tokens
-there are would be a wait.
+DDP sends parts while the backward pass still runs. On a CPU there is nobody beside the pass to send them: what it adds
+are copies, and waits for the slower rank. Nor need the embedding of tokens be sent whole: a batch holds a few hundred
+of 49,408, the gradient of all others is zero, and they are 86% of what the demo's ranks would tell each other. On GPUs
+it is: to ask which tokens there are would be a wait.
 """
 
 from typing import cast
@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from train import ranks
 from train.encoder import Encoder
 from train.objective import Objective
 from train.ranks import Place
@@ -21,44 +22,54 @@ TOKENS = "token_embedding.weight"  # as open_clip's text towers call it
 
 
 def distributed(encoder: Encoder, objective: Objective, place: Place) -> nn.Module:
-    """The encoder, or around it what averages its gradients in the backward pass; `finish` them after it."""
+    """The encoder, which begins with the first rank's weights; on GPUs within what averages its gradients in the
+    backward pass. `finish` averages what is left after it."""
     if place.ranks == 1:
         return encoder
-    on_cpu = place.device.type == "cpu"
-    if on_cpu:
-        apart = [name for name, _ in encoder.named_parameters() if name.endswith(f".{TOKENS}")]
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(encoder, apart)
-        for name in apart:  # ranks begin with the weights of the first, these too
-            dist.broadcast(encoder.get_parameter(name).data, 0)
+    if place.device.type == "cpu":
+        ranks.from_first([*encoder.parameters(), *encoder.buffers()])
+        return encoder
     freezes = type(objective).trainable is not Objective.trainable
-    # Without this, DDP sorts its buckets anew after the first step, a resumed run at another step than one that went
-    # through. From three ranks on, the order in which gloo adds up a gradient depends on its place in the bucket.
-    fixed = freezes or (on_cpu and place.ranks > 2)
-    return DistributedDataParallel(encoder, device_ids=None if on_cpu else [place.device], find_unused_parameters=fixed)
+    # Statistics are each rank's own until a tower rests (Encoder), so they are not sent at every step.
+    return DistributedDataParallel(
+        encoder, device_ids=[place.device], broadcast_buffers=False, find_unused_parameters=freezes
+    )
 
 
-def finish(learner: nn.Module, texts: dict[str, Tensor]) -> None:
-    """The mean of what DDP left out, in place. texts: this rank's, int64 (B, L) by view, -1 where there is none."""
-    if not isinstance(learner, DistributedDataParallel):
+def tokens(texts: dict[str, Tensor]) -> list[Tensor]:
+    """What `finish` must know of every rank's texts, as rows of B numbers: int64 (B, views * L), -1 where there is no
+    text. texts: this rank's, (B, L) by view."""
+    held = list(texts.values()) if dist.is_initialized() else []
+    return [torch.cat(held, dim=1)] if held and held[0].device.type == "cpu" else []
+
+
+def finish(learner: nn.Module, state: nn.Module, named: list[Tensor]) -> None:
+    """The mean over ranks, in place, of every gradient that is not averaged yet. named: `tokens` of all ranks."""
+    if not dist.is_initialized():
         return
-    encoder = cast(Encoder, learner.module)
-    for name in learner.parameters_to_ignore:
-        gradient = encoder.get_parameter(name).grad
-        if gradient is not None:  # the text tower learns now, on every rank alike
-            average_rows(gradient, torch.cat(list(texts.values())))
+    found = [parameter.grad for parameter in state.parameters() if parameter.grad is not None]
+    if isinstance(learner, DistributedDataParallel):
+        ranks.average(found)
+        return
+    by_row: list[Tensor] = []
+    for name, parameter in cast(Encoder, learner).clip.named_parameters():
+        if parameter.grad is not None:  # what learns now, on every rank alike
+            (by_row if name.endswith(TOKENS) and named else found).append(parameter.grad)
+    average(found, by_row, named)
 
 
-def average_rows(gradient: Tensor, mine: Tensor) -> None:
-    """Mean over ranks, in place, of a gradient (V, D) whose rows are zero on a rank but for those that it names.
+def average(whole: list[Tensor], by_row: list[Tensor], named: list[Tensor]) -> None:
+    """Mean over ranks, in place, of gradients, and of those (V, D) whose rows are zero on a rank but for those that it
+    names, in one exchange.
 
-    mine: int64 of any shape, the same on every rank; what is below 0 names no row. Rows that no rank names are not
-    read. The order of additions follows from what all ranks name, so from the global batch.
+    named: int64 of any shape, of all ranks; what is below 0 names no row. Rows that no rank names are not read. The
+    order of additions follows from what all ranks name, so from the global batch.
     """
-    named = mine.new_empty((dist.get_world_size() * len(mine), *mine.shape[1:]))
-    dist.all_gather_into_tensor(named, mine.contiguous())
-    there = torch.zeros(len(gradient), dtype=torch.bool)
-    there[named[named >= 0]] = True
-    rows = there.nonzero()[:, 0]
-    part = gradient[rows] / dist.get_world_size()
-    dist.all_reduce(part)
-    gradient[rows] = part
+    parts = []
+    for gradient in by_row:
+        rows = torch.cat([each.flatten() for each in named]).unique()  # in order
+        rows = rows[rows >= 0]
+        parts.append((gradient, rows, gradient.index_select(0, rows)))
+    ranks.average([*whole, *(part for _, _, part in parts)])
+    for gradient, rows, part in parts:
+        gradient.index_copy_(0, rows, part)

@@ -1,5 +1,6 @@
 """Both towers and the logit scale as one module: pixels and tokens of any number of views in, embeddings out."""
 
+import contextlib
 import copy
 from collections.abc import Callable, Set
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train import transforms
+from train import ranks, transforms
 from train.objective import EVERYTHING, START
 
 
@@ -63,7 +64,8 @@ class Encoder(nn.Module):
         pixels = _joined(images).contiguous(memory_format=self.layout)
         pixels = transforms.normalised(pixels, self.mean, self.std)
         learn = learn - self.locked
-        with torch.autocast(pixels.device.type, self.autocast, enabled=self.autocast is not None):
+        low = self.autocast is not None
+        with torch.autocast(pixels.device.type, self.autocast) if low else contextlib.nullcontext():
             encode = self.compiled.get("image", self.clip.encode_image)
             image_features = self._tower(self.clip.visual, "image" in learn, encode, pixels)
             text_features = self._texts(texts, present, "text" in learn)
@@ -92,8 +94,10 @@ class Encoder(nn.Module):
         return found.new_zeros(len(tokens), found.shape[1]).index_copy(0, present, found)
 
     def _tower(self, tower: nn.Module, learns: bool, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        if tower.training != (self.training and learns):  # a walk over every module of it
-            tower.train(self.training and learns)
+        if tower.training != (learning := self.training and learns):  # a walk over every module of it
+            tower.train(learning)
+            if not learning:
+                ranks.from_first(tower.buffers())  # each rank took statistics of its own, and now all use them
         with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
             features = encode(inputs)
         return features.to(self.mean.dtype)
@@ -116,4 +120,6 @@ def _joined(views: dict[str, Tensor]) -> Tensor:
 
 
 def _split(features: Tensor, views: dict[str, Tensor]) -> dict[str, Tensor]:
+    if len(views) == 1:
+        return dict.fromkeys(views, features)
     return dict(zip(views, features.split([len(view) for view in views.values()]), strict=True)) if views else {}

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -142,33 +142,57 @@ class _Gather(torch.autograd.Function):
     """All-gather along dimension 0. Its gradient is that of the sum of all ranks' losses."""
 
     @staticmethod
-    def forward(ctx: Any, part: Tensor) -> Tensor:
-        ctx.rows = len(part)
-        whole = part.new_empty((dist.get_world_size() * len(part), *part.shape[1:]))
-        dist.all_gather_into_tensor(whole, part.contiguous())
-        return whole
+    def forward(ctx: Any, same_loss: bool, *parts: Tensor) -> tuple[Tensor, ...]:
+        ctx.rows, ctx.same_loss = len(parts[0]), same_loss
+        ctx.set_materialize_grads(False)
+        # As bytes, whatever they are: each collective is a wait for the slowest rank.
+        lines = [part.reshape(ctx.rows, -1).contiguous().view(torch.uint8) for part in parts]
+        line = torch.cat(lines, dim=1)
+        whole = line.new_empty((dist.get_world_size() * ctx.rows, line.shape[1]))
+        dist.all_gather_into_tensor(whole, line)
+        columns = whole.split([each.shape[1] for each in lines], dim=1)
+        found = tuple(
+            column.contiguous().view(part.dtype).view(len(whole), *part.shape[1:])
+            for column, part in zip(columns, parts, strict=True)
+        )
+        ctx.mark_non_differentiable(*(each for each in found if not each.is_floating_point()))
+        return found
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         # Every rank holds a gradient for all rows, from its own copy of the loss. A row was encoded on one rank only,
-        # so that rank needs the sum of them all. A copy, since all_reduce writes in place and autograd may still use
-        # the gradient it gave us.
-        gradient = gradients[0].clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(gradient)
+        # so that rank needs the sum of them all.
         start = dist.get_rank() * ctx.rows
-        return gradient[start : start + ctx.rows]
+        own = slice(start, start + ctx.rows)
+
+        def summed(gradient: Tensor) -> Tensor:
+            if ctx.same_loss:
+                return gradient[own] * dist.get_world_size()
+            # A copy, since all_reduce writes in place and autograd may still use the gradient it gave us.
+            whole = gradient.clone(memory_format=torch.contiguous_format)
+            dist.all_reduce(whole)
+            return whole[own]
+
+        return None, *(None if gradient is None else summed(gradient) for gradient in gradients)
 
 
 def gather(part: Tensor) -> Tensor:
     """This rank's rows (B, ...) -> every rank's, in rank order (ranks * B, ...), with gradient.
 
     Where every rank computes the same loss of the whole, a rank's gradient is `ranks` times that of one process, and
-    DistributedDataParallel's mean over ranks makes it exactly that one (open_clip's default gather is 1/ranks of it).
+    the mean over ranks makes it exactly that one (open_clip's default gather is 1/ranks of it).
+    """
+    return gather_all([part])[0]
+
+
+def gather_all(parts: Sequence[Tensor], *, same_loss: bool = False) -> list[Tensor]:
+    """`gather` of several tensors of B rows each, of any dtype, in one collective; those of floats have a gradient.
+
+    same_loss: every rank takes the same loss of the whole, so that the gradient needs no word from the others.
     """
     if not dist.is_initialized():
-        return part
-    whole: Tensor = _Gather.apply(part)
-    return whole
+        return list(parts)
+    return list(_Gather.apply(same_loss, *parts))
 
 
 class _Total(torch.autograd.Function):
@@ -217,13 +241,27 @@ def share(rows: int) -> slice | None:
     return slice(rank * rows // ranks, (rank + 1) * rows // ranks)
 
 
-def average_gradients(parameters: list[torch.nn.Parameter]) -> None:
-    """Mean over ranks, for the few parameters that are not in the encoder: those of an objective's state."""
+def average(tensors: Sequence[Tensor]) -> None:
+    """The mean over ranks, in place, of tensors that every rank has in the same shapes; one collective for each dtype.
+
+    They may not overlap, and have no gaps in memory.
+    """
+    if not dist.is_initialized():
+        return
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+        lines = [tensor.as_strided((tensor.numel(),), (1,)) for tensor in tensors if tensor.dtype == dtype]
+        line = torch.cat(lines)
+        line /= dist.get_world_size()
+        dist.all_reduce(line)
+        for mine, mean in zip(lines, line.split([len(each) for each in lines]), strict=True):
+            mine.copy_(mean)
+
+
+def from_first(tensors: Iterable[Tensor]) -> None:
+    """Rank 0's values on every rank, in place."""
     if dist.is_initialized():
-        for parameter in parameters:
-            if parameter.grad is not None:
-                dist.all_reduce(parameter.grad)
-                parameter.grad /= dist.get_world_size()
+        for tensor in tensors:
+            dist.broadcast(tensor.detach(), 0)
 
 
 def exchange(value: Any) -> list[Any]:

@@ -5,6 +5,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
+from train import ranks
 from train.encoder import Encoder
 from train.ranks import Place
 from train.stream import Stream
@@ -19,6 +20,7 @@ def cosines(encoder: Encoder, stream: Stream, place: Place, ids: np.ndarray) -> 
     parts = np.array_split(ids, place.ranks)
     found = []
     encoder.eval()
+    ranks.from_first(encoder.buffers())  # statistics are each rank's own while it learns
     for batch in stream.evaluation(parts[place.rank]):
         images = {name: view.to(place.device) for name, view in batch["images"].items()}
         texts = {name: view.to(place.device) for name, view in batch["texts"].items()}

@@ -35,6 +35,14 @@ class Way:
     local_loss: bool = False
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Of the global batch, in its order. rows: its row ids, int64 (N,). tokens: as train.averaging wants them."""
+
+    rows: Tensor
+    tokens: list[Tensor]
+
+
 def learn(
     learner: nn.Module,
     objective: Objective,
@@ -56,27 +64,21 @@ def learn(
     device = encoder.mean.device
     if way.micro_batch is None or way.micro_batch >= len(batch["rows"]):
         draw(0)
-        loss, rows = forward(learner, objective, state, on(device, batch), clock, way.local_loss)
+        loss, seen = forward(learner, objective, state, on(device, batch), clock, way.local_loss)
         scaled(loss.total).backward()
     else:
-        about, parts = on(device, batch, ABOUT), [on(device, part) for part in micro_batches(batch, way.micro_batch)]
-        loss, rows = _cached(learner, encoder, objective, state, about, parts, clock, way, draw, scaled)
-    averaging.finish(learner, batch["texts"])
-    ranks.average_gradients(list(state.parameters()))
-    return loss, rows
+        about = on(device, batch, (*ABOUT, "texts"))
+        parts = [on(device, part) for part in micro_batches(batch, way.micro_batch)]
+        loss, seen = _cached(learner, encoder, objective, state, about, parts, clock, way, draw, scaled)
+    averaging.finish(learner, state, seen.tokens)
+    return loss, seen.rows
 
 
 def forward(
     learner: nn.Module, objective: Objective, state: nn.Module, batch: Batch, clock: Clock, local_loss: bool = False
-) -> tuple[Loss, Tensor]:
-    """Encode this rank's part, gather the global batch, and take its loss: the same value on every rank.
-
-    Beside it the row ids of the global batch, int64 (N,).
-    """
+) -> tuple[Loss, Seen]:
+    """Encode this rank's part, gather the global batch, and take its loss: the same value on every rank."""
     images, texts, scale = learner(batch["images"], batch["texts"], objective.trainable(clock), batch["present"])
-    # The loss compares each image with every caption of the batch, those on other ranks too, so nothing of it can be
-    # taken before the gather. All views go as one tensor: one collective a step instead of one a view. They go raw,
-    # since some objectives want them so; length 1 follows from that on every rank alike.
     raw = torch.stack([*images.values(), *texts.values()], dim=1)
     return _compare(raw, (tuple(images), tuple(texts)), scale, objective, state, batch, clock, local_loss)
 
@@ -90,13 +92,15 @@ def _compare(
     batch: Batch,
     clock: Clock,
     local_loss: bool,
-) -> tuple[Loss, Tensor]:
-    """The loss of the global batch, and its row ids. raw: this rank's embeddings, (B, views, D), images first."""
-    raw = ranks.gather(raw)
+) -> tuple[Loss, Seen]:
+    """The loss of the global batch. raw: this rank's embeddings, (B, views, D), images first."""
+    # The loss compares each image with every caption of the batch, those on other ranks too, so nothing of it can be
+    # taken before the gather. Embeddings go raw, since some objectives want them so; length 1 follows from that on
+    # every rank alike. With them go row ids, roles and labels, so that row i of every tensor is the same pair.
+    parts = [raw, *(batch[name] for name in ABOUT), *averaging.tokens(batch["texts"])]
+    raw, *others = ranks.gather_all(parts, same_loss=not local_loss)
     views, raw_views = F.normalize(raw, dim=-1).unbind(dim=1), raw.unbind(dim=1)
-    # Row ids, roles and labels in the same order, so that row i of every tensor is the same pair. They are int64 and
-    # would lose digits among the floats above: a collective of their own.
-    about = ranks.gather(torch.stack([batch[name] for name in ABOUT], dim=1)).unbind(dim=1)
+    about, tokens = others[: len(ABOUT)], others[len(ABOUT) :]
     images, texts = names
     features = Features(
         images=dict(zip(images, views[: len(images)], strict=True)),
@@ -109,7 +113,7 @@ def _compare(
     # After the loss: what an objective remembers of this batch (RoCLIP's pool) must not take part in its own loss.
     with torch.no_grad():
         objective.remember(features, clock, state)
-    return loss, features.rows
+    return loss, Seen(features.rows, tokens)
 
 
 def _cached(
@@ -123,7 +127,7 @@ def _cached(
     way: Way,
     draw: Callable[[int], None],
     scaled: Callable[[Tensor], Tensor],
-) -> tuple[Loss, Tensor]:
+) -> tuple[Loss, Seen]:
     learns = objective.trainable(clock)
 
     def embedded(through: nn.Module, i: int) -> tuple[Tensor, Tensor, tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -136,7 +140,7 @@ def _cached(
     raw = torch.cat([part for part, *_ in found]).requires_grad_()
     _, scale, names = found[0]
     scale.requires_grad_("scale" in learns)
-    loss, rows = _compare(raw, names, scale, objective, state, about, clock, way.local_loss)
+    loss, seen = _compare(raw, names, scale, objective, state, about, clock, way.local_loss)
     scaled(loss.total).backward()
     slopes = (torch.zeros_like(raw) if raw.grad is None else raw.grad).split([len(part["rows"]) for part in parts])
     for i, slope in enumerate(slopes):
@@ -146,7 +150,7 @@ def _cached(
             if scale.grad is not None:  # one share each, and not all of it each time
                 ends, sent = [part, part_scale], [slope, scale.grad / len(parts)]
             torch.autograd.backward(ends, sent)
-    return loss, rows
+    return loss, seen
 
 
 def _alone(learner: nn.Module, unless: bool) -> contextlib.AbstractContextManager[Any]:

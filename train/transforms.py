@@ -78,4 +78,4 @@ def to_array(image: Image.Image) -> np.ndarray:
 
 def normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """uint8 (B, 3, H, W) -> the same of mean's dtype: (pixels / 255 - mean) / std. mean, std: (3,)."""
-    return (pixels.to(mean.dtype) / 255 - mean[:, None, None]) / std[:, None, None]
+    return (pixels.to(mean.dtype) / 255).sub_(mean[:, None, None]).div_(std[:, None, None])

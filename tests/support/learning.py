@@ -20,7 +20,7 @@ from train import averaging, cache, loop, model, ranks, scoring
 from train.encoder import Encoder
 from train.objective import EVERYTHING, Clock, Features, Loss, Objective, Pair, Setting, Views, clip_loss
 from train.objectives.clip import Clip
-from train.step import Way, learn
+from train.step import Way, forward, learn
 from train.stream import Pairs, Stream
 from train.training import Training
 
@@ -68,7 +68,7 @@ def stream(
     return Stream(pairs, seed=seed, batch=batch, rank=place.rank, ranks=place.ranks, workers=workers)
 
 
-PLAIN = Way()
+PLAIN, CLOCK = Way(), Clock(0, 0, 4, 0)
 WAYS = {"micro-batches": Way(2), "local loss": Way(local_loss=True), "both": Way(2, local_loss=True)}
 
 
@@ -208,6 +208,75 @@ def gathered() -> dict[str, Any]:
     return {"whole": whole.detach(), "gradient": part.grad}
 
 
+def gathered_together() -> dict[str, Any]:
+    """Of three tensors of other types, and the gradient of a loss that is the same on every rank, said so or not."""
+    rank, found = ranks.here().rank, {}
+    for same_loss in (False, True):
+        part = torch.tensor([[1.5, 2.5], [3.5, 4.5]]).add_(10 * rank).requires_grad_()
+        rows, wide = torch.tensor([2**53 + 1, rank]), torch.full((2, 1, 3), 0.1 + rank, dtype=torch.float64)
+        whole, *others = ranks.gather_all([part, rows, wide], same_loss=same_loss)
+        (whole.square().sum() * 3).backward()
+        found[str(same_loss)] = {"whole": whole.detach(), "rows": others[0], "wide": others[1], "gradient": part.grad}
+    return found
+
+
+def exchanges_of_a_step(url: str, name: str, architecture: str) -> dict[str, int]:
+    """Calls of each collective in a step that is not the first, on tensors of this rank's."""
+    what, found = objective(name), dict.fromkeys(("all_gather_into_tensor", "all_reduce", "broadcast"), 0)
+    encoder = Encoder(
+        model.create(model.architecture(architecture), 0), *model.mean_and_std(model.architecture(architecture))
+    )
+    learner, batches = averaging.distributed(encoder, what, ranks.here()), stream(url, what, batch=16).epoch(0)
+    learn(learner, what, nn.Module(), next(batches), Clock(0, 0, 4, 0), PLAIN)
+    kept = {call: getattr(torch.distributed, call) for call in found}
+
+    def counted(call: str) -> Callable[..., Any]:
+        def counting(*args: Any, **named: Any) -> Any:
+            found[call] += 1
+            return kept[call](*args, **named)
+
+        return counting
+
+    try:
+        for call in found:
+            setattr(torch.distributed, call, counted(call))
+        learn(learner, what, nn.Module(), next(batches), Clock(1, 0, 4, 16), PLAIN)
+    finally:
+        for call, original in kept.items():
+            setattr(torch.distributed, call, original)
+    return found
+
+
+def beside_ddp(url: str) -> dict[str, Any]:
+    """Gradients of a step in float32 as we average them, and as DistributedDataParallel does."""
+    architecture, found = model.architecture("tiny-resnet"), {}
+    batch = next(stream(url, Clip(), batch=16).epoch(0))
+    for name in ("ours", "ddp"):
+        encoder = Encoder(model.create(architecture, 0), *model.mean_and_std(architecture))
+        if name == "ours":
+            learn(averaging.distributed(encoder, Clip(), ranks.here()), Clip(), nn.Module(), batch, CLOCK, PLAIN)
+        else:
+            wrapped = torch.nn.parallel.DistributedDataParallel(encoder)
+            forward(wrapped, Clip(), nn.Module(), batch, CLOCK)[0].total.backward()
+        found[name] = {key: parameter.grad for key, parameter in encoder.named_parameters()}
+    return found
+
+
+def statistics(url: str) -> dict[str, torch.Tensor]:
+    """A BatchNorm's running mean on this rank after a batch of its own, when its tower rests, after another batch, and
+    once pairs were scored."""
+    place, architecture, found = ranks.here(), model.architecture("tiny-resnet"), {}
+    encoder = Encoder(model.create(architecture, 0), *model.mean_and_std(architecture))
+    norm = next(module for module in encoder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
+    source = stream(url, Clip(), batch=16)
+    batch = next(source.epoch(0))
+    for name, learns in (("learned", EVERYTHING), ("rests", EVERYTHING - {"image"}), ("learned again", EVERYTHING)):
+        encoder(batch["images"], batch["texts"], learns)
+        found[name] = norm.running_mean.clone()
+    scoring.cosines(encoder, source, place, np.arange(4))
+    return found | {"scored": norm.running_mean.clone()}
+
+
 def averaged_rows(steps: list[list[list[int]]]) -> list[torch.Tensor]:
     """What becomes of a gradient of 6 rows, step by step, on a rank that names steps[i][rank]: row v of rank r begins
     as 10 r + v where the rank names it, and as -1 elsewhere, which no one may read."""
@@ -219,7 +288,7 @@ def averaged_rows(steps: list[list[list[int]]]) -> list[torch.Tensor]:
         for row in named[rank]:
             if row >= 0:
                 gradient[row] = 10.0 * rank + row
-        averaging.average_rows(gradient, torch.tensor(named[rank]))
+        averaging.average([], [gradient], [ranks.gather(torch.tensor(named[rank]))])
         found.append(gradient)
     return found
 

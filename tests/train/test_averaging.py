@@ -1,6 +1,9 @@
 """The mean of gradients over ranks; that it is the one of a single process: tests/contracts/test_objectives.py."""
 
-from tests.support.learning import averaged_rows
+import torch
+
+from tests.support.drawn import drawn
+from tests.support.learning import averaged_rows, beside_ddp
 from tests.support.several_ranks import on_ranks
 
 UNREAD = -1.0
@@ -17,3 +20,13 @@ def test_rows_that_any_rank_names_are_averaged_and_no_other_is_sent():
         [UNREAD] * 6,
         [UNREAD, UNREAD, UNREAD, 3 / 2, UNREAD, UNREAD],
     ]
+
+
+def test_gradients_of_two_ranks_are_those_of_distributed_data_parallel_to_the_bit(tmp_path):
+    drawn(str(tmp_path / "data"), 40, 2)
+    first, second = on_ranks(2, beside_ddp, str(tmp_path / "data"))
+    assert len(first["ddp"]) > 20
+    for rank in (first, second):
+        for name, gradient in rank["ddp"].items():
+            assert torch.equal(rank["ours"][name], gradient), name
+            assert torch.equal(first["ours"][name], second["ours"][name]), name

@@ -7,7 +7,17 @@ import torch.distributed as dist
 
 from infra.errors import Lost
 from tests.support.drawn import drawn
-from tests.support.learning import disagreements, frozen_text, gathered, global_batches, gradients, scores
+from tests.support.learning import (
+    disagreements,
+    exchanges_of_a_step,
+    frozen_text,
+    gathered,
+    gathered_together,
+    global_batches,
+    gradients,
+    scores,
+    statistics,
+)
 from tests.support.several_ranks import on_ranks
 from train import ranks
 from train.objectives.clip import Clip
@@ -25,6 +35,31 @@ def test_gather_is_in_rank_order_and_its_gradient_is_that_of_all_losses():
     for rank, found in enumerate(on_ranks(2, gathered)):
         assert found["whole"].tolist() == [[1.0, 1.0], [2.0, 2.0]]
         assert found["gradient"].tolist() == [[2.0 * (rank + 1) * 3] * 2]
+
+
+def test_tensors_of_any_type_are_gathered_in_one_exchange_and_a_loss_that_all_share_has_the_same_gradient():
+    for rank, found in enumerate(on_ranks(2, gathered_together)):
+        whole = torch.tensor([[1.5, 2.5], [3.5, 4.5], [11.5, 12.5], [13.5, 14.5]])
+        for each in found.values():
+            assert torch.equal(each["whole"], whole)
+            assert each["rows"].tolist() == [2**53 + 1, 0, 2**53 + 1, 1]
+            assert each["wide"].shape == (4, 1, 3) and each["wide"][:, 0, 2].tolist() == [0.1, 0.1, 1.1, 1.1]
+            assert torch.equal(each["gradient"], 2 * 6 * whole[2 * rank : 2 * rank + 2])
+
+
+@pytest.mark.parametrize(("name", "architecture"), [("cleanclip", "tiny-vit"), ("clip", "tiny-resnet")])
+def test_ranks_on_cpus_wait_for_each_other_twice_a_step(data, name, architecture):
+    """Embeddings once, gradients once; whatever the views and the statistics."""
+    for found in on_ranks(2, exchanges_of_a_step, data, name, architecture):
+        assert found == {"all_gather_into_tensor": 1, "all_reduce": 1, "broadcast": 0}
+
+
+def test_statistics_are_each_ranks_own_until_a_tower_rests_or_pairs_are_scored(data):
+    first, second = on_ranks(2, statistics, data)
+    for own, shared in (("learned", "rests"), ("learned again", "scored")):
+        assert not torch.equal(first[own], second[own])
+        assert torch.equal(first[shared], first[own])
+        assert torch.equal(second[shared], first[own])
 
 
 def test_one_process_needs_no_group():
