@@ -91,11 +91,11 @@ def group() -> Iterator[Place]:
         device_id=place.device if on_gpu else None,
     )
     _control = dist.new_group(backend="gloo", timeout=WORK_TIMEOUT)
-    try:
-        yield place
-    finally:
-        _control = None
-        dist.destroy_process_group()
+    yield place
+    # Not where a rank fails: it closes its connections as its process ends, after it has said why. A neighbour that
+    # loses them earlier is the first to end, and torchrun then ends the rank that could have spoken.
+    _control = None
+    dist.destroy_process_group()
 
 
 def _store(place: Place) -> dist.Store | None:
