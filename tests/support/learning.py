@@ -220,6 +220,13 @@ def gathered_together() -> dict[str, Any]:
     return found
 
 
+def second_fails() -> torch.Tensor:
+    """Of the second rank alone, while the first waits for it."""
+    if ranks.here().rank == 1:
+        raise ValueError("what the second rank has to say")
+    return ranks.gather(torch.zeros(1, 2))
+
+
 def exchanges_of_a_step(url: str, name: str, architecture: str) -> dict[str, int]:
     """Calls of each collective in a step that is not the first, on tensors of this rank's."""
     what, found = objective(name), dict.fromkeys(("all_gather_into_tensor", "all_reduce", "broadcast"), 0)

@@ -16,6 +16,7 @@ from tests.support.learning import (
     global_batches,
     gradients,
     scores,
+    second_fails,
     statistics,
 )
 from tests.support.several_ranks import on_ranks
@@ -121,6 +122,14 @@ def test_a_failure_on_one_rank_is_a_failure_on_all_with_the_same_words():
         assert found["exchanged"] == ["rank 0", "a longer word from rank 1"]
         assert found["told"] == {"step": 7}
         assert found["barrier"] == "passed"
+
+
+def test_a_rank_that_fails_keeps_its_neighbours_waiting_until_it_has_spoken():
+    """Lost connections end a neighbour first, and torchrun then ends the rank that knows why."""
+    on_ranks(2, gathered)  # so that both are there
+    with pytest.raises(AssertionError) as error:
+        on_ranks(2, second_fails, seconds=3)
+    assert "rank 0 hung for 3 s" in str(error.value) and "what the second rank has to say" in str(error.value)
 
 
 # Where the ranks of a start meet
