@@ -3,7 +3,7 @@
 from eval.reporting import formatting
 from eval.reporting.formatting import percent, within
 from eval.studies.study import FLOOR, UNDEFENDED, Row, Study
-from eval.studies.tables import NAMES
+from eval.studies.tables import NAMES, called
 
 ALLOWED, POINT = 0.01, 0.01  # success that is as good as none; clean accuracy that a cure may cost
 SAID = """The least attack success of each method among its runs within one point of the undefended model's clean
@@ -18,7 +18,7 @@ def series(study: Study) -> str:
     for attack, rows in study.rows.items():
         for row in rows:
             shares = (within(one.value, one.low, one.high) if one else "-" for one in (row.accuracy, row.success))
-            lines.append((study.title(attack), row.says or _name(row), *shares))
+            lines.append((study.title(attack), row.says or called(row), *shares))
     return formatting.markdown(lines)
 
 
@@ -71,7 +71,3 @@ def _shown(row: Row, done: bool) -> str:
 def _brief(row: Row) -> str:
     assert row.success is not None and row.accuracy is not None
     return f"{percent(row.success.value)} at {percent(row.accuracy.value)}"
-
-
-def _name(row: Row) -> str:
-    return NAMES.get(row.method, f"{row.method} {row.setting}".strip())

@@ -12,7 +12,7 @@ from eval.judging.seeds import Share
 from eval.reporting import formatting
 from eval.reporting.formatting import percent, within
 from eval.studies.study import FLOOR, Row, Study
-from eval.studies.tables import NAMES
+from eval.studies.tables import called
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _matrix(study: Study) -> str:
     for attack, rows in study.rows.items():
         for row in rows:
             floor = study.chosen(attack, FLOOR)
-            lines.append((attack, _name(row), *(_brief(row, floor, interface) for interface in INTERFACES)))
+            lines.append((attack, called(row), *(_brief(row, floor, interface) for interface in INTERFACES)))
     return _table(("attack", "method", *(one.name for one in INTERFACES)), lines)
 
 
@@ -93,7 +93,7 @@ def _misjudged(study: Study) -> str:
                 if found is not None and least is not None and found.above(least) != says:
                     how = "more than it says" if found.above(least) else "less than it says"
                     numbers = (percent(seen.value), interface.name, percent(found.value), percent(least.value))
-                    lines.append((attack, _name(row), *numbers, how))
+                    lines.append((attack, called(row), *numbers, how))
     said = "Where zero-shot success misjudges the risk: above its floor where another is not, or the reverse."
     if not lines:
         return f"{said} Nowhere here.\n"
@@ -107,12 +107,8 @@ def _attack(study: Study, attack: str) -> str:
         seeds = ", ".join(str(cell.seed) for cell in row.cells if cell.result) or "-"
         rank = row.mean(*RANK)
         shares = (within(one.value, one.low, one.high) if one else "-" for one in found)
-        lines.append((_name(row), *shares, f"{rank.value:,.0f}" if rank else "-", seeds))
+        lines.append((called(row), *shares, f"{rank.value:,.0f}" if rank else "-", seeds))
     return _table(("method", *(one.name for one in INTERFACES), "rank", "seeds"), lines)
-
-
-def _name(row: Row) -> str:
-    return NAMES.get(row.method, f"{row.method} {row.setting}".strip())
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

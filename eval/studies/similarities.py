@@ -3,7 +3,7 @@
 from eval.reporting import formatting
 from eval.reporting.formatting import percent
 from eval.studies.study import Row, Study
-from eval.studies.tables import NAMES
+from eval.studies.tables import called
 
 KINDS = ("clean", "poisoned")
 HEAD = ("attack", "run", *(f"{kind} pairs" for kind in KINDS), "gap", "clean accuracy", "attack success")
@@ -18,8 +18,7 @@ def markdown(study: Study) -> str:
             gap = "-" if clean is None or poisoned is None else f"{round(clean - poisoned, 2) + 0.0:+.2f}"  # no -0.00
             shown = ("-" if cosine is None else f"{cosine:.2f}" for cosine in (clean, poisoned))
             shares = (percent(share.value) if share else "-" for share in (row.accuracy, row.success))
-            name = NAMES.get(row.method, f"{row.method} {row.setting}".strip())
-            lines.append((study.title(attack), name, *shown, gap, *shares))
+            lines.append((study.title(attack), called(row), *shown, gap, *shares))
     return f"{SAID}\n{formatting.markdown(lines)}"
 
 

@@ -23,6 +23,11 @@ HEAD = ("attack", "how", "poisons", "run", "clean accuracy", "attack success", "
 RULE = ("---", "---", "---:", "---", "---:", "---:", "---:", "---")
 
 
+def called(row: Row) -> str:
+    """A row's method, and at which setting of the study's knob."""
+    return NAMES.get(row.method, f"{row.method} {row.setting}".strip())
+
+
 def frontier(study: Study, figure: str | None, at: str | None = None) -> str:
     """What each method leaves. figure: name of the file that shows the same. at: a method for the table at equal clean
     accuracy."""
