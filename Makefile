@@ -3,6 +3,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 BIN := .venv/bin
 PYTHON ?= python3
+# As `antidote` asks for by itself (infra/memory.py): tests and benches run in processes of their own.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup services demo demo-scan test test-slow check bench gpu gpu-wheels faults hostile lock clean

@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from infra import memory
 from infra.errors import interrupted, refuse
 
 VERBS = {
@@ -28,6 +29,8 @@ VERBS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    if argv is None:  # the command itself
+        memory.large_pages()
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
         print("usage: antidote VERB [options]      (antidote VERB --help for one verb)\n")

@@ -11,6 +11,10 @@ Without torchrun it runs on one process. The same command again resumes, or says
 import sys
 from collections.abc import Sequence
 
+from infra import memory
+
+if __name__ == "__main__":
+    memory.large_pages()
 if __name__ != "__mp_main__":  # the process that fetches shards is spawned: it imports this file, and needs none of it
     from infra.config import parse
     from train import presets

@@ -61,3 +61,11 @@ def test_the_bench_of_steps_runs():
     found = last_line("step.py", "--batch", "16", "--rounds", "1", "--steps", "1", "--large", "32", "--micro", "8")
     assert {"step_over_bare", "ranks_over_side_by_side", "micro_over_plain", "micro_memory_over_small"} <= found.keys()
     assert all(value > 0 for value in found.values())
+
+
+@pytest.mark.slow
+def test_the_bench_of_pages_runs_and_large_ones_are_fewer():
+    found = last_line("pages.py", "--model", "tiny-vit", "--batch", "16", "--rounds", "1", "--steps", "2")
+    assert found["small_over_large"] > 0
+    small, large = found["faults_a_step"]
+    assert small > large
