@@ -65,7 +65,7 @@ def test_the_bench_of_steps_runs():
 
 @pytest.mark.slow
 def test_the_bench_of_pages_runs_and_large_ones_are_fewer():
-    found = last_line("pages.py", "--model", "tiny-vit", "--batch", "16", "--rounds", "1", "--steps", "2")
+    found = last_line("pages.py", "--batch", "16", "--rounds", "1", "--steps", "2")
     assert found["small_over_large"] > 0
     small, large = found["faults_a_step"]
     assert small > large
