@@ -4,7 +4,7 @@ SHELL := bash
 BIN := .venv/bin
 PYTHON ?= python3
 # As `antidote` asks for by itself (infra/memory.py): tests and benches run in processes of their own.
-export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+export GLIBC_TUNABLES ?= $(shell $(PYTHON) -m infra.memory)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup services demo demo-scan test test-slow check bench gpu gpu-wheels faults hostile lock clean

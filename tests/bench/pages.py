@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from infra.memory import LARGE, TUNABLES
+from infra.memory import PAGES, VARIABLE, tunables
 
 
 def child(name: str, batch: int, steps: int) -> None:
@@ -42,7 +42,11 @@ def measured(large: bool, given: argparse.Namespace) -> list[float]:
     command = [sys.executable, "-m", "tests.bench.pages", "--child"]
     command += ["--model", given.model, "--batch", str(given.batch), "--steps", str(given.steps)]
     run = subprocess.run(
-        command, env=os.environ | {TUNABLES: f"{LARGE}={int(large)}"}, stdout=subprocess.PIPE, text=True, check=True
+        command,
+        env=os.environ | {VARIABLE: tunables() if large else f"{PAGES}=0"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     found: list[float] = json.loads(run.stdout)
     return found

@@ -17,7 +17,7 @@ need_madvise = pytest.mark.skipif(not memory.asked_for(memory.ENABLED), reason="
 
 
 def lines_of(code: str, **tunables: str) -> list[str]:
-    rest = {key: value for key, value in os.environ.items() if key != memory.TUNABLES}
+    rest = {key: value for key, value in os.environ.items() if key != memory.VARIABLE}
     run = subprocess.run(
         [sys.executable, "-c", code, "an argument"], env=rest | tunables, capture_output=True, text=True, check=True
     )
@@ -28,13 +28,15 @@ def lines_of(code: str, **tunables: str) -> list[str]:
 def test_a_program_begins_once_more_as_the_same_process_with_its_arguments():
     first, second, told = lines_of(TELL)
     assert first == second
-    assert told == f"glibc.malloc.hugetlb=1 an argument {sys.prefix}"
+    assert told == f"{memory.tunables()} an argument {sys.prefix}"
+    assert told.startswith("glibc.malloc.hugetlb=1:")
 
 
 @need_madvise
 def test_other_tunables_stay():
-    *_, told = lines_of(TELL, GLIBC_TUNABLES="glibc.malloc.top_pad=65536")
-    assert told.startswith("glibc.malloc.top_pad=65536:glibc.malloc.hugetlb=1 ")
+    *_, told = lines_of(TELL, GLIBC_TUNABLES="glibc.malloc.trim_threshold=65536")
+    assert told.startswith("glibc.malloc.trim_threshold=65536:glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=")
+    assert told.count("trim_threshold") == 1
 
 
 def test_whoever_said_no_is_left_alone():
@@ -44,7 +46,7 @@ def test_whoever_said_no_is_left_alone():
 
 @need_madvise
 def test_memory_is_faulted_in_by_large_pages():
-    large, small = (int(lines_of(TOUCH, **given)[-1]) for given in ({}, {memory.TUNABLES: f"{memory.LARGE}=0"}))
+    large, small = (int(lines_of(TOUCH, **given)[-1]) for given in ({}, {memory.VARIABLE: f"{memory.PAGES}=0"}))
     assert large * 4 < small  # of 16 MiB, up to 2 lie before or behind the large ones
 
 
