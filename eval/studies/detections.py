@@ -27,8 +27,9 @@ SAID = """What the panel of a scan finds, through the run that learned from the 
 `auto` removes is counted over all of them.
 """
 ANEW = """Attack success at clean accuracy: of the poisoned model, of one trained anew on what a filter left, of one
-trained on what is left when as many pairs are removed at random, and of one that never saw a poison. Means over seeds;
-after them what the removal cost in accuracy, in points, to runs of the same seeds on the same images.
+trained on what is left when as many pairs are removed at random, and of one that never saw a poison. Means over seeds,
+those of which one was trained anew where there are any; after them what the removal cost in accuracy, in points, to
+runs of the same seeds on the same images.
 """
 NOTE = """In brackets: 95% intervals; of attack success from the lowest end to the highest over seeds, of a difference
 Newcombe's, over test images and not over trainings: it takes the images of two runs for others, so it is rather too
@@ -81,7 +82,7 @@ def _anew(study: Study) -> list[Sequence[str]]:
         undefended, floor = study.chosen(attack, UNDEFENDED), study.chosen(attack, FLOOR)
         for row in sorted(study.of(attack, FILTERED), key=lambda row: not row.chosen):
             other = next((one for one in study.of(attack, RANDOM) if one.setting == row.setting), None)
-            numbers = (_brief(undefended), _sure(row), _brief(other), _brief(floor))
+            numbers = (_brief(undefended, row), _sure(row), _brief(other, row), _brief(floor, row))
             lines.append((attack, _removed(row), *numbers, _cost(row, other), _cost(row, floor), _seeds(row)))
     return lines
 
@@ -91,10 +92,15 @@ def _removed(row: Row) -> str:
     return row.setting if row.setting == "auto" else f"{100 * float(row.setting):g}%"
 
 
-def _brief(row: Row | None) -> str:
+def _brief(row: Row | None, beside: Row) -> str:
+    """Over the seeds of the row that it stands beside, or over all where that has none yet; said where it has fewer."""
+    wanted = {cell.seed for cell in beside.measured}
+    if row is not None and wanted:
+        row = Row(tuple(cell for cell in row.cells if cell.seed in wanted))
     if row is None or row.success is None or row.accuracy is None:
         return "-"
-    return f"{percent(row.success.value)} at {percent(row.accuracy.value)}"
+    fewer = f" (seed {_seeds(row)})" if len(row.measured) < len(wanted) else ""
+    return f"{percent(row.success.value)} at {percent(row.accuracy.value)}{fewer}"
 
 
 def _sure(row: Row) -> str:

@@ -206,10 +206,14 @@ def test_what_a_scan_found_and_what_training_anew_gives_stand_in_two_tables():
     ) in text
     (line,) = [line for line in text.splitlines() if line.startswith("| badnet | auto | ")]
     assert line.startswith("| badnet | auto | 98.0% at 95.0% | 1.0% [0.0, ")
-    assert "] at 94.5% | 98.0% at 93.0% | 1.0% at 96.0% | " in line
+    assert "] at 94.5% | 98.0% at 93.0% (seed 1) | 1.0% at 96.0% (seed 0) | " in line
     cost, floor = line.split(" | ")[6:8]
     assert cost.startswith("+2.0 [+1.") and floor.startswith("−2.0 [−2."), "of the seeds that both have"
     assert "| badnet | 2% | 98.0% at 95.0% | - | - | 1.0% at 96.0% | - | - | - |" in text
+    one = detections.markdown(
+        filled(planned, {name: each for name, each in found.items() if "filtered.auto.s1" not in name})
+    )
+    assert "| badnet | auto | 99.0% at 95.0% | 0.0% [0.0, " in one, "of the seed that was trained anew, not of both"
     assert text.count("| sig | -") == 1 and "| sig | auto | - | - | - | - | - | - | - |" in text
 
 
