@@ -11,6 +11,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -60,6 +61,8 @@ class Nearby:
         self.last = size
 
     def close(self) -> None:
+        """Once the others have read what was there: who is gone earlier would be missed by them."""
+        self._hear(self.last)
         for other in self.others.values():
             other.close()
         self.memory.clear()
@@ -119,8 +122,10 @@ def _machine() -> str | None:
     """Within which sockets without a file reach each other; None where there are none, or no memory without a name."""
     if not hasattr(os, "memfd_create"):
         return None
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        return f"{file.read().strip()} {os.readlink('/proc/self/ns/net')}"
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/net')}"
+    except OSError:
+        return None
 
 
 def _pages(size: int) -> int:

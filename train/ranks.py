@@ -297,6 +297,12 @@ def from_first(tensors: Iterable[Tensor]) -> None:
             dist.broadcast(tensor.detach(), 0)
 
 
+def way() -> dict[str, Any]:
+    """How numbers are added up over ranks where it is not as usual, as `way` of train.exactness: gloo has an order of
+    its own. A sum of two is one and the same."""
+    return {"exchange": "gloo"} if _near is None and dist.is_initialized() and dist.get_world_size() > 2 else {}
+
+
 def exchange(value: Any) -> list[Any]:
     """A JSON value from every rank, in rank order, on every rank."""
     if _control is None:
