@@ -59,13 +59,14 @@ def stream(
     seed: int = 0,
     augment: str = "none",
     tokenize: Callable[[list[str]], torch.Tensor] | None = None,
+    on_device: bool = False,
 ) -> Stream:
     """The stream of this rank."""
     place = ranks.here()
     tokenize = tokenize or model.tokenizer(model.architecture(ARCHITECTURE))
     dataset = Dataset.open(url, labelled=what.classifies)
     with cache.filled(dataset, 1.0, quiet=True) as local:
-        pairs = Pairs(local, what, tokenize, size=32, augment=augment, seed=seed)  # type: ignore[arg-type]
+        pairs = Pairs(local, what, tokenize, size=32, augment=augment, seed=seed, on_device=on_device)  # type: ignore[arg-type]
     return Stream(pairs, seed=seed, batch=batch, rank=place.rank, ranks=place.ranks, workers=workers)
 
 
