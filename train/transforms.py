@@ -69,12 +69,11 @@ class Frame(NamedTuple):
 def drawn(height: int, width: int, size: int, augment: Augment) -> Frame:
     """The frame of an image: what `evaluated` shows of it, or a random crop."""
     if augment == "none":
-        to = (size * height // width, size) if width <= height else (size, size * width // height)
-        cut = [round((side - size) / 2.0) for side in to]
-        return Frame(0, 0, height, width, *to, *cut, mirrored=False)
+        high, wide = (size * height // width, size) if width <= height else (size, size * width // height)
+        return Frame(0, 0, height, width, high, wide, round((high - size) / 2.0), round((wide - size) / 2.0), False)
     image = torch.empty(1).expand(3, height, width)  # it is asked for its size alone
-    part = RandomResizedCrop.get_params(image, list(CROP), [3 / 4, 4 / 3])
-    return Frame(*part, size, size, 0, 0, mirrored=bool(torch.rand(()) < 0.5))
+    top, left, height, width = RandomResizedCrop.get_params(image, list(CROP), [3 / 4, 4 / 3])
+    return Frame(top, left, height, width, size, size, 0, 0, bool(torch.rand(()) < 0.5))
 
 
 def framed(pixels: Tensor, frame: Frame, size: int, resized: Callable[[Tensor, int, int], Tensor]) -> Tensor:
