@@ -52,7 +52,7 @@ def finish(learner: nn.Module, state: nn.Module, named: list[Tensor]) -> None:
         ranks.average(found)
         return
     by_row: list[Tensor] = []
-    for name, parameter in cast(Encoder, learner).clip.named_parameters():
+    for name, parameter in cast(Encoder, learner).named.items():
         if parameter.grad is not None:  # what learns now, on every rank alike
             (by_row if name.endswith(TOKENS) and named else found).append(parameter.grad)
     average(found, by_row, named)

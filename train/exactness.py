@@ -15,7 +15,8 @@ import torch
 from infra import log, rundir
 from train import ranks
 
-WAY = ("micro_batch", "local_loss", "grad_checkpointing", "compile")  # of a start, beside its ranks and threads
+# Of a start, beside its ranks and threads.
+WAY = ("micro_batch", "local_loss", "grad_checkpointing", "compile", "exchange")
 
 
 @contextlib.contextmanager
@@ -50,7 +51,7 @@ def _threads(run: str, step: int, num_ranks: int, way: Mapping[str, Any]) -> int
         log.say(f"with {_some(first['threads'])} a rank, as this run began; {threads} would give other weights")
         threads = first["threads"]
     now = {"ranks": num_ranks, "threads": threads, "versions": rundir.versions(), "hardware": rundir.hardware()}
-    now |= way
+    now |= {**way, **ranks.way()}
     if changes := [f"{name} {then} then, {this} now" for name, then, this in _differences(first, now)]:
         log.warn(f"what {run} began with is not what it goes on with ({'; '.join(changes)}): its weights can differ in "
                  "their last bits from those of an undisturbed run")  # fmt: skip

@@ -17,6 +17,7 @@ from train.presets import Recipe
 from train.ranks import Place
 from train.step import Way
 
+Decode = Literal["host", "device"]
 Precision = Literal["auto", "float32", "bfloat16", "float16", "float64"]
 
 
@@ -48,6 +49,7 @@ class Job:
     sync_batchnorm: bool = False
     grad_checkpointing: bool = False
     compile: bool = False
+    decode: Decode = "host"
     wandb: str | None = None
     lanes: tuple[int, int] | None = None
     command: tuple[str, ...] | None = None
@@ -103,6 +105,12 @@ def check(job: Job, place: Place) -> None:
         )
     if job.precision == "float16" and place.device.type == "cpu":
         raise ValueError("--precision float16 needs a GPU: set float32 or bfloat16, or leave it out")
+    if job.decode == "device" and type(job.objective).views is not Objective.views:
+        raise ValueError(
+            f"{plugins.name_of(job.objective)} makes its views of images that the host has decoded: leave --decode out"
+        )
+    if job.decode == "device" and place.device.type == "cpu":
+        raise ValueError("--decode device needs a GPU: leave it out")
     epochs = range(job.recipe.epochs)
     if job.recipe.lock is not None and (idle := [at for at in epochs if not job.learning(at) & {"image", "text"}]):
         raise ValueError(

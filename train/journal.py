@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from infra import log, rundir
-from train import matches, model
+from train import matches, model, ranks
 from train.events import Events
 from train.job import Job
 from train.objective import Loss
@@ -70,7 +70,7 @@ class Journal:
         """told: who else is told each measurement."""
         model.save_architecture(job.architecture, job.out)
         attempt: dict[str, Any] = {"step": step, "ranks": place.ranks, "precision": job.precision}
-        attempt |= {"threads": torch.get_num_threads()} | job.way_of_start
+        attempt |= {"threads": torch.get_num_threads()} | job.way_of_start | ranks.way()
         if job.command is not None:
             attempt["command"] = list(job.command)
         rundir.record_attempt(job.out, attempt)

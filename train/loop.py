@@ -25,6 +25,7 @@ from train import (
     cache,
     checkpoint,
     compilation,
+    decoding,
     exactness,
     fetching,
     finite,
@@ -55,6 +56,8 @@ def train(job: Job, place: Place) -> str:
     check(job, place)
     online.check(job.wandb)
     ranks.together(job.objective.ready)
+    if job.decode == "device":
+        ranks.together(lambda: decoding.check(place.device))
     if (done := ranks.first(before)) is not None:
         return f"nothing to do: {job.out} is finished ({done['checkpoint']})"
 
@@ -69,6 +72,7 @@ def train(job: Job, place: Place) -> str:
             size=model.image_size(job.architecture),
             augment=job.recipe.augment,
             seed=job.seed,
+            on_device=job.decode == "device",
         )
         stream = Stream(
             pairs,
@@ -129,7 +133,7 @@ def train(job: Job, place: Place) -> str:
                     learner,
                     job.objective,
                     state,
-                    batch,
+                    decoding.completed(batch, place.device),
                     clock,
                     job.way,
                     draw=functools.partial(_seed_model, job.seed, step, place),

@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from infra.errors import Damaged, Lost
+from train import nearby
 
 T = TypeVar("T")
 
@@ -29,6 +30,7 @@ WORK_TIMEOUT = timedelta(
     hours=12
 )  # for `together` and `first`: a rank may be fetching shards; its death is seen at once
 _control: Any = None  # a gloo group of its own, since nccl's time-out is one for all collectives
+_near: nearby.Nearby | None = None  # where tensors of a step go; None: through torch's process group
 _sharing = False  # whether a loss is now taken in shares
 
 
@@ -70,8 +72,11 @@ def here() -> Place:
 
 @contextlib.contextmanager
 def group() -> Iterator[Place]:
-    """The process group, for the length of a run: nccl on GPUs, gloo on CPUs, none for a single process."""
-    global _control
+    """The process group, for the length of a run: nccl on GPUs, gloo on CPUs, none for a single process.
+
+    What ranks on CPUs tell each other in a step goes through shared memory where one machine has them all.
+    """
+    global _control, _near
     place = here()
     if place.device.type == "cuda":
         torch.cuda.set_device(place.device)
@@ -91,10 +96,13 @@ def group() -> Iterator[Place]:
         device_id=place.device if on_gpu else None,
     )
     _control = dist.new_group(backend="gloo", timeout=WORK_TIMEOUT)
+    _near = None if on_gpu else nearby.meet(place.rank, place.ranks, exchange, STEP_TIMEOUT)
     yield place
     # Not where a rank fails: it closes its connections as its process ends, after it has said why. A neighbour that
     # loses them earlier is the first to end, and torchrun then ends the rank that could have spoken.
-    _control = None
+    if _near is not None:
+        _near.close()
+    _control = _near = None
     dist.destroy_process_group()
 
 
@@ -138,6 +146,44 @@ def agreed_name(store: dist.Store, rank: int, ranks: int, timeout_seconds: float
     return name
 
 
+def _of_all(lines: list[Tensor]) -> list[Tensor]:
+    """Every rank's rows of each, in rank order: uint8 (B, n) -> (ranks * B, n)."""
+    rows, widths = len(lines[0]), [line.shape[1] for line in lines]
+    if _near is None:
+        line = torch.cat(lines, dim=1)
+        whole = line.new_empty((dist.get_world_size() * rows, line.shape[1]))
+        dist.all_gather_into_tensor(whole, line)
+        return [column.contiguous() for column in whole.split(widths, dim=1)]
+
+    def fill(own: Tensor) -> None:
+        torch.cat(lines, dim=1, out=own.view(rows, -1))
+
+    with _near.shown(rows * sum(widths), torch.uint8, fill) as shown:
+        parts = [each.view(rows, -1).split(widths, dim=1) for each in shown]
+        return [torch.cat(column) for column in zip(*parts, strict=True)]
+
+
+def _summed(lines: list[Tensor], parts: int = 1) -> Tensor:
+    """Of each (n,), laid end to end and divided by `parts`, the sum over ranks; a copy."""
+
+    def fill(own: Tensor) -> None:
+        torch.cat(lines, out=own)
+        if parts > 1:
+            own /= parts
+
+    numbers, dtype = sum(len(line) for line in lines), lines[0].dtype
+    if _near is None:
+        line = lines[0].new_empty(numbers)
+        fill(line)
+        dist.all_reduce(line)
+        return line
+    with _near.shown(numbers, dtype, fill) as shown:
+        line = shown[0] + shown[1]
+        for other in shown[2:]:
+            line += other
+        return line
+
+
 class _Gather(torch.autograd.Function):
     """All-gather along dimension 0. Its gradient is that of the sum of all ranks' losses."""
 
@@ -146,13 +192,9 @@ class _Gather(torch.autograd.Function):
         ctx.rows, ctx.same_loss = len(parts[0]), same_loss
         ctx.set_materialize_grads(False)
         # As bytes, whatever they are: each collective is a wait for the slowest rank.
-        lines = [part.reshape(ctx.rows, -1).contiguous().view(torch.uint8) for part in parts]
-        line = torch.cat(lines, dim=1)
-        whole = line.new_empty((dist.get_world_size() * ctx.rows, line.shape[1]))
-        dist.all_gather_into_tensor(whole, line)
-        columns = whole.split([each.shape[1] for each in lines], dim=1)
+        columns = _of_all([part.reshape(ctx.rows, -1).contiguous().view(torch.uint8) for part in parts])
         found = tuple(
-            column.contiguous().view(part.dtype).view(len(whole), *part.shape[1:])
+            column.view(part.dtype).view(len(column), *part.shape[1:])
             for column, part in zip(columns, parts, strict=True)
         )
         ctx.mark_non_differentiable(*(each for each in found if not each.is_floating_point()))
@@ -168,10 +210,7 @@ class _Gather(torch.autograd.Function):
         def summed(gradient: Tensor) -> Tensor:
             if ctx.same_loss:
                 return gradient[own] * dist.get_world_size()
-            # A copy, since all_reduce writes in place and autograd may still use the gradient it gave us.
-            whole = gradient.clone(memory_format=torch.contiguous_format)
-            dist.all_reduce(whole)
-            return whole[own]
+            return _summed([gradient.reshape(-1)]).view(gradient.shape)[own]
 
         return None, *(None if gradient is None else summed(gradient) for gradient in gradients)
 
@@ -200,15 +239,11 @@ class _Total(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:  # noqa: ARG004
-        whole = part.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(whole)
-        return whole
+        return _summed([part.reshape(-1)]).view(part.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
-        gradient = gradients[0].clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(gradient)
-        return gradient
+        return _summed([gradients[0].reshape(-1)]).view(gradients[0].shape)
 
 
 def total(part: Tensor) -> Tensor:
@@ -250,9 +285,7 @@ def average(tensors: Sequence[Tensor]) -> None:
         return
     for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
         lines = [tensor.as_strided((tensor.numel(),), (1,)) for tensor in tensors if tensor.dtype == dtype]
-        line = torch.cat(lines)
-        line /= dist.get_world_size()
-        dist.all_reduce(line)
+        line = _summed(lines, dist.get_world_size())
         for mine, mean in zip(lines, line.split([len(each) for each in lines]), strict=True):
             mine.copy_(mean)
 
@@ -262,6 +295,12 @@ def from_first(tensors: Iterable[Tensor]) -> None:
     if dist.is_initialized():
         for tensor in tensors:
             dist.broadcast(tensor.detach(), 0)
+
+
+def way() -> dict[str, Any]:
+    """How numbers are added up over ranks where it is not as usual, as `way` of train.exactness: gloo has an order of
+    its own. A sum of two is one and the same."""
+    return {"exchange": "gloo"} if _near is None and dist.is_initialized() and dist.get_world_size() > 2 else {}
 
 
 def exchange(value: Any) -> list[Any]:

@@ -9,7 +9,8 @@ and captions it makes of a pair depends on (seed, epoch, row) alone. A batch is
 Images lie in memory as they are decoded, colours innermost (torch.channels_last), so nothing is transposed here.
 present: which texts there are, as places in the views laid end to end; a row of a text that is not there is -1. It is
 known here, since to look for it on a GPU would make every step wait. seconds: what a worker spent on decoding, on
-views and their transforms, and on tokens (SPENT).
+views and their transforms, and on tokens (SPENT). Where the device decodes, a batch also has "coded", and its images
+are whole when train.decoding has completed it.
 """
 
 import functools
@@ -35,7 +36,7 @@ from infra.errors import Damaged, Lost
 from infra.seeding import digest64, rng
 from pipeline import foreign, tars
 from pipeline.images import decoded
-from train import notice, order, transforms
+from train import decoding, notice, order, transforms
 from train.cache import COLUMNS, Local
 from train.lanes import Plan
 from train.objective import Objective, Pair, Views
@@ -67,9 +68,11 @@ class Pairs(Dataset[Batch]):
         size: int,
         augment: Augment,
         seed: int,
+        on_device: bool = False,
     ) -> None:
+        """on_device: leave to the device what it can decode; for objectives that show an image as it is."""
         self.local, self.objective, self.tokenize = local, objective, tokenize
-        self.size, self.augment, self.seed = size, augment, seed
+        self.size, self.augment, self.seed, self.on_device = size, augment, seed, on_device
         self.tokens = functools.lru_cache(maxsize=1 << 15)(self._tokens)  # 0.2 ms a caption, 5,500 of them a second
         self.maps: dict[int, mmap.mmap] = {}
 
@@ -113,18 +116,28 @@ class Pairs(Dataset[Batch]):
         rows, labels = np.empty(len(request.ids), np.int64), np.empty(len(request.ids), np.int64)
         seconds = np.zeros(len(SPENT))
         plain = self.augment == "none" and type(self.objective).views is Objective.views  # nothing is drawn
+        coded: list[tuple[int, bytes, transforms.Frame]] = []
+        augment: Augment
         for i, (sample, role) in enumerate(zip(request.ids.tolist(), request.roles.tolist(), strict=True)):
             marks = [time.perf_counter()]
-            pair = self.pair(sample, role)
-            marks.append(time.perf_counter())
-            rows[i], labels[i] = pair.row, pair.label
-            if request.epoch is None or plain:
-                views = Views({"image": pair.decoded}, {"text": pair.caption})
+            if request.epoch is not None and (left := self._left_to_device(sample, request.epoch)) is not None:
+                data, caption, frame = left
+                coded.append((i, data, frame))
+                rows[i], labels[i] = (self.columns[name].item(sample) for name in ("rows", "labels"))
+                marks.append(time.perf_counter())
+                blank = np.zeros((self.size, self.size, 3), np.uint8)
+                views, augment = Views({"image": blank}, {"text": caption}), "none"
             else:
-                _seed_globals(digest64(self.seed, "global generators", request.epoch, pair.row))
-                views = self.objective.views(pair, rng(self.seed, "views", request.epoch, pair.row))
-            for name, image in views.images.items():
+                pair = self.pair(sample, role)
+                marks.append(time.perf_counter())
+                rows[i], labels[i] = pair.row, pair.label
                 augment = "none" if request.epoch is None else self.augment
+                if request.epoch is None or plain:
+                    views = Views({"image": pair.decoded}, {"text": pair.caption})
+                else:
+                    _seed_globals(self.seed, request.epoch, pair.row)
+                    views = self.objective.views(pair, rng(self.seed, "views", request.epoch, pair.row))
+            for name, image in views.images.items():
                 pixels = np.asarray(transforms.trained(image, self.size, augment))
                 if i == 0:
                     images[name] = np.empty((len(rows), *pixels.shape), np.uint8)
@@ -135,7 +148,8 @@ class Pairs(Dataset[Batch]):
                     texts[name] = np.empty((len(rows), len(self.tokens(""))), np.int64)
                 texts[name][i] = -1 if text is None else self.tokens(text)
             seconds += np.diff([*marks, time.perf_counter()])
-        return {
+        more = {"coded": decoding.packed(coded)} if self.on_device else {}
+        return more | {
             "images": {name: torch.from_numpy(array).permute(0, 3, 1, 2) for name, array in images.items()},
             "texts": {name: torch.from_numpy(array) for name, array in texts.items()},
             "rows": torch.from_numpy(rows),
@@ -144,6 +158,16 @@ class Pairs(Dataset[Batch]):
             "present": torch.from_numpy(np.flatnonzero([tokens[:, 0] >= 0 for tokens in texts.values()])),
             "seconds": torch.from_numpy(seconds),
         }
+
+    def _left_to_device(self, sample: int, epoch: int) -> tuple[bytes, str, transforms.Frame] | None:
+        """(file, caption, frame) of a pair whose image the device shall decode; None: a worker shall."""
+        if not self.on_device:
+            return None
+        data, caption = self.stored(sample)
+        if (found := decoding.takes(data, self.size)) is None:
+            return None
+        _seed_globals(self.seed, epoch, self.columns["rows"].item(sample))
+        return data, caption, transforms.drawn(*found, self.size, self.augment)
 
     def pair(self, sample: int, role: int = 0) -> Pair:
         """The stored pair. Raises Damaged, naming shard, key and row, if its image cannot be read."""
@@ -194,9 +218,10 @@ def _key(tar: str, offset: int) -> str:
     return next(names, "unknown").rpartition(".")[0]
 
 
-def _seed_globals(seed: int) -> None:
+def _seed_globals(seed: int, epoch: int, row: int) -> None:
     """For libraries that draw from global generators, as torchvision does. Not torch.manual_seed: 130 us, and it
     queues a call for every GPU at each use."""
+    seed = digest64(seed, "global generators", epoch, row)
     torch.default_generator.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)

@@ -17,7 +17,7 @@ from infra.config import Seldom
 from pipeline import leaving
 from pipeline.dataset import Dataset
 from train import checkpoint, loop, model, online, ranks, weights
-from train.job import Job, Precision, check
+from train.job import Decode, Job, Precision, check
 from train.model import Architecture
 from train.objective import Objective
 from train.presets import PRESETS, Recipe
@@ -101,6 +101,9 @@ class Training:
     """Take a BatchNorm's statistics over all ranks; otherwise, as the papers do, each rank has its own."""
     compile: Annotated[bool, Seldom] = False
     """Have torch.compile make faster code of the towers."""
+    decode: Annotated[Decode, Seldom] = "host"
+    """Where plain JPEGs larger than the model become pixels. device: on the GPU, of objectives that show images as they
+    are; pixels differ a little by the decoder."""
     wandb: Annotated[str | None, Seldom] = None
     """A project of Weights & Biases that is told what TensorBoard is told."""
     dry_run: bool = False
@@ -160,15 +163,17 @@ class Training:
             sync_batchnorm=self.sync_batchnorm,
             grad_checkpointing=self.grad_checkpointing,
             compile=self.compile,
+            decode=self.decode,
             wandb=self.wandb,
             lanes=(self.lanes, self.window) if self.order == "lanes" else None,
             command=None if command is None else tuple(command),
         )
 
     def _config(self) -> dict[str, Any]:
-        """Of a run in one permutation as before there were lanes, so that one of then goes on."""
+        """Of a run that has neither lanes nor decodes on the device as before there were such: one of then goes on."""
         found: dict[str, Any] = config.to_json(self)
         absent = {"order", *LANES} if self.order == "permutation" else set()
+        absent |= {"decode"} if self.decode == "host" else set()
         return {name: value for name, value in found.items() if name not in absent}
 
     def _opened(self) -> Dataset:

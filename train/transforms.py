@@ -4,7 +4,8 @@ The evaluation transform is open_clip's, pixel for pixel: short side to the mode
 Training uses the same one, as the papers do, unless a recipe says `augment`.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -41,7 +42,8 @@ def trained(image: Decoded, size: int, augment: Augment) -> Decoded:
     """
     if min(image.size if isinstance(image, Image.Image) else image.shape[:2]) > size:
         pixels = torch.from_numpy(np.require(image, requirements="W")).permute(2, 0, 1)  # colours innermost in memory
-        return (_central if augment == "none" else _flip_crop)(pixels, size).permute(1, 2, 0).numpy()
+        height, width = pixels.shape[1:]
+        return framed(pixels, drawn(height, width, size, augment), size, _resized).permute(1, 2, 0).numpy()
     image = pillow(image)
     if augment == "none":
         return evaluated(image, size)
@@ -50,19 +52,36 @@ def trained(image: Decoded, size: int, augment: Augment) -> Decoded:
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if torch.rand(()) < 0.5 else image
 
 
-def _central(pixels: Tensor, size: int) -> Tensor:
-    """What `evaluated` shows of an image. uint8 (3, H, W) -> uint8 (3, size, size)."""
-    height, width = pixels.shape[1:]
-    width, height = (size, size * height // width) if width <= height else (size * width // height, size)
-    left, top = round((width - size) / 2.0), round((height - size) / 2.0)
-    return _resized(pixels, height, width)[:, top : top + size, left : left + size]
+class Frame(NamedTuple):
+    """What a view shows of an image larger than it: a part, resized, of which a square is cut, mirrored or not."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    to_height: int
+    to_width: int
+    cut_top: int
+    cut_left: int
+    mirrored: bool
 
 
-def _flip_crop(pixels: Tensor, size: int) -> Tensor:
-    """A random crop, a view, resized once, and mirrored or not. uint8 (3, H, W) -> uint8 (3, size, size)."""
-    top, left, height, width = RandomResizedCrop.get_params(pixels, list(CROP), [3 / 4, 4 / 3])
-    pixels = _resized(pixels[:, top : top + height, left : left + width], size, size)
-    return pixels.flip(2) if torch.rand(()) < 0.5 else pixels
+def drawn(height: int, width: int, size: int, augment: Augment) -> Frame:
+    """The frame of an image: what `evaluated` shows of it, or a random crop."""
+    if augment == "none":
+        high, wide = (size * height // width, size) if width <= height else (size, size * width // height)
+        return Frame(0, 0, height, width, high, wide, round((high - size) / 2.0), round((wide - size) / 2.0), False)
+    image = torch.empty(1).expand(3, height, width)  # it is asked for its size alone
+    top, left, height, width = RandomResizedCrop.get_params(image, list(CROP), [3 / 4, 4 / 3])
+    return Frame(top, left, height, width, size, size, 0, 0, bool(torch.rand(()) < 0.5))
+
+
+def framed(pixels: Tensor, frame: Frame, size: int, resized: Callable[[Tensor, int, int], Tensor]) -> Tensor:
+    """uint8 (3, H, W) -> uint8 (3, size, size). resized: makes the second from the first, (3, h, w) -> (3, h', w')."""
+    part = pixels[:, frame.top : frame.top + frame.height, frame.left : frame.left + frame.width]
+    whole = resized(part, frame.to_height, frame.to_width)
+    cut = whole[:, frame.cut_top : frame.cut_top + size, frame.cut_left : frame.cut_left + size]
+    return cut.flip(2) if frame.mirrored else cut
 
 
 def _resized(pixels: Tensor, height: int, width: int) -> Tensor:

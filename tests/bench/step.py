@@ -8,8 +8,9 @@ Paired in one run, medians over rounds, processor time where one process is meas
 - step_over_bare: a step as the loop takes it, over open_clip's own forward pass, ClipLoss, backward pass and the same
   optimiser's step, same batch and one model: where two lie in memory alone makes a hundredth. Ten times as many rounds.
 - ranks_over_side_by_side: pairs a second of two ranks that learn the demo's model, over those of two trainings of half
-  the batch side by side, a core each; of side by side over one alone, too, since cores share their memory. Where others
-  work on these cores, the same by processor seconds (..._by_cpu) is the steadier number: it leaves out who waits.
+  the batch side by side, a core each, all after three steps that warm up; of side by side over one alone, too, since
+  cores share their memory. Where others work on these cores, the same by processor seconds (..._by_cpu) is the steadier
+  number: it leaves out who waits.
 - micro_over_plain: a step of `--large` pairs in micro-batches of `--micro` over one in a single pass, of a ViT of four
   layers (`vit`); on_tiny_micro_over_plain: of `--model`, where a pass of 128 pairs is largely dispatch and the gradient
   of 49,408 tokens. micro_memory_over_small: the bytes that its passes keep for the way back, inputs and logits aside,
@@ -179,8 +180,11 @@ def timed(rank: int, name: str, pairs: int, steps: int, ports: list[int], out: A
 
 
 def pace(step: Callable[[], None], pairs: int, steps: int) -> Pace:
-    step()
-    start, spent = time.perf_counter(), time.process_time()  # of all threads, gloo's too
+    for _ in range(
+        3
+    ):  # the second still takes new memory: a new model's, of a phase whose predecessor's was given back
+        step()
+    start, spent = time.perf_counter(), time.process_time()  # of all threads
     for _ in range(steps):
         step()
     return steps * pairs / (time.perf_counter() - start), (time.process_time() - spent) / (steps * pairs)

@@ -114,8 +114,23 @@ def roclip(found: Found) -> str:
     return "\n\n".join([table(head, rows), *_not_measured({"": found})])
 
 
+def decoding(found: Found) -> str:
+    names = ("host_images_per_second", "device_images_per_second")
+    rows = [
+        [side, *(shown(one[name]) for name in names), shown(one["device_over_host"], ".2f"), shown(one["apart"], ".2f")]
+        for side, one in found.items()
+    ]
+    head = ["short side", "images/s, a core of the host", "the device", "device over host", "grey levels apart"]
+    return table(head, rows)
+
+
 def _not_measured(found: Found) -> list[str]:
     return [f"Not measured: {one['not_measured']}." for one in found.values() if "not_measured" in one]
 
 
-TABLES: dict[str, Callable[[Found], str]] = {"tests": tests, "cleanclip": cleanclip, "roclip": roclip}
+TABLES: dict[str, Callable[[Found], str]] = {
+    "tests": tests,
+    "cleanclip": cleanclip,
+    "roclip": roclip,
+    "decoding": decoding,
+}

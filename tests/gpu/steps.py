@@ -51,4 +51,11 @@ STEPS = (
         tuple("tests.gpu.matched --model tiny-vit --batch 16 --capacities 300 500 --rounds 1".split()),
         240,
     ),
+    Step(
+        "decoding",
+        "JPEGs decoded and shrunk on the GPU, over one core of the host",
+        ("tests.gpu.decoding", "--batch", "512"),
+        tuple("tests.gpu.decoding --batch 8 --sizes 256 --rounds 1".split()),
+        120,
+    ),
 )

@@ -349,8 +349,10 @@ def test_the_kit_runs_to_its_end_on_a_cpu_and_a_second_time_does_nothing(tmp_pat
             assert {"step_over_open_clip", "run_images_per_second", "run_data_wait_share"} <= one.keys()
     assert all(one["one_over_two"] > 0 for one in found["cleanclip"].values())
     assert found["roclip"]["roclip_cloned_over_clip_500"] > 0 < found["roclip"]["roclip_torch_over_clip_300"]
+    assert found["decoding"]["256"]["device_over_host"] > 0 < found["decoding"]["256"]["apart"] < 1
     text = (out / "gpu.md").read_text()
     assert all(f"| {one.name} |" in text for one in STEPS) and "| 8 |" in text and "| 500 | cloned |" in text
+    assert "| 256 |" in text
     assert committed == ((ROOT / "infra/gpu.md").read_text() if (ROOT / "infra/gpu.md").exists() else None)
 
 

@@ -4,6 +4,7 @@ import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from infra import plugins
 from infra.errors import Damaged
 from pipeline.dataset import Dataset
-from train import averaging, cache, loop, model, ranks, scoring
+from train import averaging, cache, loop, model, nearby, ranks, scoring
 from train.encoder import Encoder
 from train.objective import EVERYTHING, Clock, Features, Loss, Objective, Pair, Setting, Views, clip_loss
 from train.objectives.clip import Clip
@@ -58,13 +59,14 @@ def stream(
     seed: int = 0,
     augment: str = "none",
     tokenize: Callable[[list[str]], torch.Tensor] | None = None,
+    on_device: bool = False,
 ) -> Stream:
     """The stream of this rank."""
     place = ranks.here()
     tokenize = tokenize or model.tokenizer(model.architecture(ARCHITECTURE))
     dataset = Dataset.open(url, labelled=what.classifies)
     with cache.filled(dataset, 1.0, quiet=True) as local:
-        pairs = Pairs(local, what, tokenize, size=32, augment=augment, seed=seed)  # type: ignore[arg-type]
+        pairs = Pairs(local, what, tokenize, size=32, augment=augment, seed=seed, on_device=on_device)  # type: ignore[arg-type]
     return Stream(pairs, seed=seed, batch=batch, rank=place.rank, ranks=place.ranks, workers=workers)
 
 
@@ -228,14 +230,16 @@ def second_fails() -> torch.Tensor:
 
 
 def exchanges_of_a_step(url: str, name: str, architecture: str) -> dict[str, int]:
-    """Calls of each collective in a step that is not the first, on tensors of this rank's."""
-    what, found = objective(name), dict.fromkeys(("all_gather_into_tensor", "all_reduce", "broadcast"), 0)
+    """Calls of each collective in a step that is not the first, on tensors of this rank's; and how often tensors are
+    shown to the ranks of this machine."""
+    what, found = objective(name), dict.fromkeys(("all_gather_into_tensor", "all_reduce", "broadcast", "shown"), 0)
     encoder = Encoder(
         model.create(model.architecture(architecture), 0), *model.mean_and_std(model.architecture(architecture))
     )
     learner, batches = averaging.distributed(encoder, what, ranks.here()), stream(url, what, batch=16).epoch(0)
     learn(learner, what, nn.Module(), next(batches), Clock(0, 0, 4, 0), PLAIN)
-    kept = {call: getattr(torch.distributed, call) for call in found}
+    places = {call: ranks._near if call == "shown" else torch.distributed for call in found}
+    kept = {call: getattr(place, call) for call, place in places.items()}
 
     def counted(call: str) -> Callable[..., Any]:
         def counting(*args: Any, **named: Any) -> Any:
@@ -245,13 +249,38 @@ def exchanges_of_a_step(url: str, name: str, architecture: str) -> dict[str, int
         return counting
 
     try:
-        for call in found:
-            setattr(torch.distributed, call, counted(call))
+        for call, place in places.items():
+            setattr(place, call, counted(call))
         learn(learner, what, nn.Module(), next(batches), Clock(1, 0, 4, 16), PLAIN)
     finally:
         for call, original in kept.items():
-            setattr(torch.distributed, call, original)
+            setattr(places[call], call, original)
     return found
+
+
+def both_ways(lengths: list[int]) -> dict[str, dict[str, Any]]:
+    """Rows of every rank and means over ranks, of some lengths, in shared memory and through gloo."""
+    drawn, near, found = torch.Generator().manual_seed(ranks.here().rank), ranks._near, {}
+    assert near is not None
+    parts = [[torch.randn(3, length, generator=drawn), torch.arange(3 * length).view(3, -1)] for length in lengths]
+    for name, place in (("memory", near), ("gloo", None)):
+        ranks._near = place
+        means = [rows.clone() for rows, _ in parts] + [rows.double() for rows, _ in parts]
+        ranks.average(means)
+        found[name] = {"rows": [ranks.gather_all(each) for each in parts], "means": means, "way": ranks.way()}
+    ranks._near = near
+    return found
+
+
+def apart() -> dict[str, Any]:
+    """Whether ranks on two machines show each other anything in memory."""
+    kept = nearby._machine
+    nearby._machine = lambda: f"machine {ranks.here().rank}"
+    try:
+        found = nearby.meet(ranks.here().rank, 2, ranks.exchange, timedelta(seconds=60))
+    finally:
+        nearby._machine = kept
+    return {"met": found is not None}
 
 
 def beside_ddp(url: str) -> dict[str, Any]:
