@@ -106,16 +106,27 @@ def meet(rank: int, ranks: int, exchange: Callable[[Any], list[Any]], timeout: t
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("")  # Linux finds a name that nobody has, and that is no file's
         listening.listen(ranks)
+        listening.settimeout(timeout.total_seconds())
         names = exchange(listening.getsockname().decode("latin-1"))
         others = {}
         for lower in range(rank):
             others[lower] = socket.socket(socket.AF_UNIX)
             others[lower].connect(names[lower].encode("latin-1"))
             others[lower].sendall(_WORD.pack(rank))
-        for _ in range(rank + 1, ranks):
+        while len(others) < ranks - 1:
             other, _ = listening.accept()
+            if _user_of(other) != os.getuid():  # such a name is open to everyone on the machine
+                other.close()
+                continue
             others[_WORD.unpack(other.recv(_WORD.size))[0]] = other
     return Nearby(rank, others, timeout)
+
+
+def _user_of(other: socket.socket) -> int:
+    """Who is at the other end, as the kernel knows it."""
+    credentials = other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, user, _ = struct.unpack("3i", credentials)
+    return int(user)
 
 
 def _machine() -> str | None:

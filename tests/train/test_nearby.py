@@ -1,9 +1,11 @@
 """Ranks that show each other tensors in memory: the same as through gloo, and a word when one is missing."""
 
+import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -12,7 +14,10 @@ import torch
 from infra.errors import Lost
 from tests.support.learning import apart, both_ways
 from tests.support.several_ranks import on_ranks
+from train import nearby
 from train.nearby import Nearby
+
+TWENTY_SECONDS = timedelta(seconds=20)
 
 
 def test_rows_and_means_are_those_of_gloo_whatever_grows_or_shrinks():
@@ -33,6 +38,31 @@ def test_rows_and_means_are_those_of_gloo_whatever_grows_or_shrinks():
 
 def test_ranks_of_two_machines_show_each_other_nothing():
     assert on_ranks(2, apart) == [{"met": False}] * 2
+
+
+def test_another_user_of_the_machine_is_shown_nothing(monkeypatch: pytest.MonkeyPatch):
+    """The name of such a socket is open to everyone on it."""
+    users = iter([os.getuid() + 1, os.getuid() + 2, os.getuid()])
+    monkeypatch.setattr(nearby, "_machine", lambda: "here")
+    monkeypatch.setattr(nearby, "_user_of", lambda _: next(users))
+    name: Queue[str] = Queue()
+
+    def tell(value: str) -> list[str]:
+        if value != "here":
+            name.put(value)
+        return [value, value]
+
+    def strangers_and_rank_1() -> Nearby | None:
+        found = name.get(timeout=20)
+        for _ in range(2):
+            with socket.socket(socket.AF_UNIX) as stranger:
+                stranger.connect(found.encode("latin-1"))
+                assert stranger.recv(1) == b"", "it was spoken to"
+        return nearby.meet(1, 2, lambda value: [value if value == "here" else found, value], TWENTY_SECONDS)
+
+    one, other = at_once(lambda: nearby.meet(0, 2, tell, TWENTY_SECONDS), strangers_and_rank_1)
+    both = [[1.0], [2.0]]
+    assert at_once(lambda: shown(one, [1.0]), lambda: shown(other, [2.0])) == [both, both]
 
 
 def pair(timeout_seconds: float = 20.0) -> tuple[Nearby, Nearby]:
