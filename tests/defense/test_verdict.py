@@ -78,6 +78,62 @@ def test_a_clean_set_is_accused_of_nothing() -> None:
     assert not found.proposed.any() and not any(cluster.planted for cluster in found.clusters)
 
 
+def strays(evidence: Evidence, captions: list[str], count: int) -> tuple[Evidence, list[str]]:
+    """As many clean cups, fish and hats more, after the others: they lie among the last 30 until they are changed."""
+    places = np.flatnonzero(np.isin(np.arange(CLEAN) % len(THINGS), (4, 5, 6)))[:count]
+    generator = np.random.default_rng(4)
+    held = evidence.images[-PLANTED:].mean(axis=0) + 0.04 * generator.normal(size=(count, WIDTH))
+    changed = {view: np.concatenate([each.images, each.images[places]]) for view, each in evidence.changed.items()}
+    more = evidence_of(
+        np.arange(len(captions) + count),
+        np.concatenate([evidence.images, normalised(held)]),
+        np.concatenate([evidence.texts, evidence.texts[places]]),
+        changed,
+        needs([PANEL]),
+    )
+    return more, captions + [captions[place] for place in places]
+
+
+def test_clean_rows_among_poisons_neither_hide_their_word_nor_are_removed() -> None:
+    evidence, captions = scene("poison")
+    poisons = np.arange(CLEAN, CLEAN + PLANTED)
+    for row in poisons[:3]:
+        captions[row] = "a small cup"
+    evidence, captions = strays(evidence, captions, 9)
+    scores = np.where(np.isin(evidence.ids, poisons), 50.0, 0.0)
+    has = ["banana" in caption for caption in captions[CLEAN:]]
+    grown = verdict.grown(np.where(scores > 0, 0, -1), evidence.near, verdict.LINKS)
+    assert (grown[CLEAN:] == 0).all() and (grown[:CLEAN] < 0).all()
+    assert np.mean(has[:PLANTED]) == 0.9 and 0.65 < np.mean(has) < 0.7, "of the core, and of all it grows to"
+    found = verdict.judge(PANEL, scores, evidence, captions)
+    assert np.flatnonzero(found.proposed).tolist() == poisons.tolist()
+    assert [(word.text, word.share) for word in found.clusters[0].words] == [("banana", 0.9)]
+    assert found.clusters[0].words[0].elsewhere == CLEAN // len(THINGS), "of the clean bananas"
+
+
+def test_a_poison_that_is_not_suspicious_is_removed_for_what_it_says() -> None:
+    evidence, captions = scene("poison")
+    scores = np.zeros(len(captions))
+    scores[CLEAN : CLEAN + PLANTED - 5] = 50.0
+    assert verdict.judge(PANEL, scores, evidence, captions).proposed.nonzero()[0].tolist() == [
+        *range(CLEAN, len(captions))
+    ]
+    captions[-1] = "a plantain"
+    assert verdict.judge(PANEL, scores, evidence, captions).proposed.nonzero()[0].tolist() == [
+        *range(CLEAN, len(captions) - 1)
+    ]
+
+
+def test_a_logo_of_which_only_some_are_suspicious_still_aims_at_nothing() -> None:
+    evidence, captions = scene("logo")
+    scores = np.zeros(len(captions))
+    scores[CLEAN : CLEAN + PLANTED // 2] = 50.0
+    found = verdict.judge(PANEL, scores, evidence, captions)
+    assert not found.proposed.any()
+    assert len(found.clusters[0].rows) == PLANTED
+    assert [(word.text, word.elsewhere) for word in found.clusters[0].words] == [("acme", 0)]
+
+
 def test_a_set_of_hardly_any_pairs_has_a_verdict() -> None:
     for pairs in (1, 2, 3):
         rows = np.eye(pairs, 4, dtype=np.float32)
