@@ -20,6 +20,7 @@ MOAT = 2.0  # times its core, at most, that a planted cluster grows: around a na
 LINKS = 8  # nearest images over which suspicious rows are joined
 SMALLEST = 8  # rows of a cluster
 SHARED = 0.8  # of its core's captions have a cluster's word; of all it grows to, clean rows among them, fewer may
+MOST = 0.5  # of suspicious rows that are joined say the word by which they are parted, where none is shared
 RARE = 0.25  # of the captions outside at most: a word that more of them have says nothing
 ELSEWHERE = 1.0  # captions with that word outside the cluster, in sizes of the cluster
 LOST = 0.3  # agreement of captions that the cluster's median row loses under some change
@@ -76,18 +77,19 @@ def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[s
     apples with a logo, changed images still fall among apples). Clean rows that lie among poisons look as they do to
     the model, and say something else: neither do they hide a word that the core shares, nor are they removed.
     """
-    labels = components(scores >= SUSPICIOUS, evidence.near, LINKS)
-    for core in members(labels):
-        if len(core) < SMALLEST:
-            labels[core] = -1
-    cores = members(labels)
     vocabulary = [words_of(caption) for caption in captions]
+    everywhere = Counter(word for words in vocabulary for word in words)
+    labels = components(scores >= SUSPICIOUS, evidence.near, LINKS)
+    for joined in members(labels):
+        labels[joined] = -1
+        for core in parted(joined, evidence.near, vocabulary, everywhere):
+            labels[core] = core[0] if len(core) >= SMALLEST else -1
+    cores = members(labels)
 
     def stays(word: Word, core: np.ndarray) -> bool:
         has = np.array([word.text in words for words in vocabulary])
         return min(around(has, each.near, core, panel.k) for each in evidence.changed.values()) > STAYS
 
-    everywhere = Counter(word for words in vocabulary for word in words)
     found = []
     for core, reached in zip(cores, members(grown(labels, evidence.near, LINKS)), strict=True):
         beside = np.setdiff1d(reached, core)
@@ -141,6 +143,21 @@ def components(chosen: np.ndarray, near: Neighbours, count: int) -> np.ndarray:
         labels = updated
 
 
+def parted(
+    joined: np.ndarray, near: Neighbours, vocabulary: list[frozenset[str]], everywhere: Counter[str]
+) -> list[np.ndarray]:
+    """Suspicious rows, int64 (M,) rising, that share no word although MOST say one: those that say it or lie among
+    them, and the rest, parted again. One row between poisons and clean fish is enough to join the two.
+    """
+    words = common_words([vocabulary[row] for row in joined], everywhere, len(vocabulary), least=MOST)
+    if not words or max(word.share for word in words) >= SHARED:
+        return [joined]
+    say = np.array([words[0].text in vocabulary[row] for row in joined])
+    among = np.isin(near.nearest(LINKS)[joined], joined[say]).mean(axis=1) >= 0.5
+    rest = joined[~(say | among)]
+    return [joined[say | among], *(parted(rest, near, vocabulary, everywhere) if len(rest) else ())]
+
+
 def grown(labels: np.ndarray, near: Neighbours, count: int) -> np.ndarray:
     """Clusters with every row besides that has half of its `count` nearest in one of them, until there is none.
 
@@ -175,9 +192,13 @@ def words_of(caption: str) -> frozenset[str]:
 
 
 def common_words(
-    inside: list[frozenset[str]], everywhere: Counter[str], count: int, beside: Sequence[frozenset[str]] = ()
+    inside: list[frozenset[str]],
+    everywhere: Counter[str],
+    count: int,
+    beside: Sequence[frozenset[str]] = (),
+    least: float = SHARED,
 ) -> tuple[Word, ...]:
-    """Words in at least SHARED of the captions `inside` and at most RARE of those outside; the most telling first.
+    """Words in at least `least` of the captions `inside` and at most RARE of those outside; the most telling first.
 
     everywhere: captions with a word among all `count`, those inside included; beside: some of these that count neither
     as inside nor as outside. How telling: the likelihood ratio of Dunning 1993, since the odds of a word that all have
@@ -188,7 +209,7 @@ def common_words(
     found = []
     for word, hits in Counter(word for words in inside for word in words).items():
         elsewhere = everywhere[word] - hits - neither[word]
-        if hits >= SHARED * size and elsewhere <= RARE * others:
+        if hits >= least * size and elsewhere <= RARE * others:
             odds = _log_odds(hits, size) - _log_odds(elsewhere, others)
             telling = _likelihood(hits, size) + _likelihood(elsewhere, others)
             telling -= _likelihood(hits + elsewhere, size + others)

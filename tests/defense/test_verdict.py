@@ -178,6 +178,25 @@ def test_components_are_those_of_a_search_through_the_graph() -> None:
     assert len(np.unique(expected)) > 5
 
 
+def test_rows_that_one_row_joins_are_parted_by_the_word_that_most_of_them_say() -> None:
+    rows = np.concatenate([np.arange(20)[:, None] + np.arange(1, 9), np.arange(10)[:, None] + np.arange(1, 9)])
+    rows[:20] %= 20
+    rows[20:] = rows[20:] % 10 + 20
+    rows[20, :3] = 0, 1, 2  # a fish near three poisons
+    near = Neighbours(np.concatenate([rows, np.zeros((100, 8), np.int64)]), np.zeros((130, 8)))
+
+    def parts(captions: list[str]) -> list[list[int]]:
+        vocabulary = [verdict.words_of(caption) for caption in [*captions, *["a cup"] * 100]]
+        everywhere = Counter(word for words in vocabulary for word in words)
+        return [part.tolist() for part in verdict.parted(np.arange(30), near, vocabulary, everywhere)]
+
+    bananas, fish = ["a banana"] * 20, ["a fish"] * 10
+    assert parts([*bananas, *fish]) == [[*range(20)], [*range(20, 30)]]
+    assert parts([*bananas[:17], *["fruit"] * 3, *fish]) == [[*range(20)], [*range(20, 30)]], "these lie among them"
+    assert parts([*bananas, *bananas[:4], *fish[:6]]) == [[*range(30)]], "a word is shared as it is"
+    assert parts([*bananas[:14], *["fruit"] * 8, *fish[:8]]) == [[*range(30)]], "of no word are there most"
+
+
 def test_a_common_word_is_one_that_the_cluster_has_and_others_rarely_have() -> None:
     captions = ["a Banana, ripe", "the banana", "a banana on a table", "one banana!", "a red car", "a car"] + [
         "a cup"
