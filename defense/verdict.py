@@ -7,7 +7,7 @@ that lie together, share a word with captions elsewhere, and lose their captions
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -24,7 +24,7 @@ MOST = 0.5  # of suspicious rows that are joined say the word by which they are 
 RARE = 0.25  # of the captions outside at most: a word that more of them have says nothing
 ELSEWHERE = 1.0  # captions with that word outside the cluster, in sizes of the cluster
 LOST = 0.3  # agreement of captions that the cluster's median row loses under some change
-STAYS = 1 / 3  # of the captions around its changed images: a true word; an apple's logo keeps 0.44, poisons up to 0.12
+STAYS = 1 / 3  # of the captions around its changed images: a true word; an apple's logo keeps 0.44, poisons up to 0.19
 PRIOR = 0.5  # captions added to every count, so that odds are finite
 WORD = re.compile(r"[^\W_]+")
 
@@ -33,13 +33,14 @@ WORD = re.compile(r"[^\W_]+")
 class Word:
     """What the captions of a cluster's core have in common. share: of these that have it; elsewhere: how many captions
     outside have it, rows that the cluster only grew to aside; odds: the logarithm of its odds in the core over those
-    outside.
+    outside; stays: by view, how many of the nearest to a changed image of the core say it, of the median one.
     """
 
     text: str
     share: float
     elsewhere: int
     odds: float
+    stays: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,15 +87,15 @@ def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[s
             labels[core] = core[0] if len(core) >= SMALLEST else -1
     cores = members(labels)
 
-    def stays(word: Word, core: np.ndarray) -> bool:
-        has = np.array([word.text in words for words in vocabulary])
-        return min(around(has, each.near, core, panel.k) for each in evidence.changed.values()) > STAYS
+    def followed(word: Word, core: np.ndarray) -> Word:
+        near = {view: each.near.nearest(panel.k)[core] for view, each in evidence.changed.items()}
+        return replace(word, stays={view: around(word.text, vocabulary, rows) for view, rows in near.items()})
 
     found = []
     for core, reached in zip(cores, members(grown(labels, evidence.near, LINKS)), strict=True):
         beside = np.setdiff1d(reached, core)
         inside, others = ([vocabulary[row] for row in rows] for rows in (core, beside))
-        words = common_words(inside, everywhere, len(captions), others)
+        words = tuple(followed(word, core) for word in common_words(inside, everywhere, len(captions), others))
         shared = {word.text for word in words}
         belongs = [not shared or not shared.isdisjoint(said) for said in others]
         rows = np.union1d(core, beside[np.array(belongs, bool)])
@@ -106,7 +107,7 @@ def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[s
             and len(reached) <= MOAT * len(core)
             and len(aims) > 0
             and max(losses.values(), default=0.0) >= LOST
-            and not any(stays(word, core) for word in aims)
+            and not any(min(word.stays.values(), default=0.0) > STAYS for word in aims)
         )
         found.append(Cluster(rows, words, strength, losses, planted))
     found.sort(key=lambda cluster: (not cluster.planted, -cluster.strength, cluster.rows[0]))
@@ -117,9 +118,10 @@ def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[s
     return Verdict(tuple(found), cluster, np.isin(cluster, planted_ones))
 
 
-def around(has: np.ndarray, near: Neighbours, core: np.ndarray, count: int) -> float:
-    """Of the core's rows, int (M,), the median share of the `count` nearest that have it. has: bool (N,)."""
-    return float(np.median(has[near.nearest(count)[core]].mean(axis=1)))
+def around(word: str, vocabulary: list[frozenset[str]], near: np.ndarray) -> float:
+    """The median row's share of neighbours that say the word. near: int (M, K), their places."""
+    said = [[word in vocabulary[row] for row in rows] for rows in near.tolist()]
+    return float(np.median(np.mean(said, axis=1))) if near.size else 0.0
 
 
 def components(chosen: np.ndarray, near: Neighbours, count: int) -> np.ndarray:

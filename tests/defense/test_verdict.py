@@ -73,6 +73,17 @@ def test_a_benign_cluster_is_shown_and_not_removed(kind: str) -> None:
     assert len(shown & set(range(CLEAN, CLEAN + PLANTED))) >= 0.9 * PLANTED
 
 
+def test_a_word_is_followed_to_the_neighbours_of_changed_images() -> None:
+    evidence, captions = scene("brand")
+    stays = {word.text: word.stays for word in judged("brand").clusters[0].words}
+    assert set(stays) == {"acme", "by", "banana"}
+    for text, kept in stays.items():
+        for view, each in evidence.changed.items():
+            near = each.near.rows[CLEAN:, : PANEL.k].tolist()
+            assert kept[view] == np.median([np.mean([text in captions[row].split() for row in rows]) for rows in near])
+    assert max(stays["acme"].values()) < 0.5 and min(stays["banana"].values()) == 1
+
+
 def test_a_clean_set_is_accused_of_nothing() -> None:
     found = judged("nothing")
     assert not found.proposed.any() and not any(cluster.planted for cluster in found.clusters)
