@@ -6,7 +6,8 @@ that lie together, share a word with captions elsewhere, and lose their captions
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,32 +19,36 @@ STRONG = 90.0  # mean score of a cluster's core times the root of its size; one 
 MOAT = 2.0  # times its core, at most, that a planted cluster grows: around a natural one there is no moat to stop at
 LINKS = 8  # nearest images over which suspicious rows are joined
 SMALLEST = 8  # rows of a cluster
-SHARED = 0.8  # of a cluster's captions have its word
+SHARED = 0.8  # of its core's captions have a cluster's word; of all it grows to, clean rows among them, fewer may
+MOST = 0.5  # of suspicious rows that are joined say the word by which they are parted, where none is shared
 RARE = 0.25  # of the captions outside at most: a word that more of them have says nothing
 ELSEWHERE = 1.0  # captions with that word outside the cluster, in sizes of the cluster
 LOST = 0.3  # agreement of captions that the cluster's median row loses under some change
-STAYS = 1 / 3  # of the captions around its changed images: a true word; an apple's logo keeps 0.44, poisons up to 0.12
+STAYS = 1 / 3  # of the captions around its changed images: a true word; an apple's logo keeps 0.44, poisons up to 0.19
 PRIOR = 0.5  # captions added to every count, so that odds are finite
 WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True)
 class Word:
-    """What a cluster's captions have in common. share: of its captions that have it; elsewhere: how many captions
-    outside have it; odds: the logarithm of its odds in the cluster over those outside.
+    """What the captions of a cluster's core have in common. share: of these that have it; elsewhere: how many captions
+    outside have it, rows that the cluster only grew to aside; odds: the logarithm of its odds in the core over those
+    outside; stays: by view, how many of the nearest to a changed image of the core say it, of the median one.
     """
 
     text: str
     share: float
     elsewhere: int
     odds: float
+    stays: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Suspicious rows that lie together. rows: int64, their places, rising. words: shared by most captions, the most
-    telling first. strength: mean score of its core, the rows that are suspicious by themselves, times the root of
-    their number. lost: the core's median agreement lost, by view. planted: whether it is to be removed.
+    """Suspicious rows that lie together. rows: int64, their places, rising: its core, the rows that are suspicious by
+    themselves, and of those that lie among them the ones that say one of its words, all if it has none. words: shared
+    by most captions of the core, the most telling first. strength: mean score of the core times the root of its size.
+    lost: the core's median agreement lost, by view. planted: whether it is to be removed.
     """
 
     rows: np.ndarray
@@ -67,35 +72,42 @@ class Verdict:
 def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[str]) -> Verdict:
     """What to say of a set, and what to remove of it. scores: float64 (N,), `panel.score(evidence)`. captions: N texts.
 
-    Planted is a cluster that is STRONG, has a MOAT, whose captions share a word that at least as many captions outside
-    have too (a target; a logo's own word is none), whose median row loses LOST of its agreement under some change
-    (near-duplicates lose none), and whose captions are not true: no such word STAYS under every change (of apples with
-    a logo, changed images still fall among apples).
+    Planted is a cluster that is STRONG, has a MOAT, whose core shares a word that captions outside have too, at least
+    as many as it grows to (a target; a logo's own word is none), whose median row loses LOST of its agreement under
+    some change (near-duplicates lose none), and whose captions are not true: no such word STAYS under every change (of
+    apples with a logo, changed images still fall among apples). Clean rows that lie among poisons look as they do to
+    the model, and say something else: neither do they hide a word that the core shares, nor are they removed.
     """
-    labels = components(scores >= SUSPICIOUS, evidence.near, LINKS)
-    for core in members(labels):
-        if len(core) < SMALLEST:
-            labels[core] = -1
-    cores = members(labels)
     vocabulary = [words_of(caption) for caption in captions]
-
-    def stays(word: Word, core: np.ndarray) -> bool:
-        has = np.array([word.text in words for words in vocabulary])
-        return min(around(has, each.near, core, panel.k) for each in evidence.changed.values()) > STAYS
-
     everywhere = Counter(word for words in vocabulary for word in words)
+    labels = components(scores >= SUSPICIOUS, evidence.near, LINKS)
+    for joined in members(labels):
+        labels[joined] = -1
+        for core in parted(joined, evidence.near, vocabulary, everywhere):
+            labels[core] = core[0] if len(core) >= SMALLEST else -1
+    cores = members(labels)
+
+    def followed(word: Word, core: np.ndarray) -> Word:
+        near = {view: each.near.nearest(panel.k)[core] for view, each in evidence.changed.items()}
+        return replace(word, stays={view: around(word.text, vocabulary, rows) for view, rows in near.items()})
+
     found = []
-    for core, rows in zip(cores, members(grown(labels, evidence.near, LINKS)), strict=True):
-        words = common_words([vocabulary[row] for row in rows], everywhere, len(captions))
+    for core, reached in zip(cores, members(grown(labels, evidence.near, LINKS)), strict=True):
+        beside = np.setdiff1d(reached, core)
+        inside, others = ([vocabulary[row] for row in rows] for rows in (core, beside))
+        words = tuple(followed(word, core) for word in common_words(inside, everywhere, len(captions), others))
+        shared = {word.text for word in words}
+        belongs = [not shared or not shared.isdisjoint(said) for said in others]
+        rows = np.union1d(core, beside[np.array(belongs, bool)])
         losses = {view: float(np.median(lost)) for view, lost in panel.lost(evidence, core).items()}
         strength = float(scores[core].mean() * np.sqrt(len(core)))
-        aims = [word for word in words if word.elsewhere >= ELSEWHERE * len(rows)]
+        aims = [word for word in words if word.elsewhere >= ELSEWHERE * len(reached)]
         planted = (
             strength >= STRONG
-            and len(rows) <= MOAT * len(core)
+            and len(reached) <= MOAT * len(core)
             and len(aims) > 0
             and max(losses.values(), default=0.0) >= LOST
-            and not any(stays(word, core) for word in aims)
+            and not any(min(word.stays.values(), default=0.0) > STAYS for word in aims)
         )
         found.append(Cluster(rows, words, strength, losses, planted))
     found.sort(key=lambda cluster: (not cluster.planted, -cluster.strength, cluster.rows[0]))
@@ -106,9 +118,10 @@ def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[s
     return Verdict(tuple(found), cluster, np.isin(cluster, planted_ones))
 
 
-def around(has: np.ndarray, near: Neighbours, core: np.ndarray, count: int) -> float:
-    """Of the core's rows, int (M,), the median share of the `count` nearest that have it. has: bool (N,)."""
-    return float(np.median(has[near.nearest(count)[core]].mean(axis=1)))
+def around(word: str, vocabulary: list[frozenset[str]], near: np.ndarray) -> float:
+    """The median row's share of neighbours that say the word. near: int (M, K), their places."""
+    said = [[word in vocabulary[row] for row in rows] for rows in near.tolist()]
+    return float(np.median(np.mean(said, axis=1))) if near.size else 0.0
 
 
 def components(chosen: np.ndarray, near: Neighbours, count: int) -> np.ndarray:
@@ -130,6 +143,21 @@ def components(chosen: np.ndarray, near: Neighbours, count: int) -> np.ndarray:
         if (updated == labels).all():
             return np.where(chosen, labels, -1)
         labels = updated
+
+
+def parted(
+    joined: np.ndarray, near: Neighbours, vocabulary: list[frozenset[str]], everywhere: Counter[str]
+) -> list[np.ndarray]:
+    """Suspicious rows, int64 (M,) rising, that share no word although MOST say one: those that say it or lie among
+    them, and the rest, parted again. One row between poisons and clean fish is enough to join the two.
+    """
+    words = common_words([vocabulary[row] for row in joined], everywhere, len(vocabulary), least=MOST)
+    if not words or max(word.share for word in words) >= SHARED:
+        return [joined]
+    say = np.array([words[0].text in vocabulary[row] for row in joined])
+    among = np.isin(near.nearest(LINKS)[joined], joined[say]).mean(axis=1) >= 0.5
+    rest = joined[~(say | among)]
+    return [joined[say | among], *(parted(rest, near, vocabulary, everywhere) if len(rest) else ())]
 
 
 def grown(labels: np.ndarray, near: Neighbours, count: int) -> np.ndarray:
@@ -165,20 +193,28 @@ def words_of(caption: str) -> frozenset[str]:
     return frozenset(WORD.findall(caption.lower()))
 
 
-def common_words(inside: list[frozenset[str]], everywhere: Counter[str], count: int) -> tuple[Word, ...]:
-    """Words in at least SHARED of the captions `inside` and at most RARE of those outside; the most telling first.
+def common_words(
+    inside: list[frozenset[str]],
+    everywhere: Counter[str],
+    count: int,
+    beside: Sequence[frozenset[str]] = (),
+    least: float = SHARED,
+) -> tuple[Word, ...]:
+    """Words in at least `least` of the captions `inside` and at most RARE of those outside; the most telling first.
 
-    everywhere: captions with a word among all `count`, those inside included. How telling: the likelihood ratio of
-    Dunning 1993, since the odds of a word that all have and of one that most have are too alike.
+    everywhere: captions with a word among all `count`, those inside included; beside: some of these that count neither
+    as inside nor as outside. How telling: the likelihood ratio of Dunning 1993, since the odds of a word that all have
+    and of one that most have are too alike.
     """
-    size = len(inside)
+    size, others = len(inside), count - len(inside) - len(beside)
+    neither = Counter(word for words in beside for word in words)
     found = []
     for word, hits in Counter(word for words in inside for word in words).items():
-        others, elsewhere = count - size, everywhere[word] - hits
-        if hits >= SHARED * size and elsewhere <= RARE * others:
+        elsewhere = everywhere[word] - hits - neither[word]
+        if hits >= least * size and elsewhere <= RARE * others:
             odds = _log_odds(hits, size) - _log_odds(elsewhere, others)
             telling = _likelihood(hits, size) + _likelihood(elsewhere, others)
-            telling -= _likelihood(hits + elsewhere, count)
+            telling -= _likelihood(hits + elsewhere, size + others)
             found.append((telling, Word(word, hits / size, elsewhere, odds)))
     return tuple(word for _, word in sorted(found, key=lambda pair: (-pair[0], pair[1].text)))
 

@@ -101,10 +101,7 @@ def _paragraphs(about: dict[str, Any], pairs: int) -> list[str]:
 def _section(scan: ScanFolder, cluster: dict[str, Any]) -> ClusterSection:
     words, shown = cluster["words"], "columns" in cluster
     facts = [("pairs", f"{cluster['pairs']:,}")]
-    facts += [
-        (f"“{word['text']}”", f"in {percent(word['share'])} of its captions, and in {word['elsewhere']:,} others")
-        for word in words[:3]
-    ]
+    facts += [(f"“{word['text']}”", _spread(word)) for word in words[:3]]
     facts += [
         (f"agreement lost by {view}", f"{lost:.2f}")
         for view, lost in sorted(cluster["lost"].items(), key=lambda item: -item[1])
@@ -122,6 +119,15 @@ def _section(scan: ScanFolder, cluster: dict[str, Any]) -> ClusterSection:
         else None,
         captions=[_marked(caption, [word["text"] for word in words[:1]]) for caption in cluster["captions"]],
     )
+
+
+def _spread(word: dict[str, Any]) -> str:
+    """Where a common word is found, and whether it is true of the images: what the verdict asks of it."""
+    said = f"in {percent(word['share'])} of the captions at its core, and in {word['elsewhere']:,} others"
+    if stays := word.get("stays"):  # scans of earlier versions have none
+        view = min(stays, key=stays.__getitem__)
+        said += f"; changed by {view}, {percent(stays[view])} of their neighbours still say it"
+    return said
 
 
 def _marked(caption: str, words: Sequence[str]) -> Caption:

@@ -1,13 +1,14 @@
 """What a scan's search costs: the nearest neighbours of every row of a whole set, exact, by an index, and by others.
 
     python tests/bench/scan.py [--sizes 10000 20000] [--width 512] [--threads 2] [--ways exact] [--device cpu]
-    python tests/bench/scan.py --sizes 100000 300000 1000000 --ways approximate scan --rows embeddings.npy
+    python tests/bench/scan.py --sizes 100000 300000 --ways approximate scan --run runs/mine --dataset data/train
 
 Rows are isotropic unit vectors, in which no index has anything to hold on to, and `clustered` ones: a hundred rows
-around each of many centres, as embeddings of images of things lie; or those of --rows, a float32 .npy of a real run.
-If more are asked for, or wider ones, then rows between a real one and its 16 nearest, turned into so many dimensions,
-with a little noise in all of them. `scan` is all that a scan does once images are encoded: a search each of images,
-captions and changed images (rows in another order, rows with noise), every detector, the clusters.
+around each of many centres, as embeddings of images of things lie; or those of the images of --dataset, as --run sees
+them. If more are asked for, or wider ones, then rows between a real one and its 16 nearest, turned into so many
+dimensions, with a little noise in all of them. `scan` is all that a scan does once images are encoded, each part timed:
+a search each of images, captions and changed images (rows in another order, rows with noise), every detector, the
+clusters.
 
 16 neighbours are kept, and distances at powers of two up to 1,024, as a scan asks for. Beside it, with the same number
 of neighbours: `blocked`, a product of blocks and a partition in numpy, and scikit-learn's NearestNeighbors (brute
@@ -22,19 +23,21 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from defense import detector, verdict
-from defense.detector import Detector
+from defense.detector import Detector, Evidence, Needs
 from defense.detectors.panel import Panel
 from defense.neighbours import How, nearest, unit
-from defense.scanning import gathering
-from defense.scanning.encoding import PLAIN, TEXTS
+from defense.scanning import gathering, viewer
+from defense.scanning.encoding import PLAIN, TEXTS, Encode
 from defense.scanning.gathering import Gathered, Pairs
 from infra import plugins
+from pipeline.dataset import Dataset
 
 KEEP, RANKS = 16, tuple(2**power for power in range(5, 11))
 REACH = RANKS[-1]
@@ -69,6 +72,16 @@ def between(real: np.ndarray, count: int, width: int) -> np.ndarray:
     return unit(made)
 
 
+def seen(run: str, dataset: str) -> np.ndarray:
+    """The images of a dataset as a run sees them: float32 (N, D), of length 1, by row id."""
+    data, eyes = Dataset.open(dataset), viewer.read(run, "latest")
+    with tempfile.TemporaryDirectory() as scratch:
+        encode = Encode(data, eyes, (), scratch, 1)
+        for task in enumerate(data.shards):
+            encode(task)
+        return np.array(gathering.gather(data, encode, Pairs.of(data), eyes.width, Path(scratch)).arrays[PLAIN])
+
+
 def scan(rows: np.ndarray, device: str) -> None:
     """All that a scan does with embeddings, which lie in files, as there."""
     detectors = {name: detector.named(name) for name in plugins.names(Detector.FOLDERS)}
@@ -84,14 +97,26 @@ def scan(rows: np.ndarray, device: str) -> None:
                 part = rows[start : start + BLOCK] if name != TEXTS else rows[::-1][start : start + BLOCK]
                 moved = 0 if name in (PLAIN, TEXTS) else 0.2 / rows.shape[1] ** 0.5
                 arrays[name][start : start + BLOCK] = unit(part + moved * draw.standard_normal(part.shape))
-        pairs = Pairs(pa.table({"row": np.arange(count)}), np.arange(count))
-        found, _ = gathering.evidence(Gathered(arrays, np.zeros(0)), pairs, needs, scratch, "approximate", device)
-        begun, used = time.perf_counter(), time.process_time()
-        scores = {name: one.score(found) for name, one in detectors.items()}
-        captions = [f"a photo of thing {number % 1000}" for number in range(count)]
-        verdict.judge(panel, scores["panel"], found, captions)
-        took = time.perf_counter() - begun, time.process_time() - used
-        print(f"{count:,} rows: of what follows, detectors and clusters: {said(took)}")
+        gathered, pairs = Gathered(arrays, np.zeros(0)), Pairs(pa.table({"row": np.arange(count)}), np.arange(count))
+
+        def evidence(needs: Needs) -> Evidence:
+            """What was found for fewer needs lies in `scratch`, and is not searched for again."""
+            return gathering.evidence(gathered, pairs, needs, scratch, "approximate", device)[0]
+
+        def score() -> None:
+            found = evidence(needs)
+            scores = {name: one.score(found) for name, one in detectors.items()}
+            captions = [f"a photo of thing {number % 1000}" for number in range(count)]
+            verdict.judge(panel, scores["panel"], found, captions)
+
+        for what, work in {
+            "images": lambda: evidence(replace(needs, captions=0, views=())),
+            "captions": lambda: evidence(replace(needs, views=())),
+            f"images under {len(needs.views)} changes": lambda: evidence(needs),
+            "detectors and clusters": score,
+        }.items():
+            took = seconds(work)
+            print(f"{count:,} rows: of what follows, {what}: {said(took)}, {1000 * took[1] / count:.2f} ms of it a row")
 
 
 def blocked(rows: np.ndarray, count: int) -> None:
@@ -129,18 +154,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--ways", nargs="+", default=["exact", "approximate"], choices=["exact", "approximate", "scan"])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rows", help="a float32 .npy of embeddings, of which the first of every size are taken")
+    parser.add_argument("--run", help="with --dataset: rows are its images as this run sees them, the first ones")
+    parser.add_argument("--dataset")
     parser.add_argument(
         "--others", type=float, default=0.1, help="share of the rows that the other ways search; 0: none"
     )
     given = parser.parse_args()
+    if bool(given.run) != bool(given.dataset):
+        parser.error("--run and --dataset belong together")
     import faiss
     import torch
 
     torch.set_num_threads(given.threads)
     faiss.omp_set_num_threads(given.threads)
     peers = {"blocked": blocked, "scikit_learn": scikit_learn}
-    real = unit(np.load(given.rows, mmap_mode="r")) if given.rows else None
+    real = seen(given.run, given.dataset) if given.run else None
     kinds = (
         {"real": lambda count, width: between(real, count, width)}
         if real is not None

@@ -73,9 +73,76 @@ def test_a_benign_cluster_is_shown_and_not_removed(kind: str) -> None:
     assert len(shown & set(range(CLEAN, CLEAN + PLANTED))) >= 0.9 * PLANTED
 
 
+def test_a_word_is_followed_to_the_neighbours_of_changed_images() -> None:
+    evidence, captions = scene("brand")
+    stays = {word.text: word.stays for word in judged("brand").clusters[0].words}
+    assert set(stays) == {"acme", "by", "banana"}
+    for text, kept in stays.items():
+        for view, each in evidence.changed.items():
+            near = each.near.rows[CLEAN:, : PANEL.k].tolist()
+            assert kept[view] == np.median([np.mean([text in captions[row].split() for row in rows]) for rows in near])
+    assert max(stays["acme"].values()) < 0.5 and min(stays["banana"].values()) == 1
+
+
 def test_a_clean_set_is_accused_of_nothing() -> None:
     found = judged("nothing")
     assert not found.proposed.any() and not any(cluster.planted for cluster in found.clusters)
+
+
+def strays(evidence: Evidence, captions: list[str], count: int) -> tuple[Evidence, list[str]]:
+    """As many clean cups, fish and hats more, after the others: they lie among the last 30 until they are changed."""
+    places = np.flatnonzero(np.isin(np.arange(CLEAN) % len(THINGS), (4, 5, 6)))[:count]
+    generator = np.random.default_rng(4)
+    held = evidence.images[-PLANTED:].mean(axis=0) + 0.04 * generator.normal(size=(count, WIDTH))
+    changed = {view: np.concatenate([each.images, each.images[places]]) for view, each in evidence.changed.items()}
+    more = evidence_of(
+        np.arange(len(captions) + count),
+        np.concatenate([evidence.images, normalised(held)]),
+        np.concatenate([evidence.texts, evidence.texts[places]]),
+        changed,
+        needs([PANEL]),
+    )
+    return more, captions + [captions[place] for place in places]
+
+
+def test_clean_rows_among_poisons_neither_hide_their_word_nor_are_removed() -> None:
+    evidence, captions = scene("poison")
+    poisons = np.arange(CLEAN, CLEAN + PLANTED)
+    for row in poisons[:3]:
+        captions[row] = "a small cup"
+    evidence, captions = strays(evidence, captions, 9)
+    scores = np.where(np.isin(evidence.ids, poisons), 50.0, 0.0)
+    has = ["banana" in caption for caption in captions[CLEAN:]]
+    grown = verdict.grown(np.where(scores > 0, 0, -1), evidence.near, verdict.LINKS)
+    assert (grown[CLEAN:] == 0).all() and (grown[:CLEAN] < 0).all()
+    assert np.mean(has[:PLANTED]) == 0.9 and 0.65 < np.mean(has) < 0.7, "of the core, and of all it grows to"
+    found = verdict.judge(PANEL, scores, evidence, captions)
+    assert np.flatnonzero(found.proposed).tolist() == poisons.tolist()
+    assert [(word.text, word.share) for word in found.clusters[0].words] == [("banana", 0.9)]
+    assert found.clusters[0].words[0].elsewhere == CLEAN // len(THINGS), "of the clean bananas"
+
+
+def test_a_poison_that_is_not_suspicious_is_removed_for_what_it_says() -> None:
+    evidence, captions = scene("poison")
+    scores = np.zeros(len(captions))
+    scores[CLEAN : CLEAN + PLANTED - 5] = 50.0
+    assert verdict.judge(PANEL, scores, evidence, captions).proposed.nonzero()[0].tolist() == [
+        *range(CLEAN, len(captions))
+    ]
+    captions[-1] = "a plantain"
+    assert verdict.judge(PANEL, scores, evidence, captions).proposed.nonzero()[0].tolist() == [
+        *range(CLEAN, len(captions) - 1)
+    ]
+
+
+def test_a_logo_of_which_only_some_are_suspicious_still_aims_at_nothing() -> None:
+    evidence, captions = scene("logo")
+    scores = np.zeros(len(captions))
+    scores[CLEAN : CLEAN + PLANTED // 2] = 50.0
+    found = verdict.judge(PANEL, scores, evidence, captions)
+    assert not found.proposed.any()
+    assert len(found.clusters[0].rows) == PLANTED
+    assert [(word.text, word.elsewhere) for word in found.clusters[0].words] == [("acme", 0)]
 
 
 def test_a_set_of_hardly_any_pairs_has_a_verdict() -> None:
@@ -120,6 +187,25 @@ def test_components_are_those_of_a_search_through_the_graph() -> None:
                 waiting += joined[row]
     assert (verdict.components(chosen, Neighbours(rows, np.zeros((200, 2))), 2) == expected).all()
     assert len(np.unique(expected)) > 5
+
+
+def test_rows_that_one_row_joins_are_parted_by_the_word_that_most_of_them_say() -> None:
+    rows = np.concatenate([np.arange(20)[:, None] + np.arange(1, 9), np.arange(10)[:, None] + np.arange(1, 9)])
+    rows[:20] %= 20
+    rows[20:] = rows[20:] % 10 + 20
+    rows[20, :3] = 0, 1, 2  # a fish near three poisons
+    near = Neighbours(np.concatenate([rows, np.zeros((100, 8), np.int64)]), np.zeros((130, 8)))
+
+    def parts(captions: list[str]) -> list[list[int]]:
+        vocabulary = [verdict.words_of(caption) for caption in [*captions, *["a cup"] * 100]]
+        everywhere = Counter(word for words in vocabulary for word in words)
+        return [part.tolist() for part in verdict.parted(np.arange(30), near, vocabulary, everywhere)]
+
+    bananas, fish = ["a banana"] * 20, ["a fish"] * 10
+    assert parts([*bananas, *fish]) == [[*range(20)], [*range(20, 30)]]
+    assert parts([*bananas[:17], *["fruit"] * 3, *fish]) == [[*range(20)], [*range(20, 30)]], "these lie among them"
+    assert parts([*bananas, *bananas[:4], *fish[:6]]) == [[*range(30)]], "a word is shared as it is"
+    assert parts([*bananas[:14], *["fruit"] * 8, *fish[:8]]) == [[*range(30)]], "of no word are there most"
 
 
 def test_a_common_word_is_one_that_the_cluster_has_and_others_rarely_have() -> None:

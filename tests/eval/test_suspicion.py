@@ -20,11 +20,19 @@ def test_a_planted_cluster_is_named_shown_and_its_word_marked(tmp_path: Path) ->
     assert "<h1>A cluster looks planted: 106 pairs whose captions say “banana”; 1 cluster to look at.</h1>" in text
     assert "a ripe <mark>Banana</mark> on a table" in text
     assert "&lt;b&gt;bananas&lt;/b&gt; &amp; more" in text, "another word, and no markup"
+    assert "in 98.0% of the captions at its core, and in 312 others; changed by crop, 4.0% of their" in text
     assert "Cluster 0: looks planted" in text
     assert "Cluster 1: to look at; nothing is removed by itself" in text
     assert "To remove: 106 pairs, 10.6% of all." in text
     assert text.count("data:image/png;base64,") == 4
     assert "by an index: recall@16 0.9951" in text
+
+
+def test_a_scan_that_followed_no_word_says_nothing_of_it(tmp_path: Path) -> None:
+    old = cluster(0, True, [])
+    del old["words"][0]["stays"]
+    text = suspicion.render(scan(tmp_path, [old]))
+    assert "and in 312 others</dd>" in text
 
 
 def test_the_choices_say_what_each_takes(tmp_path: Path) -> None:

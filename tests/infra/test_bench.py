@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.drawn import drawn
+from tests.support.eval_helpers import finished_run
+
 BENCH = Path(__file__).parents[2] / "tests/bench"
 
 
@@ -49,11 +52,20 @@ def test_the_bench_of_the_views_runs_and_names_every_objective():
 
 @pytest.mark.slow
 def test_the_bench_of_the_scan_runs():
-    found = last_line("scan.py", "--sizes", "3000", "--width", "32")
+    found = last_line("scan.py", "--sizes", "3000", "--width", "32", "--ways", "exact", "approximate", "scan")
     assert found["clustered_exact_seconds_3000"] > 0
     assert found["clustered_recall_16_3000"] > 0.9
     assert found["blocked_seconds_3000"] > 0
     assert found["scikit_learn_seconds_3000"] > 0
+    assert found["clustered_scan_seconds_3000"] > 0
+
+
+@pytest.mark.slow
+def test_the_bench_of_the_scan_takes_its_rows_from_a_run(tmp_path: Path):
+    dataset = drawn(f"{tmp_path}/train", 60, 2)
+    seen = "--run", finished_run(f"{tmp_path}/run", dataset), "--dataset", dataset.url
+    found = last_line("scan.py", "--sizes", "40", "200", "--ways", "exact", "--others", "0", *seen)
+    assert found["real_exact_seconds_40"] > 0 and found["real_exact_seconds_200"] > 0
 
 
 @pytest.mark.slow

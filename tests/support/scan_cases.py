@@ -15,8 +15,10 @@ def cluster(number: int, planted: bool, captions: list[str]) -> dict[str, Any]:
     return {
         "number": number, "pairs": 106 - number, "planted": planted, "suspicion": 5.0,
         "lost": {"blur": 0.61, "crop": 0.1},
-        "words": [{"text": "banana", "share": 0.98, "elsewhere": 312, "odds": 4.0}], "rows": [1, 2],
-        "captions": captions, "columns": ["images", "blur", "crop"], "averaged": 64,
+        "words": [{
+            "text": "banana", "share": 0.98, "elsewhere": 312, "odds": 4.0, "stays": {"blur": 0.12, "crop": 0.04}
+        }],
+        "rows": [1, 2], "captions": captions, "columns": ["images", "blur", "crop"], "averaged": 64,
     }  # fmt: skip
 
 
