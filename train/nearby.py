@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infra.errors import Lost
 
 _WORD = struct.Struct("q")
 
@@ -25,8 +24,9 @@ _WORD = struct.Struct("q")
 class Nearby:
     """The memory of one start's ranks, a file without a name for each, and a socket to every other rank.
 
-    All of them make the same calls, in the same order and of the same sizes. Raises Lost where a rank ends, or says
-    nothing for as long as `timeout`.
+    All of them make the same calls, in the same order and of the same sizes. Raises RuntimeError, as a collective of
+    torch does, where a rank ends, or says nothing for as long as `timeout`: what was wrong is that rank's to say, and
+    after Ctrl-C nothing was.
     """
 
     def __init__(self, rank: int, others: dict[int, socket.socket], timeout: timedelta) -> None:
@@ -80,18 +80,18 @@ class Nearby:
             try:
                 other.sendall(_WORD.pack(size))
             except OSError as error:
-                raise Lost(f"rank {rank} is gone ({error})") from error
+                raise RuntimeError(f"rank {rank} is gone ({error})") from error
 
     def _hear(self, size: int) -> None:
         for rank, other in self.others.items():
             try:
                 word = other.recv(_WORD.size)
             except TimeoutError as error:
-                raise Lost(f"rank {rank} has said nothing for {self.timeout}") from error
+                raise RuntimeError(f"rank {rank} has said nothing for {self.timeout}") from error
             except OSError as error:
-                raise Lost(f"rank {rank} is gone ({error})") from error
+                raise RuntimeError(f"rank {rank} is gone ({error})") from error
             if not word:
-                raise Lost(f"rank {rank} is gone")
+                raise RuntimeError(f"rank {rank} is gone")
             assert _WORD.unpack(word) == (size,), f"rank {rank} exchanges something else"
 
 
