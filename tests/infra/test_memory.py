@@ -16,10 +16,10 @@ TOUCH = BEGUN + (
 need_madvise = pytest.mark.skipif(not memory.asked_for(memory.ENABLED), reason="this kernel gives no pages on request")
 
 
-def lines_of(code: str, **tunables: str) -> list[str]:
+def lines_of(code: str, argument: str = "an argument", **tunables: str) -> list[str]:
     rest = {key: value for key, value in os.environ.items() if key != memory.VARIABLE}
     run = subprocess.run(
-        [sys.executable, "-c", code, "an argument"], env=rest | tunables, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, argument], env=rest | tunables, capture_output=True, text=True, check=True
     )
     return run.stdout.splitlines()
 
@@ -30,6 +30,14 @@ def test_a_program_begins_once_more_as_the_same_process_with_its_arguments():
     assert first == second
     assert told == f"{memory.tunables()} an argument {sys.prefix}"
     assert told.startswith("glibc.malloc.hugetlb=1:")
+
+
+@need_madvise
+@pytest.mark.parametrize("entry", ["infra/cli.py", "train/pretrain.py", "train/finetune.py"])
+def test_the_command_and_what_torchrun_starts_begin_so(entry):
+    code = f"import atexit, os, runpy; atexit.register(lambda: print(os.environ.get('{memory.VARIABLE}'))); "
+    code += f"runpy.run_path({entry!r}, run_name='__main__')"
+    assert lines_of(code, argument="--help")[-1] == memory.tunables()
 
 
 @need_madvise
