@@ -180,9 +180,8 @@ def timed(rank: int, name: str, pairs: int, steps: int, ports: list[int], out: A
 
 
 def pace(step: Callable[[], None], pairs: int, steps: int) -> Pace:
-    for _ in range(
-        3
-    ):  # the second still takes new memory: a new model's, of a phase whose predecessor's was given back
+    # The second step still takes new memory, of a phase whose predecessor's was given back.
+    for _ in range(3):
         step()
     start, spent = time.perf_counter(), time.process_time()  # of all threads
     for _ in range(steps):
