@@ -14,7 +14,6 @@ the way back. Beside the table, the last line is JSON.
 """
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -34,6 +33,7 @@ from pipeline import dataset
 from pipeline.picturebook import draw
 from tests.bench.loading import drawn
 from tests.bench.step import kept_bytes
+from tests.support import figures
 from train import averaging, cache, model, optim
 from train.encoder import Encoder
 from train.objective import Clock, Objective, Setting
@@ -172,7 +172,7 @@ def main() -> None:
         time_ = f"{one['time']:.2f} [{one['least']:.2f}, {one['most']:.2f}]"
         print(f"| `{name}` | {time_} | {one['memory']:.2f} | {one['mib']:.0f} MiB |")
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    print(json.dumps({name: {key: round(value, 4) for key, value in one.items()} for name, one in found.items()}))
+    print(figures.line(found))
 
 
 if __name__ == "__main__":

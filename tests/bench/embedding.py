@@ -35,7 +35,7 @@ from poison.attacks.badnet import BadNet
 from poison.attacks.blended import Blended
 from poison.writing.injection import Injection
 from tests.bench.loading import drawn
-from tests.support import clip_benchmark, uv
+from tests.support import clip_benchmark, figures, uv
 from tests.support.eval_helpers import finished_run
 from train import model
 from train.embedding import Embedder
@@ -189,8 +189,8 @@ def main() -> None:
                 found |= {f"{name}_{what}": encoded[what] for what in ("images", "texts")}
             ratios.append(took["per_task"][-1] / took["once"][-1])
             print(f"round {number}: once {took['once'][-1]:.1f} s, per task {took['per_task'][-1]:.1f} s", flush=True)
-        found |= {f"{name}_seconds": round(statistics.median(each[1:]), 2) for name, each in took.items()}
-        found["per_task_over_once"] = round(statistics.median(ratios), 2)
+        found |= {f"{name}_seconds": statistics.median(each[1:]) for name, each in took.items()}
+        found["per_task_over_once"] = statistics.median(ratios)
 
         python = given.python or uv.environment(Path(folder) / "environment", uv.CLIP_BENCHMARK)
         data = Dataset.open(f"{folder}/train")
@@ -201,10 +201,10 @@ def main() -> None:
             sizes.append(("rn50", "RN50", f"{folder}/large", given.large))
         for name, architecture, testset, count in sizes:
             ours, theirs = zero_shot(exported(f"{folder}/runs/{name}", data, architecture), testset, python)
-            found |= {f"{name}_images_per_second": round(count / ours, 1)}
-            found |= {f"{name}_clip_benchmark_images_per_second": round(count / theirs, 1)}
-            found[f"{name}_over_clip_benchmark"] = round(theirs / ours, 2)
-    print(json.dumps(found))
+            found |= {f"{name}_images_per_second": count / ours}
+            found |= {f"{name}_clip_benchmark_images_per_second": count / theirs}
+            found[f"{name}_over_clip_benchmark"] = theirs / ours
+    print(figures.line(found))
 
 
 if __name__ == "__main__":

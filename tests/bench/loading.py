@@ -15,7 +15,6 @@ on both sides, what comes before the first pair or batch.
 
 import argparse
 import io
-import json
 import os
 import statistics
 import tempfile
@@ -32,6 +31,7 @@ from PIL import Image
 from pipeline import dataset, images
 from pipeline.picturebook import captions, draw
 from pipeline.shards import Sample, write_shard
+from tests.support import figures
 from train import cache, model, order
 from train.objectives.clip import Clip
 from train.stream import Pairs, Stream
@@ -160,11 +160,11 @@ def main() -> None:
     known: dict[str, float] = {}
     for name, pairs in rounds.items():
         short = name.partition("_over_")[0]
-        known[name] = round(statistics.median(a.whole / b.whole for a, b in pairs), 2)
-        known[f"{name}_once_started"] = round(statistics.median(a.steady / b.steady for a, b in pairs), 2)
-        known[f"{short}_per_second"] = round(statistics.median(a.whole for a, _ in pairs))
-        known[f"{short}_start_up_ms"] = round(statistics.median(a.start_up for a, _ in pairs) * 1000, 1)
-    print(json.dumps(known))
+        known[name] = statistics.median(a.whole / b.whole for a, b in pairs)
+        known[f"{name}_once_started"] = statistics.median(a.steady / b.steady for a, b in pairs)
+        known[f"{short}_per_second"] = statistics.median(a.whole for a, _ in pairs)
+        known[f"{short}_start_up_ms"] = statistics.median(a.start_up for a, _ in pairs) * 1000
+    print(figures.line(known))
 
 
 if __name__ == "__main__":

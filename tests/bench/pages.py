@@ -17,6 +17,7 @@ import sys
 import time
 
 from infra.memory import PAGES, VARIABLE, tunables
+from tests.support import figures
 
 
 def child(name: str, batch: int, steps: int) -> None:
@@ -67,10 +68,10 @@ def main() -> None:
         print(f"round {number}: {small[0] * 1e3:.0f} ms a step, {large[0] * 1e3:.0f} with large pages")
     by_clock, by_cpu = ([small[i] / large[i] for small, large in pairs] for i in range(2))
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    found = {"small_over_large": round(statistics.median(by_clock), 3)}
-    found["small_over_large_by_cpu"] = round(statistics.median(by_cpu), 3)
+    found = {"small_over_large": statistics.median(by_clock)}
+    found["small_over_large_by_cpu"] = statistics.median(by_cpu)
     found["faults_a_step"] = [round(statistics.median(each[i][2] for each in pairs)) for i in range(2)]
-    print(json.dumps(found))
+    print(figures.line(found))
 
 
 if __name__ == "__main__":

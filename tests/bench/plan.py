@@ -10,7 +10,6 @@ is that of this process, the interpreter and its libraries included.
 
 import argparse
 import hashlib
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ from pipeline import shards
 from pipeline.dataset import Dataset, Shard
 from poison.attacks.badnet import BadNet
 from poison.choosing import plan
+from tests.support import figures
 
 PAIRS = 10_000  # of a shard
 NAMING = 2_000  # one caption in so many names the target
@@ -94,7 +94,7 @@ def timed(dataset: Dataset, read: object) -> float:
     assert made.samples == POISONS
     assert len(set(made.captions.values())) > min(POISONS, dataset.samples // NAMING) // 10
     print(f"{dataset.samples:,} pairs: {seconds:.1f} s, {len(made.shards):,} shards to rewrite, {peak_gib():.2f} GiB")
-    return round(seconds, 2)
+    return seconds
 
 
 def write_index(folder: str, number: int) -> str:
@@ -149,7 +149,7 @@ def main() -> None:
     streams_gib = peak_gib()
     with tempfile.TemporaryDirectory() as folder:
         found["seconds_3m3" if given.files == 330 else f"seconds_{given.files}_files"] = from_files(folder, given.files)
-    print(json.dumps({"peak_gib": round(peak_gib(), 3), "peak_gib_streams": round(streams_gib, 3), **found}))
+    print(figures.line({"peak_gib": peak_gib(), "peak_gib_streams": streams_gib, **found}))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ A matched one has no backward pass through the text tower, which may hide what t
 """
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 from defense.objectives.roclip import RoClip
 from defense.pool import Pool
 from defense.search import Way
-from tests.support import timing
+from tests.support import figures, timing
 from train import model, optim
 from train.objective import EVERYTHING, Clock, Objective, Setting
 from train.objectives.clip import Clip
@@ -89,10 +88,10 @@ def compared(capacity: int, given: argparse.Namespace, names: Mapping[Way, str])
         rounds.append(took)
     places = [pool.search(images).places for pool, _ in pools.values()]
     assert all(torch.equal(places[0], each) for each in places), "the ways found different matches"
-    found = {f"{name}_ms_{capacity}": round(statistics.median(each[name] for each in rounds[1:]), 2) for name in steps}
+    found = {f"{name}_ms_{capacity}": statistics.median(each[name] for each in rounds[1:]) for name in steps}
     for name in list(steps)[1:]:
         ratio = statistics.median(each[name] / each["torch"] for each in rounds[1:])
-        found[f"{name}_over_torch_{capacity}"] = round(ratio, 2)
+        found[f"{name}_over_torch_{capacity}"] = ratio
     return found
 
 
@@ -136,9 +135,9 @@ def training(given: argparse.Namespace) -> dict[str, float]:
     kinds: dict[str, Objective] = {"roclip_step": RoClip(), "clip_step": Clip(), "poolless_step": Poolless()}
     ways = {name: partial(scene.step, objective, scene.state(objective)) for name, objective in kinds.items()}
     rounds = timing.in_turn(ways, STEPS * given.rounds, device)
-    found = {f"{name}_ms": round(timing.middle(rounds, name), 2) for name in kinds}
+    found = {f"{name}_ms": timing.middle(rounds, name) for name in kinds}
     for other in ("clip_step", "poolless_step"):
-        found[f"roclip_step_over_{other}"] = round(timing.middle(rounds, "roclip_step", other), 3)
+        found[f"roclip_step_over_{other}"] = timing.middle(rounds, "roclip_step", other)
     return found
 
 
@@ -164,7 +163,7 @@ def main() -> None:
     for capacity in CAPACITIES:
         found |= compared(capacity, given, names)
     found |= training(given)
-    print(json.dumps(found))
+    print(figures.line(found))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ fsync it there. What decodes and encodes every image is timed on fewer pairs, an
 
 import argparse
 import hashlib
-import json
 import os
 import shutil
 import statistics
@@ -34,6 +33,7 @@ from poison.attacks.badnet import BadNet
 from poison.choosing import plan
 from poison.writing.rewrite import rewrite
 from poison.writing.work import Rewriting, Work
+from tests.support import figures
 
 PAIRS = 10_000  # of a shard
 SHARE = 0.0005
@@ -167,17 +167,17 @@ def of_all(made: Dataset) -> float:
 def report(times: dict[str, list[float]], size: int, share: float) -> None:
     def over(name: str, peer: str, scale: float = 1.0) -> float:
         pairs = zip(times[name], times[peer], strict=True)
-        return round(statistics.median(one * scale / other for one, other in pairs), 3)
+        return statistics.median(one * scale / other for one, other in pairs)
 
     print(
-        json.dumps(
+        figures.line(
             {
-                "mb_per_s": round(size / 1e6 / statistics.median(times["rewrite"])),
+                "mb_per_s": size / 1e6 / statistics.median(times["rewrite"]),
                 "rewrite_over_cp": over("rewrite", "cp"),
                 "rewrite_over_cp_with_fast_sha256": over("rewrite", "cp_with_fast_sha256"),
                 "rewrite_over_decode_all": over("rewrite", "decode_all", share),
                 "worker_over_cp": over("worker", "cp"),
-                "megabytes": round(size / 1e6),
+                "megabytes": size / 1e6,
                 "pairs_of_runs": len(times["rewrite"]),
             }
         )

@@ -18,7 +18,6 @@ what it costs on a machine that does other things as well. Peak memory is of thi
 """
 
 import argparse
-import json
 import resource
 import tempfile
 import time
@@ -38,6 +37,7 @@ from defense.scanning.encoding import PLAIN, TEXTS, Encode
 from defense.scanning.gathering import Gathered, Pairs
 from infra import plugins
 from pipeline.dataset import Dataset
+from tests.support import figures
 
 KEEP, RANKS = 16, tuple(2**power for power in range(5, 11))
 REACH = RANKS[-1]
@@ -183,7 +183,7 @@ def main() -> None:
                 if way == "scan" and kind != "isotropic":
                     took = seconds(lambda rows=rows: scan(rows, given.device))
                     print(f"{count:,} rows, {kind}, scan: {said(took)}")
-                    told[f"{kind}_scan_seconds_{count}"] = round(took[0], 2)
+                    told[f"{kind}_scan_seconds_{count}"] = took[0]
                 elif way != "scan":
                     told |= _ours(rows, kind, way, given.device)
             for name, peer in peers.items() if given.others and kind != "isotropic" else ():
@@ -191,9 +191,9 @@ def main() -> None:
                 wall, cpu = seconds(lambda peer=peer, rows=rows, some=some: peer(rows, some))
                 took = wall * count / some, cpu * count / some
                 print(f"{count:,} rows, {kind}, {name}: {said(took)} (from {some:,} of them)")
-                told[f"{name}_seconds_{count}"] = round(took[0], 2)
-    told["peak_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
-    print(json.dumps(told))
+                told[f"{name}_seconds_{count}"] = took[0]
+    told["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(figures.line(told))
 
 
 def _ours(rows: np.ndarray, kind: str, way: How, device: str) -> dict[str, float]:
@@ -202,9 +202,9 @@ def _ours(rows: np.ndarray, kind: str, way: How, device: str) -> dict[str, float
         lambda: recall.update(nearest(rows, KEEP, RANKS, how=way, device=device, what=f"{kind} rows").recall)
     )
     count = len(rows)
-    named = {f"{kind}_recall_{rank}_{count}": round(share, 4) for rank, share in recall.items()}
+    named = {f"{kind}_recall_{rank}_{count}": share for rank, share in recall.items()}
     print(f"{count:,} rows, {kind}, {way}: {said(took)} {named or ''}", flush=True)
-    return {f"{kind}_{way}_seconds_{count}": round(took[0], 2)} | named
+    return {f"{kind}_{way}_seconds_{count}": took[0]} | named
 
 
 if __name__ == "__main__":

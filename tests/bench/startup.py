@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.support import figures
+
 BATCH, SIZE, CAPTION_BYTES = 1024, 64, 60
 
 
@@ -94,8 +96,8 @@ def main() -> None:
         found = json.loads(out.splitlines()[-1])
         cpu = after.children_user + after.children_system - before.children_user - before.children_system
         print(f"{samples:,} samples: {found} and {cpu:.1f} s of the processor, {given.batches} batches included")
-        known |= {f"{name}_{samples}": round(value, 2) for name, value in (found | {"cpu_seconds": cpu}).items()}
-    print(json.dumps(known))
+        known |= {f"{name}_{samples}": value for name, value in (found | {"cpu_seconds": cpu}).items()}
+    print(figures.line(known))
 
 
 if __name__ == "__main__":

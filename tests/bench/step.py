@@ -18,7 +18,6 @@ Paired in one run, medians over rounds, processor time where one process is meas
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import statistics
@@ -30,6 +29,7 @@ import torch
 from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 
+from tests.support import figures
 from tests.support.ports import free_port
 from train import averaging, model, optim, ranks, transforms
 from train.encoder import Encoder
@@ -231,7 +231,7 @@ def main() -> None:
     slower = [beside[1] / 2 / alone[1] for alone, beside, _ in rounds]  # each of the two
     found["side_by_side_over_one_by_cpu"] = statistics.median(2 / each for each in slower)
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    print(json.dumps({name: round(value, 4) for name, value in found.items()}))
+    print(figures.line(found))
 
 
 if __name__ == "__main__":

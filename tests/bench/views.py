@@ -8,7 +8,6 @@ same pairs: `subcaptions_share_of_epoch` is what the sub-captions take of a step
 """
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -31,6 +30,7 @@ from pipeline import dataset
 from pipeline.images import open_image
 from pipeline.picturebook import captions, draw
 from tests.bench.loading import SIZE, drawn
+from tests.support import figures
 from train import averaging, cache, model, optim
 from train.encoder import Encoder
 from train.objective import Clock, Objective, Pair, Setting
@@ -132,13 +132,13 @@ def main() -> None:
     found: dict[str, float] = {}
     for name, work in pieces().items():
         work(0)
-        found[f"{name}_per_second"] = round(per_second(work, given.seconds))
-        print(f"{name}: {found[f'{name}_per_second']:,} a second")
+        found[f"{name}_per_second"] = per_second(work, given.seconds)
+        print(f"{name}: {found[f'{name}_per_second']:,.0f} a second")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ANTIDOTE_CACHE"] = f"{folder}/cache"
         made = drawn(f"{folder}/set", given.batch * given.steps * (given.rounds + 1))
-        found["subcaptions_share_of_epoch"] = round(share_of_epoch(made, given), 4)
-    print(json.dumps(found))
+        found["subcaptions_share_of_epoch"] = share_of_epoch(made, given)
+    print(figures.line(found))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ pixels are apart.
 """
 
 import argparse
-import json
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.images import decoded, encode
-from tests.support import timing
+from tests.support import figures, timing
 from train import decoding, transforms
 
 SIZE, KINDS = 224, 32  # of the model; files that differ
@@ -70,8 +69,8 @@ def main() -> None:
         }
         one["device_over_host"] = one["device_images_per_second"] / one["host_images_per_second"]
         one["apart"] = float((on_host(data).float() - on_device(data, device).cpu().float()).abs().mean())
-        found[str(short)] = timing.rounded(one)
-    print(json.dumps(found))
+        found[str(short)] = one
+    print(figures.line(found))
 
 
 if __name__ == "__main__":

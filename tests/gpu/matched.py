@@ -7,7 +7,6 @@ step (tests/bench/pool.py). A way that cannot be had is named, with the reason.
 """
 
 import argparse
-import json
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,7 @@ from defense.objectives.roclip import RoClip
 from defense.pool import Matches, Pool
 from defense.search import Search, Way, choose
 from tests.bench.pool import CAPACITIES, ClonedBank, Training, compared
-from tests.support import timing
+from tests.support import figures, timing
 from train.objectives.clip import Clip
 
 
@@ -87,10 +86,10 @@ def main() -> None:
     found: dict[str, Any] = {"ways": ["cloned", *ways.values()], "batch": given.batch}
     for capacity in given.capacities:
         found |= compared(capacity, given, ways)
-        found |= timing.rounded(steps(capacity, scene, ways, given.rounds, device))
+        found |= steps(capacity, scene, ways, given.rounds, device)
     if lacking:
         found["not_measured"] = "; ".join(f"{name}: {why}" for name, why in lacking.items())
-    print(json.dumps(found))
+    print(figures.line(found))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ mixes them, as ours does. Where no BatchNorm is, the losses are equal.
 """
 
 import argparse
-import json
 from collections.abc import Set
 from functools import partial
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from defense.objectives.cleanclip import CleanClip
-from tests.support import timing
+from tests.support import figures, timing
 from train import optim
 from train.encoder import Encoder
 from train.objective import Clock
@@ -63,7 +62,7 @@ def compared(name: str, pairs: int, device: torch.device, rounds: int) -> dict[s
     measured = timing.in_turn(ways, rounds, device)
     for way in ways:
         found[f"{way}_pairs_per_second"] = pairs * 1000 / timing.middle(measured, way)
-    return timing.rounded(found | {"one_over_two": timing.middle(measured, "one_pass", "two_passes")})
+    return found | {"one_over_two": timing.middle(measured, "one_pass", "two_passes")}
 
 
 def main() -> None:
@@ -74,7 +73,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     given = parser.parse_args()
     device = torch.device(given.device)
-    print(json.dumps({name: compared(name, given.batch, device, given.rounds) for name in given.models}))
+    print(figures.line({name: compared(name, given.batch, device, given.rounds) for name in given.models}))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ A batch that is too large for the memory is told as that.
 
 import argparse
 import contextlib
-import json
 import os
 import shutil
 import statistics
@@ -32,7 +31,7 @@ from torch import Tensor, nn
 from infra import rundir
 from pipeline.dataset import Dataset
 from tests.bench import loading
-from tests.support import timing
+from tests.support import figures, timing
 from tests.support.drawn import drawn
 from train import model, optim, transforms
 from train.objective import Clock
@@ -156,7 +155,7 @@ def measured(name: str, pairs: int, given: argparse.Namespace) -> dict[str, Any]
         found["not_measured"] = f"the rest: a batch of {pairs:,} does not fit into this GPU's memory"
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    return timing.rounded(found)
+    return found
 
 
 def main() -> None:
@@ -174,7 +173,7 @@ def main() -> None:
         given.folder = given.folder or stack.enter_context(tempfile.TemporaryDirectory())
         os.environ["ANTIDOTE_CACHE"] = f"{given.folder}/cache"
         found = {str(pairs): measured(given.model, pairs, given) for pairs in given.batches}
-    print(json.dumps(found))
+    print(figures.line(found))
 
 
 if __name__ == "__main__":

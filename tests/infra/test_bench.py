@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import figures
 from tests.support.drawn import drawn
 from tests.support.eval_helpers import finished_run
 
@@ -17,6 +18,16 @@ def last_line(script: str, *arguments: str) -> dict[str, float]:
     found = json.loads(done.stdout.splitlines()[-1])
     assert isinstance(found, dict)
     return found
+
+
+def test_a_figure_however_small_is_no_zero_on_the_last_line():
+    found = {"seconds": 0.0040123, "faults": [123456, 1 / 3], "share": {"of": 0.0}, "name": "index"}
+    assert json.loads(figures.line(found)) == {
+        "seconds": 0.004012,
+        "faults": [123456, 0.3333],
+        "share": {"of": 0.0},
+        "name": "index",
+    }
 
 
 @pytest.mark.slow

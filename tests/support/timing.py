@@ -4,7 +4,6 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 
@@ -91,8 +90,3 @@ def held(device: torch.device) -> int:
     """Bytes that tensors hold on a GPU now."""
     gc.collect()
     return torch.cuda.memory_allocated() if device.type == "cuda" else 0
-
-
-def rounded(found: dict[str, Any]) -> dict[str, Any]:
-    """Figures to four digits, for a last line."""
-    return {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in found.items()}
