@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from infra import log
 from infra.errors import Damaged
 from pipeline import images, jpeg
 from train import transforms
 from train.transforms import Frame
 
 MOST = 16  # times the model's size: to shrink more takes more shared memory than a GPU's kernel may have
+TOLD: set[str] = set()  # reasons for which the host decoded what the device should have
 ADOBE = b"Adobe\0"  # its segment may say that colours are stored as they are, or in CMYK
 
 Coded = dict[str, Tensor]  # of a batch, see `packed`
@@ -84,12 +86,20 @@ def _alone(file: Tensor, row: int, size: int, device: torch.device) -> Tensor:
         return decode_jpeg([file], ImageReadMode.RGB, device)[0]
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError:
+    except RuntimeError as refused:
         try:
             found = images.decoded(file.numpy().tobytes(), quick_over=size)
         except ValueError as error:
             raise Damaged(f"row {row}: {error}; mend its image or take it out") from error
+        _tell(str(refused).splitlines()[0], row)
         return torch.from_numpy(np.array(found)).permute(2, 0, 1).to(device)
+
+
+def _tell(reason: str, row: int) -> None:
+    """Once for each reason: there may be one such image a step."""
+    if reason not in TOLD:
+        TOLD.add(reason)
+        log.warn(f"row {row}: the device does not decode its image ({reason}); the host does, as all such from here on")
 
 
 def _resized(pixels: Tensor, height: int, width: int) -> Tensor:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 from PIL import Image
 
@@ -33,7 +34,7 @@ class Embedder:
     """A model ready to embed. preprocess: PIL image -> float32 (3, S, S); tokenizer: texts -> int64 (n, L).
 
     identity: what its embeddings depend on, as text: hash of the weights, architecture, decoder and transform, layout,
-    head.
+    versions of torch and Pillow, kind of device, head.
     head: of a classifier, which answers by it and not by prompts: float32 (C, D + 1), weights and bias of a class.
     """
 
@@ -85,6 +86,7 @@ def embedder(
         raise Damaged(f"the checkpoint {checkpoint} of {url} changed while it was read")
     code = hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in drawn_by))
     parts = [trained.sha256, trained.architecture, code.hexdigest(), str(LAYOUT)]
+    parts += [f"torch {torch.__version__} on {device.type}", f"Pillow {PIL.__version__}"]
     if head is not None:
         parts.append(hashlib.sha256(head.tobytes()).hexdigest())
     identity = json.dumps(parts, sort_keys=True)

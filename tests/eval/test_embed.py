@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import open_clip
+import PIL
 import pytest
 import torch
 
@@ -197,6 +198,10 @@ def test_another_decoder_is_another_key(small: World, monkeypatch: pytest.Monkey
         with monkeypatch.context() as patch:
             (tmp_path / "changed.py").write_text(Path(str(module.__file__)).read_text() + "# changed\n")
             patch.setattr(module, "__file__", str(tmp_path / "changed.py"))
+            assert identity() != first
+    for library in (PIL, torch):
+        with monkeypatch.context() as patch:
+            patch.setattr(library, "__version__", "0.1")
             assert identity() != first
     assert identity() == first
 

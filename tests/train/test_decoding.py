@@ -156,6 +156,27 @@ def test_an_image_that_nobody_can_read_is_named_and_the_others_are_not(tmp_path)
         decoding.completed(batch, CPU)
 
 
+def test_what_the_device_refuses_the_host_decodes_and_it_is_said_once(data, monkeypatch, capsys):
+    """torchvision's decoder, here on a CPU, refuses nothing that we hand on; a GPU's may."""
+    decode = decoding.decode_jpeg
+
+    def refusing(files: list[torch.Tensor], *how: Any) -> list[torch.Tensor]:
+        if any(file[-2:].tolist() == [0xFF, 0xD9] and len(file) in odd for file in files):
+            raise RuntimeError("not on this device\nsomewhere in C++")
+        return list(decode(files, *how))
+
+    [batch] = stream(data, Clip(), batch=COUNT, on_device=True).epoch(0)
+    odd = {int(length) for length in batch["coded"]["lengths"][:2]}
+    whole = decoding.completed(batch, CPU)["images"]["image"]
+    monkeypatch.setattr(decoding, "decode_jpeg", refusing)
+    monkeypatch.setattr(decoding, "TOLD", set())
+    shown = decoding.completed(batch, CPU)["images"]["image"]
+    assert (shown.int() - whole.int()).abs().max() <= 2
+    said = [line for line in capsys.readouterr().err.splitlines() if "does not decode" in line]
+    assert len(said) == 1
+    assert "not on this device" in said[0] and "C++" not in said[0]
+
+
 def test_it_is_refused_in_one_line_without_a_gpu_and_of_objectives_with_views_of_their_own(data, tmp_path):
     given = {"dataset": data, "out": str(tmp_path / "run"), "model": "tiny-vit", "workers": 0, "decode": "device"}
     recipe = Recipe(batch=7, epochs=2, lr=1e-3)
