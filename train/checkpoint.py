@@ -22,7 +22,7 @@ from infra import log, storage
 from infra.errors import Damaged
 
 MODEL, TRAINING, COMPLETE = "model.safetensors", "training.pt", "complete.json"
-KEPT = 2
+KEPT = 2  # unless a run says otherwise: the newest, and the one before it, should that be damaged
 PAUSES = (5.0, 20.0, 60.0)  # seconds before a failed write is tried again, while training goes on
 
 T = TypeVar("T")
@@ -59,8 +59,8 @@ class Checkpoint:
         return state
 
 
-def save(run: str, step: int, model: bytes, training: dict[str, Any]) -> Checkpoint:
-    """Write the checkpoint after `step` steps, then remove all but the last `KEPT`."""
+def save(run: str, step: int, model: bytes, training: dict[str, Any], keep: int = KEPT) -> Checkpoint:
+    """Write the checkpoint after `step` steps, then remove all but the newest `keep`; 0: none is removed."""
     buffer = io.BytesIO()
     torch.save(training, buffer)
     name = f"step-{step:07d}"
@@ -73,7 +73,7 @@ def save(run: str, step: int, model: bytes, training: dict[str, Any]) -> Checkpo
             raise ConnectionError(f"{url}/{file} has another size after an upload of {len(data):,} bytes")
     storage.write_json(storage.join(url, COMPLETE), files)
     try:
-        for old in whole(run)[:-KEPT]:
+        for old in whole(run)[:-keep] if keep else ():
             storage.remove(storage.join(old.url, COMPLETE))  # first, so that it is never a whole one with files missing
             storage.remove(old.url)
     except OSError as error:  # the new one is whole: not worth writing it again

@@ -44,6 +44,7 @@ class Job:
     cache_gib: float
     checkpoint_steps: int | None
     checkpoint_seconds: float
+    keep_checkpoints: int
     precision: Precision
     way: Way = field(default_factory=Way)
     sync_batchnorm: bool = False

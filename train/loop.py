@@ -309,7 +309,7 @@ def _save(
         book.flush()  # first: a resumed run can forget lines after its checkpoint, not bring back those before
         if matched is not None:
             book.matches.write(step, matched)
-        checkpoint.save(job.out, step, model.pack(weights), training)
+        checkpoint.save(job.out, step, model.pack(weights), training, job.keep_checkpoints)
 
     writer.start(write)
 

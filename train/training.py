@@ -54,6 +54,7 @@ class Training:
             "cache_gib",
             "checkpoint_steps",
             "checkpoint_seconds",
+            "keep_checkpoints",
             "micro_batch",
             "local_loss",
             "grad_checkpointing",
@@ -91,6 +92,8 @@ class Training:
     """A checkpoint after every so many steps ..."""
     checkpoint_seconds: Annotated[float, Seldom] = 600.0
     """... and whenever this much time has passed since the last."""
+    keep_checkpoints: Annotated[int, Seldom] = checkpoint.KEPT
+    """The newest so many are kept; 0: all, so that evaluate can measure each."""
     precision: Annotated[Precision, Seldom] = "auto"
     """Of the towers. auto: bfloat16 on GPUs, float32 on CPUs. float16 scales its loss. float64 is for tests."""
     local_loss: Annotated[bool, Seldom] = False
@@ -118,6 +121,8 @@ class Training:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, not {value}")
+        if self.keep_checkpoints < 0:
+            raise ValueError(f"keep_checkpoints is a number of checkpoints, or 0 for all, not {self.keep_checkpoints}")
         if self.order == "permutation" and any(getattr(self, name) != LANES[name] for name in LANES):
             raise ValueError("--lanes and --window are for --order lanes: set that, or leave them out")
         self.objective.check(self.recipe.epochs)
@@ -158,6 +163,7 @@ class Training:
             cache_gib=self.cache_gib,
             checkpoint_steps=self.checkpoint_steps,
             checkpoint_seconds=self.checkpoint_seconds,
+            keep_checkpoints=self.keep_checkpoints,
             precision=self.precision,
             way=Way(self.micro_batch, self.local_loss),
             sync_batchnorm=self.sync_batchnorm,
@@ -170,10 +176,13 @@ class Training:
         )
 
     def _config(self) -> dict[str, Any]:
-        """Of a run that has neither lanes nor decodes on the device as before there were such: one of then goes on."""
+        """Of a run without lanes, decoding on the device, or a number of checkpoints as before there were such: one of
+        then goes on.
+        """
         found: dict[str, Any] = config.to_json(self)
         absent = {"order", *LANES} if self.order == "permutation" else set()
         absent |= {"decode"} if self.decode == "host" else set()
+        absent |= {"keep_checkpoints"} if self.keep_checkpoints == checkpoint.KEPT else set()
         return {name: value for name, value in found.items() if name not in absent}
 
     def _opened(self) -> Dataset:

@@ -16,7 +16,10 @@ KEPT = [field.name for field in fields(Number)]
 
 
 def cell(row: Row, seconds: float) -> Cell:
-    """What was measured of a row's run, of the weights that it has now. Raises ValueError for what is not there."""
+    """What was measured of a row's run at its checkpoint, of the weights that it has now.
+
+    Raises ValueError for what is not there.
+    """
     attacks = [found for found in records.read_attacks(row.scores) if ledger_name(found) == row.attack]
     if len(attacks) != 1:
         raise ValueError(
@@ -44,7 +47,7 @@ def cell(row: Row, seconds: float) -> Cell:
 
 def _numbers(row: Row, attack: str) -> dict[tuple[str, str, int | None], Number]:
     """By task, metric and k."""
-    run = runs.read(row.run, row.scores)
+    run = runs.read(row.run, row.scores, row.checkpoint)
     found: dict[tuple[str, str, int | None], Number] = {}
     told: dict[tuple[str, str, int | None, str | None], Number] = {}
     for score in scores.read_all(row.scores):

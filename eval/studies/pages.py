@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from eval.studies import cures, detections, exposures, panels, regimes, similarities, tables
+from eval.studies import cures, curves, detections, exposures, panels, regimes, similarities, tables
 from eval.studies.cells import Cell
 from eval.studies.plan import Page, Plan
 from eval.studies.study import Study, filled
@@ -27,8 +27,9 @@ KINDS: dict[str, Callable[[Study, Page], str]] = {
     "regime": lambda study, _: regimes.markdown(study),
     "series": lambda study, _: cures.series(study),
     "left": lambda study, _: cures.left(study),
-    "similarity": lambda study, _: similarities.markdown(study),
+    "similarity": lambda study, page: similarities.markdown(study, page.figure),
 }
+FIGURES: dict[str, Callable[[Study], str]] = {"similarity": curves.svg}  # of other tables: the frontiers
 
 
 def made(plan: Plan, found: Mapping[str, Cell]) -> dict[str, str]:
@@ -41,7 +42,7 @@ def made(plan: Plan, found: Mapping[str, Cell]) -> dict[str, str]:
         place = ROOT / page.file
         files[page.file] = replaced(place.read_text(), plan.name, _block(study, page), page.file)
         if page.figure:
-            files[posixpath.join(posixpath.dirname(page.file), page.figure)] = panels.svg(study)
+            files[posixpath.join(posixpath.dirname(page.file), page.figure)] = _figure(study, page)
     return files
 
 
@@ -64,7 +65,7 @@ def beside(plan: Plan, found: Mapping[str, Cell], out: str) -> str:
     for page in plan.pages or (Page(file="", table="frontier", figure=f"{plan.name}.svg"),):
         parts.append(_block(study, page))
         if page.figure:
-            storage.write(storage.join(out, page.figure), panels.svg(study).encode())
+            storage.write(storage.join(out, page.figure), _figure(study, page).encode())
     storage.write(place, "\n".join(parts).encode())
     return place
 
@@ -82,6 +83,10 @@ def _block(study: Study, page: Page) -> str:
     if page.table not in KINDS:
         raise ValueError(f"a table is one of {', '.join(KINDS)}, not {page.table!r}")
     return KINDS[page.table](study, page)
+
+
+def _figure(study: Study, page: Page) -> str:
+    return FIGURES.get(page.table, panels.svg)(study)
 
 
 def _is(name: str, text: str) -> bool:

@@ -20,6 +20,7 @@
     values = ["8e-3", "16e-3"]            # of the knob, on the first seed; `everywhere`: those of all seeds
     chosen = "8e-3"                       # the value that the study settled on; of all seeds, if no others are named
     says = "rate {value}"                 # how a table of kind `series` calls it
+    checkpoint = "step-{value}"           # which one of the run was measured, if not its last
 
 `{name}` in a command is a variable: of [variables], then of the row's [book.NAME], [attack.NAME] and [method.NAME]
 (any key of these is one), then seed, attack, method, value, book, here (the folder of the book and seed), run (the

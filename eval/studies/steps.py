@@ -38,7 +38,7 @@ class Step:
 @dataclass(frozen=True, eq=False)
 class Row:
     """One run under one attack. run: its folder; trained: what makes it; measures: what writes its scores, into that
-    folder; steps: all that lead to these, each once, in order.
+    folder; steps: all that lead to these, each once, in order. checkpoint: of the run, where it is not its last one.
 
     digest: of what these commands are, wherever they are run; another definition is another row.
     """
@@ -49,6 +49,7 @@ class Row:
     seed: int
     chosen: bool
     run: str
+    checkpoint: str
     scores: str
     metrics: tuple[str, ...]
     trained: Step
@@ -150,6 +151,7 @@ class _Planner:
             seed=seed,
             chosen=value in (self.plan.chosen(method), "-"),
             run=trained.out,
+            checkpoint=" ".join(words(str(values.get("checkpoint", "latest")), values)),
             scores=measures[0].out,
             metrics=self._metrics(values),
             trained=trained,

@@ -195,8 +195,9 @@ def test_every_checkpoint_that_was_kept(measured: World) -> None:
         scores=out,
         metrics=tuple(f"pair_similarity.similarity:{kind}@-" for kind in ("clean", "poisoned")),
     )
-    found = [(number.metric, number.value) for number in harvest.cell(row, 1.0).numbers]
-    assert found == [(f"similarity:{kind}", told["step-0000005", kind]) for kind in ("clean", "poisoned")]
+    for checkpoint, step in (("latest", "step-0000005"), ("step-0000003", "step-0000003")):
+        found = [(n.metric, n.value) for n in harvest.cell(replace(row, checkpoint=checkpoint), 1.0).numbers]
+        assert found == [(f"similarity:{kind}", told[step, kind]) for kind in ("clean", "poisoned")]
 
 
 def test_the_papers_probe_stands_apart(measured: World) -> None:

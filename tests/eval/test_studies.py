@@ -9,7 +9,7 @@ import pytest
 from eval import study
 from eval.interval import clopper_pearson
 from eval.store.scans import ScanRecord, Worth
-from eval.studies import cells, detections, exposures, harvest, pages, plan, regimes, steps
+from eval.studies import cells, curves, detections, exposures, harvest, pages, plan, regimes, steps
 from eval.studies.cells import Cell, Number
 from eval.studies.runner import KEPT, Studying, known
 from eval.studies.steps import Row
@@ -240,6 +240,37 @@ def test_a_regime_says_where_roclip_halves_what_clip_learned():
     assert ends["c14-p30"][-1] == "yes |"
     assert text.endswith("3 of 3 cells are measured. The first cell in which it does: c14-p30.\n")
     assert "0 of 3 cells are measured.\n" in regimes.markdown(filled(planned, {}))
+
+
+# ---------------------------------------------------------------------- how near pairs lie while a victim learns
+
+
+def test_a_row_may_be_of_a_checkpoint_and_the_curve_goes_by_its_steps():
+    planned = replace(plan.read("learning"), attacks=("badnet",))
+    rows = steps.rows(planned, "@")
+    assert [row.checkpoint for row in rows[:2]] == ["step-0000084", "step-0000168"]
+    assert len({row.run for row in rows}) == len({row.trained for row in rows}) == 1, "of one run"
+    assert {row.checkpoint for row in steps.rows(plan.read("similarity"), "@")} == {"latest"}
+
+    def at(step: str, clean: float, poisoned: float, success: float) -> Cell:
+        return measured(
+            "badnet", "learning", step, 0,
+            number("pair_similarity", "similarity:clean", clean, k=None),
+            number("pair_similarity", "similarity:poisoned", poisoned, k=None),
+            number("zeroshot", "accuracy", 0.9), number("attack_success", "attack_success", success),
+        )  # fmt: skip
+
+    found = {
+        "badnet.learning.0000168.s0": at("0000168", 0.5, 0.0, 0.25),
+        "badnet.learning.0001176.s0": at("0001176", 0.75, 1.0, 0.5),
+    }
+    text = curves.svg(filled(planned, found))
+    clean, poisoned, success = re.findall(r'<polyline class="curve c\d".*?points="(.*?)"', text)
+    (x, up), (last, high) = (map(float, point.split(",")) for point in clean.split())
+    assert last == pytest.approx(7 * x, abs=0.4)
+    assert (up, high) == (curves.SIDE / 2, curves.SIDE / 4)
+    assert [point.split(",")[1] for point in poisoned.split()] == [f"{curves.SIDE}.0", "0.0"]
+    assert [point.split(",")[1] for point in success.split()] == [f"{curves.SIDE * 0.75:.1f}", f"{curves.SIDE / 2:.1f}"]
 
 
 # ---------------------------------------------------------------------- what is committed

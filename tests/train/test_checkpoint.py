@@ -44,6 +44,13 @@ def test_the_last_two_are_kept(run):
     assert storage.names(storage.join(run, "checkpoints")) == ["step-0000030", "step-0000400"]
 
 
+@pytest.mark.parametrize(("keep", "left"), [(0, [1, 2, 30, 400]), (1, [400]), (3, [2, 30, 400])])
+def test_as_many_are_kept_as_are_asked_for(run, keep, left):
+    for step in (1, 2, 30, 400):
+        checkpoint.save(run, step, b"weights", {"step": step}, keep)
+    assert [found.step for found in checkpoint.whole(run)] == left
+
+
 def test_a_checkpoint_without_its_mark_does_not_exist(run):
     checkpoint.save(run, 1, b"one", {})
     half = checkpoint.save(run, 2, b"two", {})

@@ -269,6 +269,21 @@ def test_an_output_that_exists_and_differs_is_refused(data):
         replace(run, out=data + "2").run()
 
 
+def test_a_run_keeps_as_many_checkpoints_as_it_is_told_to_and_may_be_told_otherwise_later(data):
+    run = pretraining(data, checkpoint_steps=1, keep_checkpoints=0)
+    run.run()
+    steps = [found.step for found in checkpoint.whole(run.out)]
+    assert steps == list(range(1, len(steps) + 1)) and len(steps) > 2
+    assert rundir.config(run.out)["keep_checkpoints"] == 0
+    assert "nothing to do" in replace(run, keep_checkpoints=2).run()
+    plain = pretraining(data, out=run.out + "2", checkpoint_steps=1)
+    plain.run()
+    assert [found.step for found in checkpoint.whole(plain.out)] == steps[-2:]
+    assert "keep_checkpoints" not in rundir.config(plain.out), "a run of before there was such a flag goes on"
+    with pytest.raises(ValueError, match=r"^keep_checkpoints is a number of checkpoints, or 0 for all, not -1$"):
+        pretraining(data, keep_checkpoints=-1)
+
+
 def test_out_may_not_be_the_dataset_or_the_start(data):
     with pytest.raises(ValueError, match="out and dataset are the same folder"):
         pretraining(data, out=data + "/")
