@@ -5,6 +5,7 @@ many pairs are removed at random, and one that never saw a poison.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from eval.interval import clopper_pearson, difference
 from eval.reporting import formatting
@@ -13,18 +14,23 @@ from eval.studies.cells import ACCURACY, Cell
 from eval.studies.study import FLOOR, UNDEFENDED, Row, Study
 
 FILTERED, RANDOM = "filtered", "random"  # methods: without what the scan chose, and without as many at random
+HEARD, WITNESSED = "heard", "witnessed"  # a second scan that asked a witness, and without what that one chose
 SHARES = (1, 2, 5, 10)  # percent of all pairs, removed
 FOUND = (
     *("attack", "poisons", "AUROC", "AUPRC", "FPR at 95% recall"),
     *(f"found at {share}% removed" for share in SHARES),
     *("poisons of what `auto` removes", "of all poisons", "seeds"),
 )
+BY_WITNESS = ("by a witness, poisons of what `auto` removes", "of all poisons", "seeds")
 LEFT = (
     *("attack", "removed", "undefended", "trained anew", "as many at random", "never poisoned"),
     *("accuracy, to as many at random", "to never poisoned", "seeds"),
 )
 SAID = """What the panel of a scan finds, through the run that learned from the scanned pairs. Means over seeds; what
 `auto` removes is counted over all of them.
+"""
+SECOND = """At the right: by a second scan of the same pairs, which asks a witness, a model that was trained without any
+cluster of the first.
 """
 ANEW = """Attack success at clean accuracy: of the poisoned model, of one trained anew on what a filter left, of one
 trained on what is left when as many pairs are removed at random, and of one that never saw a poison. Means over seeds,
@@ -38,23 +44,31 @@ wide. A dash is planned and not measured, or does not exist.
 
 
 def markdown(study: Study) -> str:
-    return "\n".join([SAID, _table(FOUND, _found(study)), ANEW, _table(LEFT, _anew(study)), NOTE])
+    asked = any(study.of(attack, HEARD) for attack in study.rows)
+    head = (*FOUND, *BY_WITNESS) if asked else FOUND
+    said = f"{SAID.rstrip()} {SECOND}" if asked else SAID
+    return "\n".join([said, _table(head, _found(study)), ANEW, _table(LEFT, _anew(study)), NOTE])
 
 
 def _found(study: Study) -> list[Sequence[str]]:
     lines: list[Sequence[str]] = []
     for attack in study.rows:
         row = study.chosen(attack, UNDEFENDED)
+        heard = [_second(one) for one in study.of(attack, HEARD)]
         if row is None or not row.measured:
-            lines.append((attack, *["-"] * (len(FOUND) - 1)))
+            lines.append((attack, *["-"] * (len(FOUND) - 1), *chain(*heard)))
             continue
         known = row.measured[0]
         rate = f" ({percent(known.poisons / known.samples, 2)})" if known.samples else ""
         numbers = [f"{_mean(row, 'auroc'):.3f}", f"{_mean(row, 'average_precision'):.3f}"]
         numbers += [percent(_mean(row, "false_positive_rate", 95))]
         numbers += [percent(_mean(row, "recall", share)) for share in SHARES]
-        lines.append((attack, f"{known.poisons:,}{rate}", *numbers, *_auto(row), _seeds(row)))
+        lines.append((attack, f"{known.poisons:,}{rate}", *numbers, *_auto(row), _seeds(row), *chain(*heard)))
     return lines
+
+
+def _second(row: Row) -> tuple[str, str, str]:
+    return (*_auto(row), _seeds(row)) if row.measured else ("-", "-", "-")
 
 
 def _mean(row: Row, metric: str, k: int | None = None) -> float:
@@ -80,7 +94,7 @@ def _anew(study: Study) -> list[Sequence[str]]:
     lines: list[Sequence[str]] = []
     for attack in study.rows:
         undefended, floor = study.chosen(attack, UNDEFENDED), study.chosen(attack, FLOOR)
-        for row in sorted(study.of(attack, FILTERED), key=lambda row: not row.chosen):
+        for row in (*sorted(study.of(attack, FILTERED), key=lambda row: not row.chosen), *study.of(attack, WITNESSED)):
             other = next((one for one in study.of(attack, RANDOM) if one.setting == row.setting), None)
             numbers = (_brief(undefended, row), _sure(row), _brief(other, row), _brief(floor, row))
             lines.append((attack, _removed(row), *numbers, _cost(row, other), _cost(row, floor), _seeds(row)))
@@ -89,6 +103,8 @@ def _anew(study: Study) -> list[Sequence[str]]:
 
 def _removed(row: Row) -> str:
     """`auto`, or a share as percent."""
+    if row.method == WITNESSED:
+        return "auto, by a witness"
     return row.setting if row.setting == "auto" else f"{100 * float(row.setting):g}%"
 
 

@@ -197,13 +197,20 @@ def test_what_a_scan_found_and_what_training_anew_gives_stand_in_two_tables():
         "badnet.filtered.auto.s0": retrained("filtered", 0, 0.94, 0.0),
         "badnet.filtered.auto.s1": retrained("filtered", 1, 0.95, 0.02),
         "badnet.random.auto.s1": retrained("random", 1, 0.93, 0.98),
+        "badnet.heard.s1": measured("badnet", "heard", "-", 1, *harvest.worth(scanned(108, 108, 107))),
+        "badnet.witnessed.s1": retrained("witnessed", 1, 0.945, 0.004),
     }
     text = detections.markdown(filled(planned, found))
     low, high = (f"{100 * end:.1f}" for end in clopper_pearson(158, 216))
     assert (
         "| badnet | 30 (1.00%) | 0.990 | 0.900 | 0.4% | 80.0% | 90.0% | 95.0% | 100.0% | 158 of 159, 99.4% | "
-        f"73.1% [{low}, {high}] | 0, 1 |"
+        f"73.1% [{low}, {high}] | 0, 1 | 107 of 108, 99.1% | 99.1% ["
     ) in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| badnet | auto, by a witness | ")]
+    assert line.startswith("| badnet | auto, by a witness | 97.0% at 95.0% | 0.4% [")
+    assert line.endswith(" | 1 |")
+    asked = " by a witness"
+    assert asked in text and asked not in detections.markdown(filled(plan.read("rates"), {}))
     (line,) = [line for line in text.splitlines() if line.startswith("| badnet | auto | ")]
     assert line.startswith("| badnet | auto | 98.0% at 95.0% | 1.0% [0.0, ")
     assert "] at 94.5% | 98.0% at 93.0% (seed 1) | 1.0% at 96.0% (seed 0) | " in line
