@@ -65,7 +65,7 @@ def gather(dataset: Dataset, encode: Encode, pairs: Pairs, width: int, scratch: 
     filled = [shard for shard in dataset.shards if shard.samples]
     with log.progress("gathering", len(filled), "shards") as bar:
         for shard in filled:
-            part = _read(storage.join(encode.parts, encode.name(shard)), (*names, MEAN))
+            part = read_part(storage.join(encode.parts, encode.name(shard)), (*names, MEAN))
             places = pairs.place[start : start + shard.samples]
             for name in names:
                 if part[name].shape != (shard.samples, width):
@@ -96,7 +96,7 @@ def evidence(
         if not storage.exists(place):
             found = neighbours.nearest(gathered.arrays[name], keep, ranks, how=how, device=device, what=name)
             _write(place, found)
-        near, recall_here = _told(_read(place, ("rows", "distances", "ranks", "radii", "recall")))
+        near, recall_here = _told(read_part(place, ("rows", "distances", "ranks", "radii", "recall")))
         recall.update({name: recall_here} if recall_here else {})
         return near
 
@@ -138,7 +138,8 @@ def _told(part: dict[str, np.ndarray]) -> tuple[Neighbours, dict[str, float]]:
     return Neighbours(part["rows"], part["distances"], radii), recall
 
 
-def _read(place: str, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+def read_part(place: str, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """These arrays of a file. Raises Damaged."""
     try:
         with np.load(io.BytesIO(storage.read(place)), allow_pickle=False) as file:
             return {name: file[name] for name in names}
