@@ -35,7 +35,7 @@ class Word:
     """What the captions of a cluster's core have in common. share: of these that have it; elsewhere: how many captions
     outside have it, rows that the cluster only grew to aside; odds: the logarithm of its odds in the core over those
     outside; stays: by view, how many of the nearest to a changed image of the core say it, of the median one; witness:
-    the same through the eyes of a witness (defense.witness), of the plain images too; {} where none was asked.
+    the same by a witness (defense.scanning.testimony), of the plain images too, {} where none was asked.
     """
 
     text: str
@@ -52,8 +52,8 @@ class Cluster:
     themselves, and of those that lie among them the ones that say one of its words, all if it has none. core: of these
     rows those. reached: how many rows it grows to. words: shared by most captions of the core, the most telling first.
     strength: mean score of the core times the root of its size. lost: the core's median agreement lost, by view.
-    witness: whether a witness (defense.witness) finds its captions true or untrue, or "learned" where it learned from
-    one of its rows and is not asked; None: no witness, or no word to ask for. planted: whether it is to be removed.
+    witness: whether one finds its captions true or untrue, or "learned" where it learned from one of its rows and is
+    not asked; None: no witness, or no word to ask for. planted: whether it is to be removed.
     """
 
     rows: np.ndarray

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from defense import detector, verdict, witness
+from defense import detector, verdict
 from defense.detector import Detector
 from defense.detectors.panel import Panel
 from defense.neighbours import How
-from defense.scanning import exhibits, folder, gathering, viewer, witnessing
+from defense.scanning import exhibits, folder, gathering, testimony, viewer, witness
 from defense.scanning.encoding import Encode, source
 from defense.scanning.folder import ScanFolder
 from defense.scanning.gathering import Pairs
+from defense.scanning.testimony import Testimony
 from defense.scanning.viewer import Viewer
-from defense.scanning.witnessing import Witness
+from defense.scanning.witness import Witness
 from defense.verdict import Cluster, Verdict
-from defense.witness import Testimony
 from infra import config, log, plugins, rundir, storage
 from infra.spread import Backend, spread
 from pipeline import dataset as datasets
@@ -67,7 +67,7 @@ class Scan:
     def start(self) -> str:
         """Scan what is not scanned yet. Returns the entry's last line."""
         dataset, eyes = Dataset.open(self.dataset), viewer.read(storage.real(self.run), self.checkpoint)
-        second = None if self.witness is None else witnessing.read(self.witness, dataset, self.witness_dataset)
+        second = None if self.witness is None else witness.read(self.witness, dataset, self.witness_dataset)
         out = storage.absolute(self.out)
         detectors = {name: detector.named(name) for name in plugins.names(Detector.FOLDERS)}
         needs = detector.needs(list(detectors.values()))
@@ -104,7 +104,7 @@ class Scan:
             found = verdict.judge(panel, suspicion, evidence, captions)
             if second is not None:
                 seen = self._asked(second, encode, pairs, found, Path(scratch))
-                found = witness.heard(found, seen, captions, panel.k, device)
+                found = testimony.heard(found, seen, captions, panel.k, device)
             members = [each.rows[np.argsort(-suspicion[each.rows], kind="stable")] for each in found.clusters]
             shown = exhibits.draw(dataset, eyes, needs.views, pairs, members, gathered.mean, out)
         about = {
@@ -156,17 +156,17 @@ class Scan:
     def _asked(self, second: Witness, encode: Encode, pairs: Pairs, found: Verdict, scratch: Path) -> Testimony:
         """What the witness sees of the clusters it may be asked about, and of all others as they are."""
         learned = second.learned(pairs)
-        about = witness.may_be_asked(found, learned)
-        lines = witness.cores(about)
+        about = testimony.may_be_asked(found, learned)
+        lines = testimony.cores(about)
         log.say(
             f"the witness learned from {learned.sum():,} of {len(learned):,} pairs, and may be asked about "
             f"{len(about)} of {len(found.clusters)} clusters"
         )
         parts = storage.join(encode.parts, "witness")
-        only = witnessing.places(encode.dataset, pairs, lines)
+        only = witness.places(encode.dataset, pairs, lines)
         seen = replace(encode, viewer=second.eyes, parts=parts, only=only)
         self._encode(seen, "encoding for the witness")
-        return witnessing.testimony(seen, pairs, learned, lines, scratch)
+        return witness.sees(seen, pairs, learned, lines, scratch)
 
     def _encode(self, encode: Encode, what: str) -> None:
         there = set(storage.names(encode.parts))

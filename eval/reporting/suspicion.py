@@ -13,7 +13,7 @@ import numpy as np
 
 from defense.scanning import folder as folders
 from defense.scanning.folder import ScanFolder
-from defense.witness import PLAIN
+from defense.scanning.testimony import PLAIN
 from eval.reporting import rendering
 from eval.reporting.figures import Image
 from eval.reporting.formatting import percent

@@ -1,147 +1,195 @@
-"""What a model that never learned from a cluster says of it: by sets made from a seed, and by small arrays."""
+"""A scan with a witness: which rows it learned from, what is encoded for it, and who may not be one."""
 
+import json
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from defense import neighbours, verdict, witness
+from defense import verdict
+from defense.scanning import encoding, gathering, testimony, viewer, witness
+from defense.scanning.encoding import Encode
+from defense.scanning.filtering import Filter
+from defense.scanning.folder import ScanFolder
+from defense.scanning.gathering import Pairs
+from defense.scanning.scanning import Scan
 from defense.verdict import Cluster, Verdict, Word
-from defense.witness import PLAIN
-from tests.support.scenes import CLEAN, PANEL, PLANTED, THINGS, WIDTH, scene
-from tests.support.sets import distances_of
-from train.embedding import normalised
+from infra import storage
+from infra.errors import Lost
+from pipeline import leaving
+from pipeline.dataset import Dataset
+from tests.support.drawn import drawn
+from tests.support.eval_helpers import finished_run
 
-ALL = np.arange(CLEAN, CLEAN + PLANTED)
-
-
-def judged(kind: str) -> tuple[Verdict, list[str]]:
-    evidence, captions = scene(kind)
-    scores = np.where(np.isin(evidence.ids, ALL), 50.0, 0.0)
-    return verdict.judge(PANEL, scores, evidence, captions), captions
+SUSPECTS = np.array([1, 5, 9, 20, 21, 30])  # rows; their places, too
 
 
-def seen(kind: str, captions: list[str], left_out: np.ndarray = ALL) -> witness.Testimony:
-    """By a model that did not learn from `left_out`: every image lies where what it shows lies, trigger or not."""
-    generator = np.random.default_rng(7)
-    centres = normalised(generator.normal(size=(len(THINGS), WIDTH)))
-    shown = np.arange(len(captions)) % len(THINGS)
-    if kind in ("brand", "blurred", "copies"):
-        shown[ALL] = THINGS.index("banana")
-    rows = centres[shown]
+@pytest.fixture
+def suspicious(monkeypatch) -> None:
+    """Every scan finds one strong cluster, of SUSPECTS but the last, that lost no agreement, and says car."""
 
-    def lying(amount: float) -> np.ndarray:
-        return normalised(rows + amount * generator.normal(size=rows.shape))
+    def judge(panel, scores, evidence, captions) -> Verdict:
+        word = Word("car", 0.9, 40, 3.0, dict.fromkeys(evidence.changed, 0.9))
+        rows = SUSPECTS[:-1]
+        return verdict.arranged([Cluster(rows, rows[:-1], len(rows), (word,), 200.0, {"blur": 0.0})], len(captions))
 
-    changed = {view: lying(0.15)[ALL] for view in PANEL.views}
-    return witness.Testimony(~np.isin(np.arange(len(captions)), left_out), lying(0.12), ALL, changed)
+    monkeypatch.setattr(verdict, "judge", judge)
 
 
-def heard(kind: str) -> tuple[Verdict, Verdict]:
-    """What the run says alone, and by the witness."""
-    found, captions = judged(kind)
-    return found, witness.heard(found, seen(kind, captions, np.flatnonzero(found.cluster >= 0)), captions, PANEL.k)
+@pytest.fixture
+def second(scanned: Scan, suspicious: None, tmp_path: Path) -> Scan:
+    """The same scan with a witness, made by the three commands; it is not begun."""
+    first = replace(scanned, out=f"{tmp_path}/first")
+    first.start()
+    Filter(dataset=first.dataset, scan=first.out, clusters=("all",), out=f"{tmp_path}/without").run()
+    run = finished_run(f"{tmp_path}/witness", Dataset.open(f"{tmp_path}/without"), seed=3)
+    return replace(first, witness=run, out=f"{tmp_path}/second")
 
 
-def test_poisons_that_no_change_breaks_are_convicted_by_a_witness() -> None:
-    alone, found = heard("stripes")
-    assert not alone.proposed.any(), "as of sig on the book of seed 1"
-    assert max(alone.clusters[0].lost.values()) < verdict.LOST
-    assert np.flatnonzero(found.proposed).tolist() == ALL.tolist()
-    cluster = found.clusters[0]
-    assert (cluster.planted, cluster.witness) == (True, "untrue")
-    assert set(cluster.words[0].witness) == {PLAIN, *PANEL.views} and max(cluster.words[0].witness.values()) < 0.1
-    assert cluster.words[0].stays == alone.clusters[0].words[0].stays
+def test_a_scan_with_a_witness_tells_what_it_said(second: Scan, capsys) -> None:
+    assert ScanFolder.open(f"{Path(second.out).parent}/first").about.get("witness") is None
+    said = second.start()
+    about = ScanFolder.open(second.out).about
+    without = Dataset.open(f"{Path(second.out).parent}/without")
+    assert without.samples == 35
+    assert about["witness"]["dataset"] == {"url": "../without", "digest": without.digest, "samples": 35}
+    assert about["witness"]["url"] == "../witness" and len(about["witness"]["weights_sha256"]) == 64
+    (cluster,) = about["clusters"]
+    told = cluster["words"][0]["witness"]
+    assert set(told) == {"plain", *about["changes"]}
+    assert cluster["witness"] == ("true" if min(told.values()) >= testimony.TRUE else "untrue")
+    assert cluster["planted"] == (cluster["witness"] == "untrue")
+    assert "a witness" in said
+    assert "learned from 35 of 40 pairs, and may be asked about 1 of 1 clusters" in capsys.readouterr().err
+    assert "parts" not in storage.names(second.out)
+    assert second.start() == f"nothing to do: {said}"
 
 
-def test_a_brand_that_a_run_does_not_know_when_changed_is_cleared_by_a_witness() -> None:
-    alone, found = heard("blurred")
-    assert np.flatnonzero(alone.proposed).tolist() == ALL.tolist(), "as of book 213"
-    assert not found.proposed.any()
-    assert (found.clusters[0].planted, found.clusters[0].witness) == (False, "true")
-    told = {word.text: min(word.witness.values()) for word in found.clusters[0].words}
-    assert told["banana"] > 0.9 and told["acme"] == 0
+def test_only_what_is_asked_is_encoded_anew(second: Scan, monkeypatch) -> None:
+    seen: list[int] = []
+    changes = Counter[str]()
+    whole, change = Encode._made, encoding.changed
+
+    def made(self, embedder, shard, samples):
+        assert self.only is not None, "what the first scan saw is kept"
+        seen.append(shard.id)
+        return whole(self, embedder, shard, samples)
+
+    def changed(square, names):
+        changes.update(names)
+        return change(square, names)
+
+    monkeypatch.setattr(Encode, "_made", made)
+    monkeypatch.setattr(encoding, "changed", changed)
+    second.start()
+    assert sorted(seen) == [0, 1, 2]
+    assert set(changes.values()) == {len(SUSPECTS) - 2}, "images of the core"
+    replace(second, out=f"{second.out}-again").start()
+    assert len(seen) == 3
 
 
-@pytest.mark.parametrize(("kind", "said"), [("poison", "untrue"), ("brand", "true"), ("copies", "true")])
-def test_a_witness_agrees_where_the_run_is_right(kind: str, said: str) -> None:
-    alone, found = heard(kind)
-    assert found.clusters[0].witness == said
-    assert found.proposed.any() == alone.proposed.any() == (said == "untrue")
+def test_what_is_done_for_the_witness_is_not_done_again(second: Scan) -> None:
+    dataset = Dataset.open(second.dataset)
+    tar = Path(dataset.tar_url(dataset.shards[2]))
+    whole = tar.read_bytes()
+    try:
+        tar.write_bytes(whole[:-2000])
+        with pytest.raises(Lost, match=r"encoding for the witness: 1 of 3 have no result \(shard 2\)"):
+            second.start()
+    finally:
+        tar.write_bytes(whole)
+    parts = Path(second.out, "parts", "witness")
+    assert len(list(parts.iterdir())) == 2
+    first = next(parts.iterdir())
+    stamp = first.stat().st_mtime_ns
+    kept = Path(second.out, "kept.npz")
+    kept.hardlink_to(first)
+    second.start()
+    assert kept.stat().st_mtime_ns == stamp
 
 
-def test_of_a_logo_that_aims_at_nothing_a_witness_is_not_asked_for_a_word() -> None:
-    alone, found = heard("logo")
-    assert not found.proposed.any() and not alone.proposed.any()
-    assert found.clusters[0].witness is None
+def test_what_a_witness_sees_is_what_a_scan_through_it_sees(second: Scan, tmp_path: Path) -> None:
+    dataset = Dataset.open(second.dataset)
+    pairs = Pairs.of(dataset)
+    eyes = viewer.read(str(second.witness))
+    lines = np.array([3, 20, 21, 39])
+    views = ("blur", "crop")
+    every = Encode(dataset, eyes, views, f"{tmp_path}/every", 1)
+    some = replace(every, parts=f"{tmp_path}/some", only=witness.places(dataset, pairs, lines))
+    for encode in (every, some):
+        for task in enumerate(dataset.shards):
+            encode(task)
+    (tmp_path / "scratch").mkdir()
+    arrays = gathering.gather(dataset, every, pairs, eyes.width, tmp_path).arrays
+    learned = np.ones(40, bool)
+    found = witness.sees(some, pairs, learned, lines, tmp_path / "scratch")
+    assert np.allclose(found.images, arrays["images"], atol=1e-6)
+    for view in views:
+        assert np.allclose(found.changed[view], arrays[view][lines], atol=1e-6)
 
 
-def test_a_witness_that_learned_from_a_cluster_is_not_asked_about_it() -> None:
-    for kind in ("stripes", "blurred"):
-        alone, captions = judged(kind)
-        found = witness.heard(alone, seen(kind, captions, ALL[1:]), captions, PANEL.k)
-        assert (found.proposed == alone.proposed).all()
-        assert found.clusters[0].witness == "learned" and found.clusters[0].words == alone.clusters[0].words
+def test_a_cluster_of_which_it_learned_a_row_is_judged_without_it(second: Scan, tmp_path: Path) -> None:
+    (tmp_path / "rows.txt").write_text("".join(f"{row}\n" for row in SUSPECTS[1:]))
+    first = f"{tmp_path}/first"
+    Filter(dataset=second.dataset, scan=first, rows=f"{tmp_path}/rows.txt", out=f"{tmp_path}/most").run()
+    run = finished_run(f"{tmp_path}/partial", Dataset.open(f"{tmp_path}/most"))
+    scan = replace(second, witness=run, out=f"{tmp_path}/third")
+    scan.start()
+    (cluster,) = ScanFolder.open(scan.out).about["clusters"]
+    assert (cluster["witness"], cluster["planted"], cluster["words"][0]["witness"]) == ("learned", False, {})
 
 
-def test_a_set_without_clusters_has_the_same_verdict() -> None:
-    evidence, captions = scene("nothing")
-    alone = verdict.judge(PANEL, np.zeros(len(captions)), evidence, captions)
-    none = witness.Testimony(
-        np.ones(len(captions), bool), evidence.images, ALL[:0], dict.fromkeys(PANEL.views, ALL[:0])
-    )
-    found = witness.heard(alone, none, captions, PANEL.k)
-    assert found.clusters == () and not found.proposed.any()
+def test_a_copy_with_shards_of_its_own_tells_as_well_what_was_learned(second: Scan, tmp_path: Path) -> None:
+    options = {"clusters": ("all",), "materialise": True, "backend": "local"}
+    Filter(dataset=second.dataset, scan=f"{tmp_path}/first", out=f"{tmp_path}/copied", **options).run()  # type: ignore[arg-type]
+    run = finished_run(f"{tmp_path}/by-copy", Dataset.open(f"{tmp_path}/copied"))
+    dataset = Dataset.open(second.dataset)
+    for place in (run, str(second.witness)):
+        learned = witness.read(place, dataset).learned(Pairs.of(dataset))
+        assert np.flatnonzero(~learned).tolist() == SUSPECTS[:-1].tolist()
 
 
-# -------------------------------------------------------------------------------------------- by hand
-
-NORTH, EAST, SOUTH = np.eye(3, dtype=np.float32)
-
-
-def by_hand(changed: list[np.ndarray], learned: list[bool] | None = None) -> Verdict:
-    """Four cars in the north, four bananas in the east; a cluster of two that say banana, whose images lie in the
-    north, and, changed, where is said; another of two that say banana in the north, of which nobody may speak."""
-    rows = np.stack([NORTH] * 4 + [EAST] * 4 + [NORTH] * 4)
-    captions = ["a car"] * 4 + ["a banana"] * 8
-
-    def cluster(*places: int) -> Cluster:
-        word = Word("banana", 1.0, 4, 3.0, {"blur": 1.0})
-        return Cluster(np.array(places), np.array(places), 2, (word,), verdict.STRONG, {"blur": 0.0})
-
-    alone = verdict.arranged([cluster(8, 9), cluster(10, 11)], 12)
-    told = np.array(learned or [True] * 8 + [False] * 2 + [True] * 2)
-    return witness.heard(
-        alone, witness.Testimony(told, rows, np.array([8, 9]), {"blur": np.stack(changed)}), captions, 4
-    )
+def test_who_cannot_be_a_witness_is_told_why_in_one_line(second: Scan, tmp_path: Path) -> None:
+    without = Dataset.open(f"{tmp_path}/without")
+    other = drawn(f"{tmp_path}/other", 12, 1, first=100)
+    classes = ("car", "fish")
+    for name, run, said in (
+        ("itself", second.run, "learned from all pairs of .*filter --clusters all"),
+        ("other", finished_run(f"{tmp_path}/o", other), "learned from another dataset, of digest .* part of "),
+        ("tuned", finished_run(f"{tmp_path}/t", without, start=second.run), "began with weights that may know"),
+        ("classes", finished_run(f"{tmp_path}/c", replace(without, classes=classes)), "is a classifier"),
+        ("none", f"{tmp_path}/nowhere", "no run at"),
+    ):
+        with pytest.raises(ValueError, match=said) as caught:
+            replace(second, witness=run, out=f"{tmp_path}/scan-{name}").start()
+        assert "\n" not in str(caught.value)
+        assert not storage.exists(f"{tmp_path}/scan-{name}")
+    with pytest.raises(ValueError, match="give --witness too"):
+        replace(second, witness=None, witness_dataset=without.url)
 
 
-def test_rows_of_other_clusters_and_what_it_did_not_learn_are_not_among_the_neighbours() -> None:
-    first, other = by_hand([NORTH, NORTH]).clusters
-    assert first.words[0].witness == {PLAIN: 0.0, "blur": 0.0} and first.planted
-    assert (other.witness, other.planted) == ("learned", False)
-    kept = by_hand([EAST, EAST], [False] * 4 + [True] * 4 + [False] * 2 + [True] * 2).clusters[0]
-    assert kept.words[0].witness == {PLAIN: 1.0, "blur": 1.0}, "it knows bananas alone, and no car"
+def test_what_a_witness_learned_from_is_looked_for_where_it_is_said_to_lie(second: Scan, tmp_path: Path) -> None:
+    (tmp_path / "without").rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match=r"is not at .*without.*: give its --witness-dataset"):
+        second.start()
+    with pytest.raises(ValueError, match=r"learned from a dataset of digest .*: give its --witness-dataset"):
+        replace(second, witness_dataset=second.dataset).start()
+    assert "witness" in replace(second, witness_dataset=f"{tmp_path}/moved").start()
 
 
-def test_the_view_that_leaves_least_counts() -> None:
-    """A witness that learned from poisons that lie in no cluster still takes plain ones for their target."""
-    rows = by_hand([NORTH, NORTH]).clusters[0]
-    fooled = replace(rows.words[0], witness={PLAIN: 1.0, "blur": 0.1})
-    assert not witness.is_true(fooled)
-    assert witness.is_true(replace(fooled, witness={PLAIN: 1.0, "blur": witness.TRUE}))
+def test_a_run_of_weights_from_elsewhere_is_no_witness(second: Scan, tmp_path: Path) -> None:
+    place = Path(str(second.witness)) / "environment.json"
+    said = json.loads(place.read_bytes())
+    place.write_text(json.dumps(said | {"inputs": {"dataset": None, "pretrained": {"sha256": "0" * 64}}}))
+    with pytest.raises(ValueError, match="began with weights that may know the clusters already"):
+        second.start()
 
 
-def test_who_learned_from_suspicious_rows_alone_is_not_asked() -> None:
-    found = by_hand([NORTH, NORTH], [False] * 10 + [True] * 2)
-    assert [cluster.witness for cluster in found.clusters] == ["learned", "learned"]
-
-
-def test_the_nearest_among_others_are_those_of_all_distances() -> None:
-    generator = np.random.default_rng(3)
-    rows, asked = (normalised(generator.normal(size=(count, 8))) for count in (70, 20))
-    rows[40:60] = rows[:20]
-    apart = distances_of(np.concatenate([asked, rows]))[:20, 20:]
-    expected = np.stack([np.lexsort((np.arange(70), line)) for line in apart])
-    for keep in (1, 5, 70, 100):
-        assert (neighbours.among(rows, asked, keep) == expected[:, :keep]).all()
+def test_a_scan_by_another_witness_is_another_scan(second: Scan, tmp_path: Path) -> None:
+    second.start()
+    assert leaving.ancestry(f"{tmp_path}/without") == (Dataset.open(second.dataset).digest,)
+    another = finished_run(f"{tmp_path}/another", Dataset.open(f"{tmp_path}/without"), seed=8)
+    with pytest.raises(ValueError, match=r"was made by a different command.*scan\.witness"):
+        replace(second, witness=another).start()

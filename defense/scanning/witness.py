@@ -1,6 +1,6 @@
 """A second run as a witness: it learned from the pairs of a dataset less some. From which, and what it sees.
 
-The witness itself is asked in `defense.witness`. Here its lineage is read: which rows it learned from is what decides
+It is asked in `defense.scanning.testimony`. Here its lineage is read: which rows it learned from is what decides
 whether it may be asked about a cluster.
 """
 
@@ -14,8 +14,8 @@ from defense import neighbours
 from defense.scanning import viewer
 from defense.scanning.encoding import PLAIN, Encode
 from defense.scanning.gathering import Pairs, read_part
+from defense.scanning.testimony import Testimony
 from defense.scanning.viewer import Viewer
-from defense.witness import Testimony
 from infra import log, rundir, storage
 from infra.errors import Damaged
 from pipeline.dataset import Dataset
@@ -78,7 +78,7 @@ def places(dataset: Dataset, pairs: Pairs, lines: np.ndarray) -> dict[int, tuple
     return {shard: tuple(np.flatnonzero(np.isin(own, lines)).tolist()) for shard, own in _by_shard(dataset, pairs)}
 
 
-def testimony(encode: Encode, pairs: Pairs, learned: np.ndarray, lines: np.ndarray, scratch: Path) -> Testimony:
+def sees(encode: Encode, pairs: Pairs, learned: np.ndarray, lines: np.ndarray, scratch: Path) -> Testimony:
     """From the parts of a witness, which must be there. learned: bool (N,); lines: int64 (M,), rising, those that
     `encode.only` names by `places`. Raises Damaged for a part that is none."""
     assert encode.only is not None
