@@ -156,7 +156,8 @@ class Scan:
     def _asked(self, second: Witness, encode: Encode, pairs: Pairs, found: Verdict, scratch: Path) -> Testimony:
         """What the witness sees of the clusters it may be asked about, and of all others as they are."""
         learned = second.learned(pairs)
-        about = testimony.may_be_asked(found, learned)
+        asked = testimony.may_be_asked(found, learned)
+        about = [cluster for cluster, may in zip(found.clusters, asked, strict=True) if may]
         lines = testimony.cores(about)
         log.say(
             f"the witness learned from {learned.sum():,} of {len(learned):,} pairs, and may be asked about "

@@ -31,11 +31,10 @@ class Testimony:
     changed: dict[str, np.ndarray]
 
 
-def may_be_asked(found: Verdict, learned: np.ndarray) -> list[Cluster]:
-    """The clusters of whose rows it learned none. learned: bool (N,). No cluster where it learned from no other row."""
-    if not (learned & (found.cluster < 0)).any():
-        return []
-    return [cluster for cluster in found.clusters if not learned[cluster.rows].any()]
+def may_be_asked(found: Verdict, learned: np.ndarray) -> list[bool]:
+    """Of each cluster, whether it learned from none of its rows, but from some in no cluster. learned: bool (N,)."""
+    knows = bool((learned & (found.cluster < 0)).any())
+    return [knows and not learned[cluster.rows].any() for cluster in found.clusters]
 
 
 def cores(clusters: Iterable[Cluster]) -> np.ndarray:
@@ -53,11 +52,10 @@ def heard(found: Verdict, seen: Testimony, captions: list[str], k: int, device: 
     """
     vocabulary = [words_of(caption) for caption in captions]
     others = np.flatnonzero(seen.learned & (found.cluster < 0))
-    asked = {id(cluster) for cluster in may_be_asked(found, seen.learned)}
     entries = seen.images[others]
 
-    def told(cluster: Cluster) -> Cluster:
-        if id(cluster) not in asked:
+    def told(cluster: Cluster, asked: bool) -> Cluster:
+        if not asked:
             return replace(cluster, witness="learned")
         place = np.searchsorted(seen.rows, cluster.core)
         shown = {PLAIN: seen.images[cluster.core]} | {view: rows[place] for view, rows in sorted(seen.changed.items())}
@@ -72,7 +70,8 @@ def heard(found: Verdict, seen: Testimony, captions: list[str], k: int, device: 
         true = any(is_true(word) for word in answered.aims)
         return replace(answered, witness="true" if true else "untrue", planted=answered.stands_out and not true)
 
-    return verdict.arranged([told(cluster) for cluster in found.clusters], len(captions))
+    asked = may_be_asked(found, seen.learned)
+    return verdict.arranged(map(told, found.clusters, asked), len(captions))
 
 
 def is_true(word: Word) -> bool:

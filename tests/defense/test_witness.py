@@ -52,6 +52,8 @@ def test_a_scan_with_a_witness_tells_what_it_said(second: Scan, capsys) -> None:
     assert ScanFolder.open(f"{Path(second.out).parent}/first").about.get("witness") is None
     said = second.start()
     about = ScanFolder.open(second.out).about
+    assert "and its clusters through the witness " in replace(second, out=f"{second.out}-dry", dry_run=True).start()
+    assert not storage.exists(f"{second.out}-dry")
     without = Dataset.open(f"{Path(second.out).parent}/without")
     assert without.samples == 35
     assert about["witness"]["dataset"] == {"url": "../without", "digest": without.digest, "samples": 35}
@@ -65,6 +67,9 @@ def test_a_scan_with_a_witness_tells_what_it_said(second: Scan, capsys) -> None:
     assert "learned from 35 of 40 pairs, and may be asked about 1 of 1 clusters" in capsys.readouterr().err
     assert "parts" not in storage.names(second.out)
     assert second.start() == f"nothing to do: {said}"
+    storage.write_json(f"{second.out}/scan.json", about | {"witness": {}})
+    with pytest.raises(ValueError, match=r"scan\.json says nothing of 'url'"):
+        ScanFolder.open(second.out)
 
 
 def test_only_what_is_asked_is_encoded_anew(second: Scan, monkeypatch) -> None:
