@@ -35,7 +35,7 @@ class Word:
     """What the captions of a cluster's core have in common. share: of these that have it; elsewhere: how many captions
     outside have it, rows that the cluster only grew to aside; odds: the logarithm of its odds in the core over those
     outside; stays: by view, how many of the nearest to a changed image of the core say it, of the median one; witness:
-    the same by a witness (defense.scanning.testimony), of the plain images too, {} where none was asked.
+    the same of the plain images by a witness (defense.scanning.testimony), None where none was asked.
     """
 
     text: str
@@ -43,7 +43,7 @@ class Word:
     elsewhere: int
     odds: float
     stays: dict[str, float] = field(default_factory=dict)
-    witness: dict[str, float] = field(default_factory=dict)
+    witness: float | None = None
 
 
 @dataclass(frozen=True)

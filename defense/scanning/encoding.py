@@ -1,7 +1,7 @@
 """One shard as a model sees it, its images as they are and changed: the work of one task of a scan.
 
     parts/00042-HASH.npz    images, captions, and one array for each changed view, rows in the shard's order
-    parts/witness/...       the same by a witness: no captions, and changed only the images it is asked about
+    parts/witness/...       the same as a witness sees it: images alone
 
 A part is made by content: of the same pairs, weights and changes it is taken from the cache of this machine.
 """
@@ -37,10 +37,8 @@ PLAIN, TEXTS, MEAN = "images", "texts", "mean"
 
 @dataclass(frozen=True)
 class Encode:
-    """The work of one task. changes: names of views, sorted; parts: folder; cpus: threads that decode and change.
-
-    only: by shard, the places of the pairs whose images are changed too, rising, and then captions are not encoded;
-    None for all pairs and their captions.
+    """The work of one task. changes: names of views, sorted; parts: folder; cpus: threads that decode and change;
+    captions: whether they are encoded too.
     """
 
     dataset: Dataset
@@ -48,21 +46,24 @@ class Encode:
     changes: tuple[str, ...]
     parts: str
     cpus: int
-    only: dict[int, tuple[int, ...]] | None = None
+    captions: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the arrays of embeddings in a part."""
+        return (PLAIN, *((TEXTS,) if self.captions else ()), *self.changes)
 
     def __call__(self, task: tuple[int, Shard]) -> int:
         """Writes the part of a shard; returns its pairs. Raises Damaged for a shard or an image that cannot be read."""
         number, shard = task
         samples = shards.samples_of(self.dataset.index(shard))
         embedder = self.viewer.embedder(number)
-        key: dict[str, Any] = {
-            "kind": "scan",
+        key = {
+            "kind": "scan" if self.captions else "scan of images",
             "embedder": embedder.identity,
             "changes": {name: source(name) for name in self.changes},
             "pairs": content(samples),
         }
-        if self.only is not None:
-            key["only"] = self.only.get(shard.id, ())
         made = cached(key, lambda: self._made(embedder, shard, samples))
         buffer = io.BytesIO()
         np.savez(buffer, **made)  # type: ignore[arg-type]
@@ -75,32 +76,26 @@ class Encode:
     def _made(self, embedder: Embedder, shard: Shard, samples: pa.Table) -> dict[str, np.ndarray]:
         found: dict[str, list[np.ndarray]] = {name: [] for name in (PLAIN, *self.changes)}
         total = np.zeros((self.viewer.size, self.viewer.size, 3))
-        rows = samples.to_pylist()
-        wanted = range(len(rows)) if self.only is None else set(self.only.get(shard.id, ()))
         with tempfile.TemporaryDirectory(prefix="antidote-") as scratch:
             path = self.dataset.fetch(shard, Path(scratch))
 
-            def prepare(item: tuple[int, bytes]) -> tuple[np.ndarray, list[torch.Tensor]]:
-                place, data = item
-                row = rows[place]
+            def prepare(item: tuple[dict[str, Any], bytes]) -> tuple[np.ndarray, list[torch.Tensor]]:
+                row, data = item
                 try:
                     square = transforms.evaluated(open_image(data), self.viewer.size)
                 except ValueError as error:
                     said = f"{path.name if storage.local(shard.name) is None else shard.name}, key {row['key']}"
                     raise Damaged(f"{said}, row {row['row']}: {error}; {foreign.way_past(self.dataset.url)}") from error
-                shown = changed(square, self.changes if place in wanted else ())
-                return np.asarray(square), [embedder.preprocess(each) for each in shown]
+                return np.asarray(square), [embedder.preprocess(each) for each in changed(square, self.changes)]
 
-            for batch in prepared(stored(path, rows), prepare, self.cpus):
+            for batch in prepared(stored(path, samples), prepare, self.cpus):
                 total += np.sum([square for square, _ in batch], axis=0, dtype=np.float64)
-                for number, name in enumerate(found):
-                    if some := [tensors[number] for _, tensors in batch if number < len(tensors)]:
-                        found[name].append(embedder.images(some))
-        none = np.empty((0, self.viewer.width), np.float32)
-        joined = {name: np.concatenate([none, *parts]) for name, parts in found.items()}
-        if self.only is None:
-            joined[TEXTS] = self._texts(embedder, samples["caption"].to_pylist())
-        return joined | {MEAN: total / samples.num_rows}
+                for place, name in enumerate(found):
+                    found[name].append(embedder.images([tensors[place] for _, tensors in batch]))
+        made = {name: np.concatenate(parts) for name, parts in found.items()} | {MEAN: total / samples.num_rows}
+        if self.captions:
+            made[TEXTS] = self._texts(embedder, samples["caption"].to_pylist())
+        return made
 
     def _texts(self, embedder: Embedder, captions: list[str]) -> np.ndarray:
         different = list(dict.fromkeys(captions))
@@ -115,11 +110,11 @@ def changed(square: Image.Image, names: tuple[str, ...]) -> list[Image.Image]:
     return [square, *(views.VIEWS[name](square) for name in names)]
 
 
-def stored(path: Path, rows: list[dict[str, Any]]) -> Iterator[tuple[int, bytes]]:
-    """Places of index rows with their images' bytes, read one after the other by whoever asks."""
+def stored(path: Path, samples: pa.Table) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Index rows with their images' bytes, read one after the other by whoever asks."""
     with open(path, "rb") as file:
-        for place, row in enumerate(rows):
-            yield place, shards.read_sample(file, row).image
+        for row in samples.to_pylist():
+            yield row, shards.read_sample(file, row).image
 
 
 def source(name: str) -> str:

@@ -45,8 +45,8 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Gathered:
-    """arrays: float32 (N, D) by name, of length 1: images, captions, and the images after each change. mean: of all
-    images as the model sees them, float64 (S, S, 3)."""
+    """arrays: float32 (N, D) by name, of length 1: images, captions, and the images after each change, or as many of
+    these as were encoded. mean: of all images as the model sees them, float64 (S, S, 3)."""
 
     arrays: dict[str, np.ndarray]
     mean: np.ndarray
@@ -55,7 +55,7 @@ class Gathered:
 def gather(dataset: Dataset, encode: Encode, pairs: Pairs, width: int, scratch: Path) -> Gathered:
     """All parts of a dataset, which must be there. Equal captions, and equal images, have equal embeddings to the bit:
     those of the first of them. Raises Damaged for a part that is none."""
-    names = (PLAIN, TEXTS, *encode.changes)
+    names = encode.names
     shape = (pairs.table.num_rows, width)
     arrays: dict[str, np.ndarray] = {
         name: np.lib.format.open_memmap(scratch / f"{name}.npy", "w+", np.float32, shape) for name in names
@@ -65,7 +65,7 @@ def gather(dataset: Dataset, encode: Encode, pairs: Pairs, width: int, scratch: 
     filled = [shard for shard in dataset.shards if shard.samples]
     with log.progress("gathering", len(filled), "shards") as bar:
         for shard in filled:
-            part = read_part(storage.join(encode.parts, encode.name(shard)), (*names, MEAN))
+            part = _read(storage.join(encode.parts, encode.name(shard)), (*names, MEAN))
             places = pairs.place[start : start + shard.samples]
             for name in names:
                 if part[name].shape != (shard.samples, width):
@@ -96,7 +96,7 @@ def evidence(
         if not storage.exists(place):
             found = neighbours.nearest(gathered.arrays[name], keep, ranks, how=how, device=device, what=name)
             _write(place, found)
-        near, recall_here = _told(read_part(place, ("rows", "distances", "ranks", "radii", "recall")))
+        near, recall_here = _told(_read(place, ("rows", "distances", "ranks", "radii", "recall")))
         recall.update({name: recall_here} if recall_here else {})
         return near
 
@@ -138,8 +138,7 @@ def _told(part: dict[str, np.ndarray]) -> tuple[Neighbours, dict[str, float]]:
     return Neighbours(part["rows"], part["distances"], radii), recall
 
 
-def read_part(place: str, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """These arrays of a file. Raises Damaged."""
+def _read(place: str, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(storage.read(place)), allow_pickle=False) as file:
             return {name: file[name] for name in names}

@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from defense import detector, verdict
+from defense import detector, neighbours, verdict
 from defense.detector import Detector
 from defense.detectors.panel import Panel
 from defense.neighbours import How
 from defense.scanning import exhibits, folder, gathering, testimony, viewer, witness
-from defense.scanning.encoding import Encode, source
+from defense.scanning.encoding import PLAIN, Encode, source
 from defense.scanning.folder import ScanFolder
 from defense.scanning.gathering import Pairs
-from defense.scanning.testimony import Testimony
 from defense.scanning.viewer import Viewer
 from defense.scanning.witness import Witness
 from defense.verdict import Cluster, Verdict
@@ -103,8 +102,8 @@ class Scan:
             captions = pairs.table["caption"].to_pylist()
             found = verdict.judge(panel, suspicion, evidence, captions)
             if second is not None:
-                seen = self._asked(second, encode, pairs, found, Path(scratch))
-                found = testimony.heard(found, seen, captions, panel.k, device)
+                images, learned = self._asked(second, encode, pairs, found, Path(scratch, "witness"))
+                found = testimony.heard(found, images, learned, captions, panel.k, device)
             members = [each.rows[np.argsort(-suspicion[each.rows], kind="stable")] for each in found.clusters]
             shown = exhibits.draw(dataset, eyes, needs.views, pairs, members, gathered.mean, out)
         about = {
@@ -140,7 +139,7 @@ class Scan:
         views: tuple[str, ...],
     ) -> dict[str, Any]:
         """What the result depends on."""
-        asked = {} if second is None else {"witness": second.eyes.identity | {"dataset": second.dataset.digest}}
+        asked = {} if second is None else {"witness": _identity(second)}
         return {
             "scan": {
                 "dataset": dataset.digest,
@@ -153,21 +152,20 @@ class Scan:
             }
         }
 
-    def _asked(self, second: Witness, encode: Encode, pairs: Pairs, found: Verdict, scratch: Path) -> Testimony:
-        """What the witness sees of the clusters it may be asked about, and of all others as they are."""
+    def _asked(
+        self, second: Witness, encode: Encode, pairs: Pairs, found: Verdict, scratch: Path
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The images as the witness sees them, float32 (N, D), and which pairs it learned from, bool (N,)."""
         learned = second.learned(pairs)
-        asked = testimony.may_be_asked(found, learned)
-        about = [cluster for cluster, may in zip(found.clusters, asked, strict=True) if may]
-        lines = testimony.cores(about)
         log.say(
             f"the witness learned from {learned.sum():,} of {len(learned):,} pairs, and may be asked about "
-            f"{len(about)} of {len(found.clusters)} clusters"
+            f"{sum(testimony.may_be_asked(found, learned))} of {len(found.clusters)} clusters"
         )
         parts = storage.join(encode.parts, "witness")
-        only = witness.places(encode.dataset, pairs, lines)
-        seen = replace(encode, viewer=second.eyes, parts=parts, only=only)
+        seen = replace(encode, viewer=second.eyes, changes=(), captions=False, parts=parts)
         self._encode(seen, "encoding for the witness")
-        return witness.sees(seen, pairs, learned, lines, scratch)
+        scratch.mkdir()
+        return gathering.gather(encode.dataset, seen, pairs, second.eyes.width, scratch).arrays[PLAIN], learned
 
     def _encode(self, encode: Encode, what: str) -> None:
         there = set(storage.names(encode.parts))
@@ -187,12 +185,17 @@ class Scan:
         )
 
 
+def _identity(second: Witness) -> dict[str, Any]:
+    """What it says depends on, beside the verdict that it is asked about."""
+    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (testimony, neighbours))
+    asked = {"dataset": second.dataset.digest, "testimony_sha256": hashlib.sha256(code).hexdigest()}
+    return second.eyes.identity | asked
+
+
 def _code(detectors: list[type[Detector]]) -> str:
     """sha256 of the code that scores and judges: fields stay equal while what is done with them changes."""
     digest = hashlib.sha256()
-    for text in sorted(
-        {path.read_bytes() for one in (*detectors, Verdict, Testimony) for path in plugins.sources(one)}
-    ):
+    for text in sorted({path.read_bytes() for one in (*detectors, Verdict) for path in plugins.sources(one)}):
         digest.update(text)
     return digest.hexdigest()
 

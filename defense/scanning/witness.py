@@ -1,23 +1,16 @@
-"""A second run as a witness: it learned from the pairs of a dataset less some. From which, and what it sees.
+"""A second run as a witness: one that learned from the pairs of a dataset less some. What it says: `testimony`.
 
-It is asked in `defense.scanning.testimony`. Here its lineage is read: which rows it learned from is what decides
-whether it may be asked about a cluster.
+Which pairs it learned from is read of its lineage: whether it may be asked about a cluster hangs on that.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from defense import neighbours
 from defense.scanning import viewer
-from defense.scanning.encoding import PLAIN, Encode
-from defense.scanning.gathering import Pairs, read_part
-from defense.scanning.testimony import Testimony
+from defense.scanning.gathering import Pairs
 from defense.scanning.viewer import Viewer
-from infra import log, rundir, storage
-from infra.errors import Damaged
+from infra import rundir, storage
 from pipeline.dataset import Dataset
 
 
@@ -71,38 +64,3 @@ def read(url: str, dataset: Dataset, place: str | None = None) -> Witness:
             f"{found.digest[:12]}: give its --witness-dataset"
         )
     return Witness(eyes, found)
-
-
-def places(dataset: Dataset, pairs: Pairs, lines: np.ndarray) -> dict[int, tuple[int, ...]]:
-    """By shard, where these lines of the table stand among its pairs, rising. lines: int64 (M,)."""
-    return {shard: tuple(np.flatnonzero(np.isin(own, lines)).tolist()) for shard, own in _by_shard(dataset, pairs)}
-
-
-def sees(encode: Encode, pairs: Pairs, learned: np.ndarray, lines: np.ndarray, scratch: Path) -> Testimony:
-    """From the parts of a witness, which must be there. learned: bool (N,); lines: int64 (M,), rising, those that
-    `encode.only` names by `places`. Raises Damaged for a part that is none."""
-    assert encode.only is not None
-    width, shards = encode.viewer.width, {shard.id: shard for shard in encode.dataset.shards}
-    images = np.lib.format.open_memmap(scratch / "witness.npy", "w+", np.float32, (pairs.table.num_rows, width))
-    changed = {name: np.empty((len(lines), width), np.float32) for name in encode.changes}
-    whole = _by_shard(encode.dataset, pairs)
-    with log.progress("gathering what the witness sees", len(whole), "shards") as bar:
-        for number, own in whole:
-            place = storage.join(encode.parts, encode.name(shards[number]))
-            part = read_part(place, (PLAIN, *encode.changes))
-            asked = own[list(encode.only[number])]
-            for name, rows in part.items():
-                if rows.shape != (len(own if name == PLAIN else asked), width):
-                    raise Damaged(f"{place} holds {rows.shape} {name}: remove it")
-            images[own] = neighbours.unit(part[PLAIN])
-            for name, rows in changed.items():
-                rows[np.searchsorted(lines, asked)] = neighbours.unit(part[name])
-            bar.add(1)
-    return Testimony(learned, images, lines, changed)
-
-
-def _by_shard(dataset: Dataset, pairs: Pairs) -> Sequence[tuple[int, np.ndarray]]:
-    """Of every shard that holds a pair, its number and the lines of its pairs in the table, in its order."""
-    filled = [shard for shard in dataset.shards if shard.samples]
-    ends = np.cumsum([shard.samples for shard in filled])
-    return [(shard.id, own) for shard, own in zip(filled, np.split(pairs.place, ends[:-1]), strict=True)]

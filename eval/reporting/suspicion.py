@@ -13,7 +13,6 @@ import numpy as np
 
 from defense.scanning import folder as folders
 from defense.scanning.folder import ScanFolder
-from defense.scanning.testimony import PLAIN
 from eval.reporting import rendering
 from eval.reporting.figures import Image
 from eval.reporting.formatting import percent
@@ -147,10 +146,8 @@ def _spread(word: dict[str, Any]) -> str:
     if stays := word.get("stays"):  # scans of earlier versions have none
         view = min(stays, key=stays.__getitem__)
         said += f"; changed by {view}, {percent(stays[view])} of their neighbours still say it"
-    if heard := word.get("witness"):
-        view = min(heard, key=heard.__getitem__)
-        changed = "" if view == PLAIN else f", changed by {view} {percent(heard[view])}"
-        said += f"; to the witness {percent(heard[PLAIN])} of what its images lie among says it{changed}"
+    if (heard := word.get("witness")) is not None:
+        said += f"; to the witness {percent(heard)} of what its images lie among says it"
     return said
 
 

@@ -110,15 +110,11 @@ def found(scan: ScanFolder, clusters: dict[str, set[int]]) -> dict[str, Any]:
 
 
 def told_of(cluster: dict[str, Any]) -> dict[str, Any]:
-    """What a scan says of one cluster: by word, what stays under the change that leaves least, and to the witness."""
-    words = {
-        word["text"]: [min(word[of].values(), default=None) for of in ("stays", "witness")] for word in cluster["words"]
-    }
-    lost = max(cluster["lost"].values())
-    return {name: cluster[name] for name in ("pairs", "planted", "strength", "witness")} | {
-        "lost": lost,
-        "words": words,
-    }
+    """What a scan says of one cluster: by word, what stays under the change that leaves least, and what the witness
+    says of it."""
+    words = {word["text"]: [min(word["stays"].values()), word["witness"]] for word in cluster["words"]}
+    facts = {name: cluster[name] for name in ("pairs", "planted", "strength", "witness")}
+    return facts | {"lost": max(cluster["lost"].values()), "words": words}
 
 
 def main() -> None:

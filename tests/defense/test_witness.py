@@ -1,7 +1,6 @@
 """A scan with a witness: which rows it learned from, what is encoded for it, and who may not be one."""
 
 import json
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 from defense import verdict
-from defense.scanning import encoding, gathering, testimony, viewer, witness
+from defense.scanning import gathering, testimony, viewer, witness
 from defense.scanning.encoding import Encode
 from defense.scanning.filtering import Filter
 from defense.scanning.folder import ScanFolder
@@ -59,9 +58,7 @@ def test_a_scan_with_a_witness_tells_what_it_said(second: Scan, capsys) -> None:
     assert about["witness"]["dataset"] == {"url": "../without", "digest": without.digest, "samples": 35}
     assert about["witness"]["url"] == "../witness" and len(about["witness"]["weights_sha256"]) == 64
     (cluster,) = about["clusters"]
-    told = cluster["words"][0]["witness"]
-    assert set(told) == {"plain", *about["changes"]}
-    assert cluster["witness"] == ("true" if min(told.values()) >= testimony.TRUE else "untrue")
+    assert cluster["witness"] == ("true" if cluster["words"][0]["witness"] >= testimony.TRUE else "untrue")
     assert cluster["planted"] == (cluster["witness"] == "untrue")
     assert "a witness" in said
     assert "learned from 35 of 40 pairs, and may be asked about 1 of 1 clusters" in capsys.readouterr().err
@@ -74,23 +71,16 @@ def test_a_scan_with_a_witness_tells_what_it_said(second: Scan, capsys) -> None:
 
 def test_only_what_is_asked_is_encoded_anew(second: Scan, monkeypatch) -> None:
     seen: list[int] = []
-    changes = Counter[str]()
-    whole, change = Encode._made, encoding.changed
+    whole = Encode._made
 
     def made(self, embedder, shard, samples):
-        assert self.only is not None, "what the first scan saw is kept"
+        assert self.names == ("images",), "what the first scan saw is kept"
         seen.append(shard.id)
         return whole(self, embedder, shard, samples)
 
-    def changed(square, names):
-        changes.update(names)
-        return change(square, names)
-
     monkeypatch.setattr(Encode, "_made", made)
-    monkeypatch.setattr(encoding, "changed", changed)
     second.start()
     assert sorted(seen) == [0, 1, 2]
-    assert set(changes.values()) == {len(SUSPECTS) - 2}, "images of the core"
     replace(second, out=f"{second.out}-again").start()
     assert len(seen) == 3
 
@@ -116,23 +106,17 @@ def test_what_is_done_for_the_witness_is_not_done_again(second: Scan) -> None:
 
 
 def test_what_a_witness_sees_is_what_a_scan_through_it_sees(second: Scan, tmp_path: Path) -> None:
-    dataset = Dataset.open(second.dataset)
+    dataset, eyes = Dataset.open(second.dataset), viewer.read(str(second.witness))
     pairs = Pairs.of(dataset)
-    eyes = viewer.read(str(second.witness))
-    lines = np.array([3, 20, 21, 39])
-    views = ("blur", "crop")
-    every = Encode(dataset, eyes, views, f"{tmp_path}/every", 1)
-    some = replace(every, parts=f"{tmp_path}/some", only=witness.places(dataset, pairs, lines))
-    for encode in (every, some):
+    every = Encode(dataset, eyes, ("blur",), f"{tmp_path}/every", 1)
+    found = []
+    for encode in (every, replace(every, changes=(), captions=False, parts=f"{tmp_path}/images")):
         for task in enumerate(dataset.shards):
             encode(task)
-    (tmp_path / "scratch").mkdir()
-    arrays = gathering.gather(dataset, every, pairs, eyes.width, tmp_path).arrays
-    learned = np.ones(40, bool)
-    found = witness.sees(some, pairs, learned, lines, tmp_path / "scratch")
-    assert np.allclose(found.images, arrays["images"], atol=1e-6)
-    for view in views:
-        assert np.allclose(found.changed[view], arrays[view][lines], atol=1e-6)
+        Path(encode.parts, "scratch").mkdir()
+        found.append(gathering.gather(dataset, encode, pairs, eyes.width, Path(encode.parts, "scratch")).arrays)
+    assert [set(arrays) for arrays in found] == [{"images", "texts", "blur"}, {"images"}]
+    assert np.allclose(found[0]["images"], found[1]["images"], atol=1e-6)
 
 
 def test_a_cluster_of_which_it_learned_a_row_is_judged_without_it(second: Scan, tmp_path: Path) -> None:
@@ -143,7 +127,7 @@ def test_a_cluster_of_which_it_learned_a_row_is_judged_without_it(second: Scan, 
     scan = replace(second, witness=run, out=f"{tmp_path}/third")
     scan.start()
     (cluster,) = ScanFolder.open(scan.out).about["clusters"]
-    assert (cluster["witness"], cluster["planted"], cluster["words"][0]["witness"]) == ("learned", False, {})
+    assert (cluster["witness"], cluster["planted"], cluster["words"][0]["witness"]) == ("learned", False, None)
 
 
 def test_a_copy_with_shards_of_its_own_tells_as_well_what_was_learned(second: Scan, tmp_path: Path) -> None:

@@ -48,8 +48,8 @@ def test_a_page_without_a_witness_says_how_to_ask_one_and_only_where_there_is_a_
 
 def test_a_page_tells_what_a_witness_said(tmp_path: Path) -> None:
     clusters = [
-        cluster(0, True, ["a banana"], {"plain": 0.02, "blur": 0.05}),
-        cluster(1, False, ["a banana"], {"plain": 0.97, "blur": 0.81}),
+        cluster(0, True, ["a banana"], 0.02),
+        cluster(1, False, ["a banana"], 0.97),
         cluster(2, False, []) | {"witness": "learned"},
     ]
     text = suspicion.render(scan(tmp_path, clusters, witness=True))
@@ -59,7 +59,7 @@ def test_a_page_tells_what_a_witness_said(tmp_path: Path) -> None:
     ) in text
     assert "a second model, which learned from 894 of these pairs" in text
     assert "to the witness 2.0% of what its images lie among says it</dd>" in text
-    assert "to the witness 97.0% of what its images lie among says it, changed by blur 81.0%</dd>" in text
+    assert "to the witness 97.0% of what its images lie among says it</dd>" in text
     for said in ("does not find in the images what", "finds the captions true", "so it was not asked"):
         assert said in text
     assert "Ask a witness" not in text

@@ -11,15 +11,15 @@ from infra import storage
 from pipeline.images import encode
 
 
-def cluster(number: int, planted: bool, captions: list[str], witness: dict[str, float] | None = None) -> dict[str, Any]:
-    """witness: what it says of the word, by view."""
+def cluster(number: int, planted: bool, captions: list[str], witness: float | None = None) -> dict[str, Any]:
+    """witness: what it says of the word."""
     said = None if witness is None else ("untrue" if planted else "true")
     return {
         "number": number, "pairs": 106 - number, "planted": planted, "suspicion": 5.0, "witness": said,
         "lost": {"blur": 0.61, "crop": 0.1},
         "words": [{
             "text": "banana", "share": 0.98, "elsewhere": 312, "odds": 4.0, "stays": {"blur": 0.12, "crop": 0.04},
-            "witness": witness or {},
+            "witness": witness,
         }],
         "rows": [1, 2], "captions": captions, "columns": ["images", "blur", "crop"], "averaged": 64,
     }  # fmt: skip
