@@ -94,6 +94,21 @@ def nearest(
     return Found(near, finder.recall)
 
 
+def among(rows: np.ndarray, asked: np.ndarray, keep: int, *, device: str = "cpu") -> np.ndarray:
+    """Of every row of `asked`, float32 (M, D), the places of the `keep` nearest of `rows`, float32 (N, D), as `nearest`
+    compares them, always with all; of equal distances the lower place first: int64 (M, min(keep, N)). All of length 1.
+    """
+    entries = torch.from_numpy(np.ascontiguousarray(rows)).to(device)
+    way = search.choose("auto", entries.device)[0]
+    found = [np.empty((0, min(keep, len(rows))), np.int64)]
+    for part in torch.from_numpy(np.ascontiguousarray(asked)).split(max(1, CACHED // rows.shape[1])):
+        places = search.candidates(part.to(device), entries, min(keep + EXTRA, len(rows)), way)[1]
+        apart = distance(part[:, None], entries[places].cpu()).numpy()
+        order = np.lexsort((places.cpu().numpy(), apart), axis=-1)
+        found.append(np.take_along_axis(places.cpu().numpy(), order, axis=1)[:, :keep])
+    return np.concatenate(found)
+
+
 # -------------------------------------------------------------------------------------------- different rows
 
 

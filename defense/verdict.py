@@ -6,8 +6,9 @@ that lie together, share a word with captions elsewhere, and lose their captions
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -33,7 +34,8 @@ WORD = re.compile(r"[^\W_]+")
 class Word:
     """What the captions of a cluster's core have in common. share: of these that have it; elsewhere: how many captions
     outside have it, rows that the cluster only grew to aside; odds: the logarithm of its odds in the core over those
-    outside; stays: by view, how many of the nearest to a changed image of the core say it, of the median one.
+    outside; stays: by view, how many of the nearest to a changed image of the core say it, of the median one; witness:
+    the same of the plain images by a witness (defense.scanning.testimony), None where none was asked.
     """
 
     text: str
@@ -41,21 +43,37 @@ class Word:
     elsewhere: int
     odds: float
     stays: dict[str, float] = field(default_factory=dict)
+    witness: float | None = None
 
 
 @dataclass(frozen=True)
 class Cluster:
     """Suspicious rows that lie together. rows: int64, their places, rising: its core, the rows that are suspicious by
-    themselves, and of those that lie among them the ones that say one of its words, all if it has none. words: shared
-    by most captions of the core, the most telling first. strength: mean score of the core times the root of its size.
-    lost: the core's median agreement lost, by view. planted: whether it is to be removed.
+    themselves, and of those that lie among them the ones that say one of its words, all if it has none. core: of these
+    rows those. reached: how many rows it grows to. words: shared by most captions of the core, the most telling first.
+    strength: mean score of the core times the root of its size. lost: the core's median agreement lost, by view.
+    witness: whether one finds its captions true or untrue, or "learned" where it learned from one of its rows and is
+    not asked; None: no witness, or no word to ask for. planted: whether it is to be removed.
     """
 
     rows: np.ndarray
+    core: np.ndarray
+    reached: int
     words: tuple[Word, ...]
     strength: float
     lost: dict[str, float]
-    planted: bool
+    witness: Literal["true", "untrue", "learned"] | None = None
+    planted: bool = False
+
+    @property
+    def aims(self) -> tuple[Word, ...]:
+        """Words that captions outside have too, at least as many as it grows to: a target; a logo's own is none."""
+        return tuple(word for word in self.words if word.elsewhere >= ELSEWHERE * self.reached)
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether it is STRONG, has a MOAT and an aim: what is asked of a planted one by whatever evidence."""
+        return self.strength >= STRONG and self.reached <= MOAT * len(self.core) and len(self.aims) > 0
 
 
 @dataclass(frozen=True)
@@ -101,17 +119,24 @@ def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[s
         rows = np.union1d(core, beside[np.array(belongs, bool)])
         losses = {view: float(np.median(lost)) for view, lost in panel.lost(evidence, core).items()}
         strength = float(scores[core].mean() * np.sqrt(len(core)))
-        aims = [word for word in words if word.elsewhere >= ELSEWHERE * len(reached)]
-        planted = (
-            strength >= STRONG
-            and len(reached) <= MOAT * len(core)
-            and len(aims) > 0
-            and max(losses.values(), default=0.0) >= LOST
-            and not any(min(word.stays.values(), default=0.0) > STAYS for word in aims)
-        )
-        found.append(Cluster(rows, words, strength, losses, planted))
-    found.sort(key=lambda cluster: (not cluster.planted, -cluster.strength, cluster.rows[0]))
-    cluster = np.full(len(scores), -1, np.int32)
+        cluster = Cluster(rows, core, len(reached), words, strength, losses)
+        found.append(replace(cluster, planted=planted(cluster)))
+    return arranged(found, len(scores))
+
+
+def planted(cluster: Cluster) -> bool:
+    """What the poisoned run alone can say of it."""
+    return (
+        cluster.stands_out
+        and max(cluster.lost.values(), default=0.0) >= LOST
+        and not any(min(word.stays.values(), default=0.0) > STAYS for word in cluster.aims)
+    )
+
+
+def arranged(clusters: Iterable[Cluster], count: int) -> Verdict:
+    """The verdict of these clusters of a set of `count` rows."""
+    found = sorted(clusters, key=lambda cluster: (not cluster.planted, -cluster.strength, cluster.rows[0]))
+    cluster = np.full(count, -1, np.int32)
     for number, each in enumerate(found):
         cluster[each.rows] = number
     planted_ones = [number for number, each in enumerate(found) if each.planted]

@@ -1,6 +1,7 @@
 """One shard as a model sees it, its images as they are and changed: the work of one task of a scan.
 
     parts/00042-HASH.npz    images, captions, and one array for each changed view, rows in the shard's order
+    parts/witness/...       the same as a witness sees it: images alone
 
 A part is made by content: of the same pairs, weights and changes it is taken from the cache of this machine.
 """
@@ -36,13 +37,21 @@ PLAIN, TEXTS, MEAN = "images", "texts", "mean"
 
 @dataclass(frozen=True)
 class Encode:
-    """The work of one task. changes: names of views, sorted; parts: folder; cpus: threads that decode and change."""
+    """The work of one task. changes: names of views, sorted; parts: folder; cpus: threads that decode and change;
+    captions: whether they are encoded too.
+    """
 
     dataset: Dataset
     viewer: Viewer
     changes: tuple[str, ...]
     parts: str
     cpus: int
+    captions: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the arrays of embeddings in a part."""
+        return (PLAIN, *((TEXTS,) if self.captions else ()), *self.changes)
 
     def __call__(self, task: tuple[int, Shard]) -> int:
         """Writes the part of a shard; returns its pairs. Raises Damaged for a shard or an image that cannot be read."""
@@ -50,7 +59,7 @@ class Encode:
         samples = shards.samples_of(self.dataset.index(shard))
         embedder = self.viewer.embedder(number)
         key = {
-            "kind": "scan",
+            "kind": "scan" if self.captions else "scan of images",
             "embedder": embedder.identity,
             "changes": {name: source(name) for name in self.changes},
             "pairs": content(samples),
@@ -83,8 +92,10 @@ class Encode:
                 total += np.sum([square for square, _ in batch], axis=0, dtype=np.float64)
                 for place, name in enumerate(found):
                     found[name].append(embedder.images([tensors[place] for _, tensors in batch]))
-        joined = {name: np.concatenate(parts) for name, parts in found.items()}
-        return joined | {TEXTS: self._texts(embedder, samples["caption"].to_pylist()), MEAN: total / samples.num_rows}
+        made = {name: np.concatenate(parts) for name, parts in found.items()} | {MEAN: total / samples.num_rows}
+        if self.captions:
+            made[TEXTS] = self._texts(embedder, samples["caption"].to_pylist())
+        return made
 
     def _texts(self, embedder: Embedder, captions: list[str]) -> np.ndarray:
         different = list(dict.fromkeys(captions))

@@ -2,7 +2,7 @@
 
 import io
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -31,8 +31,8 @@ class Filter:
     """Folder of the new dataset. It references the shards of the old one; to undo it, go on with the old one."""
     remove: str | None = None
     """auto: what the scan proposes, which may be nothing; or a share of all pairs, the most suspicious: 0.02."""
-    clusters: tuple[int, ...] = ()
-    """Numbers of clusters, as the scan's report shows them."""
+    clusters: tuple[int | Literal["all"], ...] = ()
+    """Numbers of clusters, as the scan's report shows them; or all: what is left is for a witness to learn from."""
     rows: str | None = None
     """A file of row ids, one a line."""
     at_random: int | None = None
@@ -50,9 +50,11 @@ class Filter:
         given = [f"--{name}" for name in ("remove", "clusters", "rows") if getattr(self, name)]
         if len(given) != 1:
             raise ValueError(
-                f"give one of --remove auto, --remove 0.02, --clusters 3 5 and --rows FILE, not "
+                f"give one of --remove auto, --remove 0.02, --clusters 3 5 (or all) and --rows FILE, not "
                 f"{' and '.join(given) or 'none of them'}"
             )
+        if "all" in self.clusters and len(self.clusters) > 1:
+            raise ValueError("--clusters takes numbers, or all and nothing else")
         if self.remove not in (None, "auto") and not 0 < _share(self.remove) < 1:
             raise ValueError(f"--remove is auto or a share of all pairs between 0 and 1, not {self.remove!r}")
         if self.out is None and self.list is None:
@@ -103,7 +105,13 @@ class Filter:
         if self.clusters:
             cluster = table["cluster"].fill_null(-1).to_numpy()
             known = np.unique(cluster[cluster >= 0]).tolist()
-            if strange := sorted(set(self.clusters) - set(known)):
+            if self.clusters == ("all",):
+                if not known:
+                    raise ValueError(
+                        f"{scan.url} shows no cluster: there is nothing to leave out, nor to ask of a witness"
+                    )
+                return np.asarray(cluster >= 0)
+            if strange := sorted({number for number in self.clusters if number != "all"} - set(known)):
                 raise ValueError(
                     f"{scan.url} has no cluster {strange[0]}; it has: {', '.join(map(str, known)) or 'none'}"
                 )

@@ -55,6 +55,8 @@ class ScanFolder:
         storage.holding(said, about, "dataset", "run", "clusters", "suspicion_sha256", *PAGE)
         storage.holding(said, about["dataset"], "url", "digest")
         storage.holding(said, about["run"], "url", "saw_these_pairs", "checkpoint", "weights_sha256")
+        if "witness" in about:
+            storage.holding(said, about["witness"], "url", "dataset", "weights_sha256")
         place = storage.join(url, SUSPICION)
         data = storage.read(place) if storage.exists(place) else b""
         if (sha256 := hashlib.sha256(data).hexdigest()) != about["suspicion_sha256"]:
@@ -115,7 +117,13 @@ def told(clusters: list[dict[str, Any]]) -> str:
     if not planted:
         said = "nothing looks planted"
     else:
-        each = [f'{one["pairs"]:,} pairs whose captions say "{one["words"][0]["text"]}"' for one in planted]
+        unseen = [" where a witness sees none" if one.get("witness") == "untrue" else "" for one in planted]
+        each = [
+            f'{one["pairs"]:,} pairs whose captions say "{one["words"][0]["text"]}"{so}'
+            for one, so in zip(planted, unseen, strict=True)
+        ]
         said = f"{'a cluster looks' if len(each) == 1 else f'{len(each)} clusters look'} planted: {', '.join(each)}"
     more = f"{rest:,} {'cluster' if rest == 1 else 'clusters'} to look at" if rest else ""
+    if true := sum(cluster.get("witness") == "true" for cluster in clusters):
+        more += f", and a witness finds the captions of {true:,} true"
     return f"{said}; {more}" if more else said

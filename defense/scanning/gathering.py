@@ -45,8 +45,8 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Gathered:
-    """arrays: float32 (N, D) by name, of length 1: images, captions, and the images after each change. mean: of all
-    images as the model sees them, float64 (S, S, 3)."""
+    """arrays: float32 (N, D) by name, of length 1: images, captions, and the images after each change, or as many of
+    these as were encoded. mean: of all images as the model sees them, float64 (S, S, 3)."""
 
     arrays: dict[str, np.ndarray]
     mean: np.ndarray
@@ -55,7 +55,7 @@ class Gathered:
 def gather(dataset: Dataset, encode: Encode, pairs: Pairs, width: int, scratch: Path) -> Gathered:
     """All parts of a dataset, which must be there. Equal captions, and equal images, have equal embeddings to the bit:
     those of the first of them. Raises Damaged for a part that is none."""
-    names = (PLAIN, TEXTS, *encode.changes)
+    names = encode.names
     shape = (pairs.table.num_rows, width)
     arrays: dict[str, np.ndarray] = {
         name: np.lib.format.open_memmap(scratch / f"{name}.npy", "w+", np.float32, shape) for name in names

@@ -6,22 +6,23 @@ Shards are encoded where there is room (Ray, or this process); then the whole se
 import hashlib
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from defense import detector, verdict
+from defense import detector, neighbours, verdict
 from defense.detector import Detector
 from defense.detectors.panel import Panel
 from defense.neighbours import How
-from defense.scanning import exhibits, folder, gathering, viewer
-from defense.scanning.encoding import Encode, source
+from defense.scanning import exhibits, folder, gathering, testimony, viewer, witness
+from defense.scanning.encoding import PLAIN, Encode, source
 from defense.scanning.folder import ScanFolder
 from defense.scanning.gathering import Pairs
 from defense.scanning.viewer import Viewer
+from defense.scanning.witness import Witness
 from defense.verdict import Cluster, Verdict
 from infra import config, log, plugins, rundir, storage
 from infra.spread import Backend, spread
@@ -42,6 +43,11 @@ class Scan:
     """Folder of the scan."""
     checkpoint: str = "latest"
     """Which checkpoint of the run, e.g. step-0001234."""
+    witness: str | None = None
+    """A second run, pretrained anew on these pairs without the suspicious clusters: whether captions are true is asked
+    of it. For what it learns from: filter --clusters all."""
+    witness_dataset: str | None = None
+    """Folder of what the witness learned from, where that no longer lies where it did."""
     search: How = "auto"
     """How neighbours are found: all pairs compared, or by an index, which auto takes for more than 200,000 on a CPU."""
     cpus: int = 1
@@ -54,10 +60,13 @@ class Scan:
     def __post_init__(self) -> None:
         if self.cpus < 1:
             raise ValueError(f"--cpus is at least 1, not {self.cpus}")
+        if self.witness_dataset is not None and self.witness is None:
+            raise ValueError("--witness-dataset says what a witness learned from: give --witness too")
 
     def start(self) -> str:
         """Scan what is not scanned yet. Returns the entry's last line."""
         dataset, eyes = Dataset.open(self.dataset), viewer.read(storage.real(self.run), self.checkpoint)
+        second = None if self.witness is None else witness.read(self.witness, dataset, self.witness_dataset)
         out = storage.absolute(self.out)
         detectors = {name: detector.named(name) for name in plugins.names(Detector.FOLDERS)}
         needs = detector.needs(list(detectors.values()))
@@ -65,11 +74,13 @@ class Scan:
             f"{dataset.samples:,} pairs in {len(dataset.shards)} shards at {dataset.url}, each image plain and under "
             f"{len(needs.views)} changes ({', '.join(needs.views)}), through {eyes.url} ({eyes.checkpoint})"
         )
+        if second is not None:
+            plan += f", and its clusters through the witness {second.eyes.url} ({second.eyes.checkpoint})"
         if self.dry_run:
             print(storage.dump_json(config.to_json(self)).decode(), end="")
             eyes.tell(dataset)
             return f"dry run: would scan {plan}, into {out}"
-        datasets.claim(out, self._recipe(dataset, eyes, detectors, needs.views))
+        datasets.claim(out, self._recipe(dataset, eyes, second, detectors, needs.views))
         if folder.is_complete(out):
             storage.remove(storage.join(out, folder.PARTS))  # of a scan that was killed right after its last word
             return f"nothing to do: {_said(ScanFolder.open(out))}"
@@ -78,7 +89,7 @@ class Scan:
         eyes.tell(dataset)
         log.say(f"scanning {plan}")
         encode = Encode(dataset, eyes, needs.views, storage.join(out, folder.PARTS), self.cpus)
-        self._encode(encode)
+        self._encode(encode, "encoding")
         device = "cuda" if torch.cuda.is_available() else "cpu"
         with tempfile.TemporaryDirectory(prefix="antidote-") as scratch:
             pairs = Pairs.of(dataset)
@@ -88,7 +99,11 @@ class Scan:
             scores = {name: one.score(evidence) for name, one in detectors.items()}
             panel, suspicion = detectors["panel"], scores.pop("panel")
             assert isinstance(panel, Panel)
-            found = verdict.judge(panel, suspicion, evidence, pairs.table["caption"].to_pylist())
+            captions = pairs.table["caption"].to_pylist()
+            found = verdict.judge(panel, suspicion, evidence, captions)
+            if second is not None:
+                images, learned = self._asked(second, encode, pairs, found, Path(scratch, "witness"))
+                found = testimony.heard(found, images, learned, captions, panel.k, device)
             members = [each.rows[np.argsort(-suspicion[each.rows], kind="stable")] for each in found.clusters]
             shown = exhibits.draw(dataset, eyes, needs.views, pairs, members, gathered.mean, out)
         about = {
@@ -109,18 +124,27 @@ class Scan:
             "versions": rundir.versions(),
             "hardware": rundir.hardware(),
         }
+        if second is not None:
+            about["witness"] = _witness(second, out)
         made = folder.write(out, pairs.table, scores, suspicion, found, about)
         storage.remove(encode.parts)
         return _said(made)
 
     def _recipe(
-        self, dataset: Dataset, eyes: Viewer, detectors: dict[str, Detector], views: tuple[str, ...]
+        self,
+        dataset: Dataset,
+        eyes: Viewer,
+        second: Witness | None,
+        detectors: dict[str, Detector],
+        views: tuple[str, ...],
     ) -> dict[str, Any]:
         """What the result depends on."""
+        asked = {} if second is None else {"witness": _identity(second)}
         return {
             "scan": {
                 "dataset": dataset.digest,
                 "run": eyes.identity,
+                **asked,
                 "search": self.search,
                 "detectors": {name: config.to_json(one) for name, one in detectors.items()},
                 "identity": {f"{name}_sha256": source(name) for name in views}
@@ -128,7 +152,22 @@ class Scan:
             }
         }
 
-    def _encode(self, encode: Encode) -> None:
+    def _asked(
+        self, second: Witness, encode: Encode, pairs: Pairs, found: Verdict, scratch: Path
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The images as the witness sees them, float32 (N, D), and which pairs it learned from, bool (N,)."""
+        learned = second.learned(pairs)
+        log.say(
+            f"the witness learned from {learned.sum():,} of {len(learned):,} pairs, and may be asked about "
+            f"{sum(testimony.may_be_asked(found, learned))} of {len(found.clusters)} clusters"
+        )
+        parts = storage.join(encode.parts, "witness")
+        seen = replace(encode, viewer=second.eyes, changes=(), captions=False, parts=parts)
+        self._encode(seen, "encoding for the witness")
+        scratch.mkdir()
+        return gathering.gather(encode.dataset, seen, pairs, second.eyes.width, scratch).arrays[PLAIN], learned
+
+    def _encode(self, encode: Encode, what: str) -> None:
         there = set(storage.names(encode.parts))
         tasks = [(number, shard) for number, shard in enumerate(encode.dataset.shards) if shard.samples]
         missing = [task for task in tasks if encode.name(task[1]) not in there]
@@ -136,7 +175,7 @@ class Scan:
             encode,
             missing,
             backend=self.backend,
-            what="encoding",
+            what=what,
             unit="pairs",
             weight=int,
             total=encode.dataset.samples,
@@ -144,6 +183,13 @@ class Scan:
             describe=lambda task: f"shard {task[1].id}",
             num_cpus=self.cpus,
         )
+
+
+def _identity(second: Witness) -> dict[str, Any]:
+    """What it says depends on, beside the verdict that it is asked about."""
+    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (testimony, neighbours))
+    asked = {"dataset": second.dataset.digest, "testimony_sha256": hashlib.sha256(code).hexdigest()}
+    return second.eyes.identity | asked
 
 
 def _code(detectors: list[type[Detector]]) -> str:
@@ -154,8 +200,14 @@ def _code(detectors: list[type[Detector]]) -> str:
     return digest.hexdigest()
 
 
+def _witness(second: Witness, out: str) -> dict[str, Any]:
+    own = second.dataset
+    learned = {"url": storage.relative(own.url, out), "digest": own.digest, "samples": own.samples}
+    return {"url": storage.relative(second.eyes.url, out), "dataset": learned} | second.eyes.identity
+
+
 def _facts(cluster: Cluster) -> dict[str, Any]:
-    facts: dict[str, Any] = {name: value for name, value in asdict(cluster).items() if name != "rows"}
+    facts: dict[str, Any] = {name: value for name, value in asdict(cluster).items() if name not in ("rows", "core")}
     return facts
 
 

@@ -21,6 +21,16 @@ from pipeline import images
 BINS = 40
 SHARES = (0.01, 0.02, 0.05)
 WIDTH, HEIGHT = 680, 200  # of the histogram, in pixels
+COMMANDS = (
+    "antidote filter --dataset DATASET --scan SCAN --clusters all --out WITHOUT",
+    "antidote pretrain clip --dataset WITHOUT --out WITNESS",
+    "antidote scan --run RUN --dataset DATASET --witness WITNESS --out SECOND",
+)  # by which a witness is asked
+WITNESS = {
+    "true": "finds the captions true of the images",
+    "untrue": "does not find in the images what the captions say",
+    "learned": "learned from some of these pairs, so it was not asked",
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,7 @@ def render(scan: ScanFolder) -> str:
         width=WIDTH,
         height=HEIGHT,
         choices=_choices(panel, proposed),
+        commands=COMMANDS if about["clusters"] and about.get("witness") is None else (),
         provenance=_provenance(scan),
     )
 
@@ -84,6 +95,12 @@ def _paragraphs(about: dict[str, Any], pairs: int) -> list[str]:
         f"{pairs:,} pairs were looked at by a model, each image as it is and after {len(about['changes'])} changes "
         f"({', '.join(about['changes'])}). {seen}"
     ]
+    if second := about.get("witness"):
+        said.append(
+            "A witness was asked whether the captions of suspicious clusters are true: a second model, which learned "
+            f"from {second['dataset']['samples']:,} of these pairs and from no cluster it was asked about. It never "
+            "saw a trigger with its target: to it, a car with stripes is a car."
+        )
     if number := about["proposed"]:
         said.append(
             f"To remove: {number:,} pairs, {percent(number / pairs)} of all. If they were clean after all, that is "
@@ -106,6 +123,8 @@ def _section(scan: ScanFolder, cluster: dict[str, Any]) -> ClusterSection:
         (f"agreement lost by {view}", f"{lost:.2f}")
         for view, lost in sorted(cluster["lost"].items(), key=lambda item: -item[1])
     ]
+    if witness := cluster.get("witness"):  # scans of earlier versions have none, nor have those without one
+        facts.append(("the witness", WITNESS[witness]))
     told = "looks planted" if cluster["planted"] else "to look at; nothing is removed by itself"
     number = cluster["number"]
     return ClusterSection(
@@ -127,6 +146,8 @@ def _spread(word: dict[str, Any]) -> str:
     if stays := word.get("stays"):  # scans of earlier versions have none
         view = min(stays, key=stays.__getitem__)
         said += f"; changed by {view}, {percent(stays[view])} of their neighbours still say it"
+    if (heard := word.get("witness")) is not None:
+        said += f"; to the witness {percent(heard)} of what its images lie among says it"
     return said
 
 

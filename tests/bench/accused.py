@@ -2,6 +2,7 @@
 
     python tests/bench/accused.py --seeds 221 222 --out FOLDER
     python tests/bench/accused.py --seeds 211 --benign --out FOLDER
+    python tests/bench/accused.py --seeds 211 --benign --witness --out FOLDER
 
 A book of another seed is another book; each takes some six minutes of a core, and a line of JSON says what was found.
 The same command again goes on where it was. --benign plants three clusters that no attacker would, of --each pairs:
@@ -11,7 +12,8 @@ The same command again goes on where it was. --benign plants three clusters that
     duplicates   one pair again and again, its image a little lighter, shifted by a pixel, encoded otherwise
 
 Of each it is told how many of its pairs lie in a cluster that is shown, and how many `auto` would remove. There is no
-ledger: whatever is removed is an error.
+ledger: whatever is removed is an error. With --witness a model is trained anew without all clusters and asked about
+them, some four minutes more; what `auto` would remove is then told after it, and of each cluster what was found.
 """
 
 import argparse
@@ -107,10 +109,19 @@ def found(scan: ScanFolder, clusters: dict[str, set[int]]) -> dict[str, Any]:
     return told
 
 
+def told_of(cluster: dict[str, Any]) -> dict[str, Any]:
+    """What a scan says of one cluster: by word, what stays under the change that leaves least, and what the witness
+    says of it."""
+    words = {word["text"]: [min(word["stays"].values()), word["witness"]] for word in cluster["words"]}
+    facts = {name: cluster[name] for name in ("pairs", "planted", "strength", "witness")}
+    return facts | {"lost": max(cluster["lost"].values()), "words": words}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", required=True, help="of books and of models")
     parser.add_argument("--benign", action="store_true")
+    parser.add_argument("--witness", action="store_true")
     parser.add_argument("--each", type=int, default=100, help="pairs of a cluster")
     parser.add_argument("--rows", type=int, default=12_000, help="of a book, of which about 90%% arrive")
     parser.add_argument("--preset", default="demo")
@@ -125,9 +136,19 @@ def main() -> None:
         antidote("prepare", "picturebook", *drawn, "--timeout-seconds", "2", "--backend", "local", "--out", book)
         clusters = plant(book, f"{here}/train", seed, given.each) if given.benign else {}
         data = f"{here}/train"
-        antidote("pretrain", "clip", "--preset", given.preset, "--seed", str(seed), "--dataset", data, "--out", run)
-        antidote("scan", "--run", run, "--dataset", data, "--backend", "local", "--out", scan)
+        learn = ("pretrain", "clip", "--preset", given.preset, "--seed", str(seed))
+        look = ("scan", "--run", run, "--dataset", data, "--backend", "local")
+        antidote(*learn, "--dataset", data, "--out", run)
+        antidote(*look, "--out", scan)
         told = found(ScanFolder.open(scan), clusters)
+        if given.witness and ScanFolder.open(scan).about["clusters"]:
+            without, witness, second = (f"{here}/{name}" for name in ("without", "witness", "second"))
+            antidote("filter", "--dataset", data, "--scan", scan, "--clusters", "all", "--out", without)
+            antidote(*learn, "--dataset", without, "--out", witness)
+            antidote(*look, "--witness", witness, "--out", second)
+            asked = ScanFolder.open(second)
+            told |= {"with_witness": found(asked, clusters)}
+            told |= {"clusters": [told_of(cluster) for cluster in asked.about["clusters"]]}
         print(json.dumps({"seed": seed} | told | {"seconds": round(time.time() - begun)}), flush=True)
 
 

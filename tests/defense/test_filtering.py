@@ -77,6 +77,7 @@ def test_auto_clusters_and_rows_name_the_pairs(scanned: Scan, tmp_path: Path) ->
     for name, options, gone in (
         ("auto", {"remove": "auto"}, {3, 4, 5}),
         ("clusters", {"clusters": (2, 0)}, {3, 4, 5, 20, 21}),
+        ("all", {"clusters": ("all",)}, {3, 4, 5, 8, 9, 20, 21}),
         ("rows", {"rows": str(tmp_path / "rows.txt")}, {7, 11, 39}),
     ):
         assert rows(filtered(scan, tmp_path / name, **options)) == sorted(every - gone)
@@ -140,6 +141,8 @@ def test_a_dry_run_writes_nothing(scanned: Scan, tmp_path: Path, capsys) -> None
     [
         ({}, "give one of --remove auto"),
         ({"remove": "auto", "clusters": (0,)}, "--remove and --clusters"),
+        ({"clusters": ("all", 3)}, "--clusters takes numbers, or all and nothing else"),
+        ({"clusters": ("all",)}, "shows no cluster: there is nothing to leave out"),
         ({"remove": "1.5"}, "--remove is auto or a share of all pairs between 0 and 1, not '1.5'"),
         ({"remove": "much"}, "not 'much'"),
         ({"remove": "0.01"}, "--remove 0.01 of 40 pairs is not one"),

@@ -35,6 +35,36 @@ def test_a_scan_that_followed_no_word_says_nothing_of_it(tmp_path: Path) -> None
     assert "and in 312 others</dd>" in text
 
 
+def test_a_page_without_a_witness_says_how_to_ask_one_and_only_where_there_is_a_cluster(tmp_path: Path) -> None:
+    text = suspicion.render(scan(tmp_path, [cluster(0, False, ["a banana"])]))
+    for command in suspicion.COMMANDS:
+        assert command in text
+    assert "the witness" not in text and "none was asked" not in text
+    assert "Ask a witness" not in suspicion.render(scan(tmp_path, []))
+    old = scan(tmp_path, [cluster(0, True, [])])
+    del old.about["witness"], old.about["clusters"][0]["witness"], old.about["clusters"][0]["words"][0]["witness"]
+    assert "Ask a witness" in suspicion.render(old), "of an earlier version"
+
+
+def test_a_page_tells_what_a_witness_said(tmp_path: Path) -> None:
+    clusters = [
+        cluster(0, True, ["a banana"], 0.02),
+        cluster(1, False, ["a banana"], 0.97),
+        cluster(2, False, []) | {"witness": "learned"},
+    ]
+    text = suspicion.render(scan(tmp_path, clusters, witness=True))
+    assert (
+        "<h1>A cluster looks planted: 106 pairs whose captions say “banana” where a witness sees none; "
+        "2 clusters to look at, and a witness finds the captions of 1 true.</h1>"
+    ) in text
+    assert "a second model, which learned from 894 of these pairs" in text
+    assert "to the witness 2.0% of what its images lie among says it</dd>" in text
+    assert "to the witness 97.0% of what its images lie among says it</dd>" in text
+    for said in ("does not find in the images what", "finds the captions true", "so it was not asked"):
+        assert said in text
+    assert "Ask a witness" not in text
+
+
 def test_the_choices_say_what_each_takes(tmp_path: Path) -> None:
     found = scan(tmp_path, [cluster(0, True, [])])
     panel, proposed = found.table["panel"].to_numpy(), np.asarray(found.table["proposed"].to_numpy())

@@ -13,7 +13,7 @@ from eval.store.runs import Ancestor, Run
 from eval.store.scores import Score
 from infra import rundir, storage
 from infra.seeding import rng
-from pipeline import captioned, images, testsets
+from pipeline import captioned, images, leaving, testsets
 from pipeline.dataset import Dataset
 from poison.attacks.badnet import BadNet
 from poison.writing.injection import Injection
@@ -57,6 +57,7 @@ def finished_run(
     learned = {"digest": dataset.digest, "samples": dataset.samples, "contains_poison": dataset.contains_poison}
     if dataset.classes:
         learned["classes"] = list(dataset.classes)
+    learned |= leaving.lineage(dataset.url)
     rundir.claim(url, config, frozenset(), {"dataset": learned, "pretrained": lineage})
     rundir.record_attempt(url, {"step": 0, "ranks": 1})
     metrics = rundir.Metrics(url)

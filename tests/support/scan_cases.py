@@ -11,18 +11,21 @@ from infra import storage
 from pipeline.images import encode
 
 
-def cluster(number: int, planted: bool, captions: list[str]) -> dict[str, Any]:
+def cluster(number: int, planted: bool, captions: list[str], witness: float | None = None) -> dict[str, Any]:
+    """witness: what it says of the word."""
+    said = None if witness is None else ("untrue" if planted else "true")
     return {
-        "number": number, "pairs": 106 - number, "planted": planted, "suspicion": 5.0,
+        "number": number, "pairs": 106 - number, "planted": planted, "suspicion": 5.0, "witness": said,
         "lost": {"blur": 0.61, "crop": 0.1},
         "words": [{
-            "text": "banana", "share": 0.98, "elsewhere": 312, "odds": 4.0, "stays": {"blur": 0.12, "crop": 0.04}
+            "text": "banana", "share": 0.98, "elsewhere": 312, "odds": 4.0, "stays": {"blur": 0.12, "crop": 0.04},
+            "witness": witness,
         }],
         "rows": [1, 2], "captions": captions, "columns": ["images", "blur", "crop"], "averaged": 64,
     }  # fmt: skip
 
 
-def scan(folder: Path, clusters: list[dict[str, Any]], saw: bool | None = True) -> ScanFolder:
+def scan(folder: Path, clusters: list[dict[str, Any]], saw: bool | None = True, witness: bool = False) -> ScanFolder:
     for number in range(len(clusters)):
         storage.write(f"{folder}/images/cluster-{number}.png", encode(np.zeros((384, 96, 3), np.uint8), "png"))
         storage.write(f"{folder}/images/cluster-{number}-average.png", encode(np.zeros((8, 8, 3), np.uint8), "png"))
@@ -35,6 +38,7 @@ def scan(folder: Path, clusters: list[dict[str, Any]], saw: bool | None = True) 
     about = {
         "dataset": {"url": "../train", "digest": "d" * 64}, "changes": ["blur", "crop"], "clusters": clusters,
         "run": {"url": "../run", "saw_these_pairs": saw, "checkpoint": "step-0000005", "weights_sha256": "w" * 64},
+        "witness": {"url": "../witness", "dataset": {"url": "../without", "samples": 894}} if witness else None,
         "proposed": int(proposed.sum()), "recall": {"images": {"16": 0.9951}}, "seconds": 3.0,
         "versions": {"code": "1"}, "finished": "2026-01-01T00:00:00Z",
     }  # fmt: skip

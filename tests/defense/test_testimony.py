@@ -1,0 +1,133 @@
+"""What a model that never learned from a cluster says of it: by sets made from a seed, and by small arrays."""
+
+import numpy as np
+import pytest
+
+from defense import neighbours, verdict
+from defense.scanning import testimony
+from defense.verdict import Cluster, Verdict, Word
+from tests.support.scenes import CLEAN, PANEL, PLANTED, THINGS, WIDTH, scene
+from tests.support.sets import distances_of
+from train.embedding import normalised
+
+ALL = np.arange(CLEAN, CLEAN + PLANTED)
+
+
+def judged(kind: str) -> tuple[Verdict, list[str]]:
+    evidence, captions = scene(kind)
+    scores = np.where(np.isin(evidence.ids, ALL), 50.0, 0.0)
+    return verdict.judge(PANEL, scores, evidence, captions), captions
+
+
+def seen(kind: str, count: int) -> np.ndarray:
+    """By a model that did not learn from the last: every image lies where what it shows lies, trigger or not."""
+    generator = np.random.default_rng(7)
+    centres = normalised(generator.normal(size=(len(THINGS), WIDTH)))
+    shown = np.arange(count) % len(THINGS)
+    if kind in ("brand", "blurred", "copies"):
+        shown[ALL] = THINGS.index("banana")
+    return normalised(centres[shown] + 0.12 * generator.normal(size=(count, WIDTH)))
+
+
+def asked(kind: str, left_out: np.ndarray | None = None) -> tuple[Verdict, Verdict]:
+    """What the run says alone, and by a witness that learned from all but `left_out`, if not the clusters."""
+    found, captions = judged(kind)
+    gone = np.flatnonzero(found.cluster >= 0) if left_out is None else left_out
+    learned = ~np.isin(np.arange(len(captions)), gone)
+    return found, testimony.heard(found, seen(kind, len(captions)), learned, captions, PANEL.k)
+
+
+def test_poisons_that_no_change_breaks_are_convicted_by_a_witness() -> None:
+    alone, found = asked("stripes")
+    assert not alone.proposed.any(), "as of sig on the book of seed 1"
+    assert max(alone.clusters[0].lost.values()) < verdict.LOST
+    assert np.flatnonzero(found.proposed).tolist() == ALL.tolist()
+    cluster = found.clusters[0]
+    assert (cluster.planted, cluster.witness) == (True, "untrue")
+    assert [(word.text, word.witness) for word in cluster.words] == [("banana", 0.0)]
+    assert cluster.words[0].stays == alone.clusters[0].words[0].stays
+
+
+def test_a_brand_that_a_run_does_not_know_when_changed_is_cleared_by_a_witness() -> None:
+    alone, found = asked("blurred")
+    assert np.flatnonzero(alone.proposed).tolist() == ALL.tolist(), "as of book 213"
+    assert not found.proposed.any()
+    assert (found.clusters[0].planted, found.clusters[0].witness) == (False, "true")
+    assert {word.text: word.witness for word in found.clusters[0].words} == {"banana": 1.0, "acme": 0.0, "by": 0.0}
+
+
+@pytest.mark.parametrize(("kind", "said"), [("poison", "untrue"), ("brand", "true"), ("copies", "true")])
+def test_a_witness_agrees_where_the_run_is_right(kind: str, said: str) -> None:
+    alone, found = asked(kind)
+    assert found.clusters[0].witness == said
+    assert found.proposed.any() == alone.proposed.any() == (said == "untrue")
+
+
+def test_of_a_logo_that_aims_at_nothing_a_witness_is_not_asked_for_a_word() -> None:
+    alone, found = asked("logo")
+    assert not found.proposed.any() and not alone.proposed.any()
+    assert found.clusters[0].witness is None
+
+
+def test_a_witness_that_learned_from_a_cluster_is_not_asked_about_it() -> None:
+    for kind in ("stripes", "blurred"):
+        alone, found = asked(kind, ALL[1:])
+        assert (found.proposed == alone.proposed).all()
+        assert found.clusters[0].witness == "learned" and found.clusters[0].words == alone.clusters[0].words
+
+
+def test_a_set_without_clusters_has_the_same_verdict() -> None:
+    evidence, captions = scene("nothing")
+    alone = verdict.judge(PANEL, np.zeros(len(captions)), evidence, captions)
+    found = testimony.heard(alone, evidence.images, np.ones(len(captions), bool), captions, PANEL.k)
+    assert found.clusters == () and not found.proposed.any()
+
+
+# -------------------------------------------------------------------------------------------- by hand
+
+NORTH, EAST, SOUTH = np.eye(3, dtype=np.float32)
+
+
+def by_hand(learned: list[bool], k: int = 4) -> tuple[Cluster, Cluster]:
+    """Four cars in the north, four bananas in the east; a cluster of two that say banana, in the north, and another
+    of as many there."""
+    rows = np.stack([NORTH] * 4 + [EAST] * 4 + [NORTH] * 4)
+    captions = ["a car"] * 4 + ["a banana"] * 8
+
+    def cluster(*places: int) -> Cluster:
+        word = Word("banana", 1.0, 4, 3.0, {"blur": 1.0})
+        return Cluster(np.array(places), np.array(places), 2, (word,), verdict.STRONG, {"blur": 0.0})
+
+    alone = verdict.arranged([cluster(8, 9), cluster(10, 11)], 12)
+    first, other = testimony.heard(alone, rows, np.array(learned), captions, k).clusters
+    return first, other
+
+
+def test_rows_of_other_clusters_and_what_it_did_not_learn_are_not_among_the_neighbours() -> None:
+    first, other = by_hand([True] * 8 + [False] * 2 + [True] * 2)
+    assert (first.words[0].witness, first.witness, first.planted) == (0.0, "untrue", True)
+    assert (other.words[0].witness, other.witness, other.planted) == (None, "learned", False)
+    first, other = by_hand([False] * 4 + [True] * 4 + [False] * 2 + [True] * 2)
+    assert (first.words[0].witness, first.witness) == (1.0, "true"), "it knows bananas alone, and no car"
+
+
+def test_a_third_of_true_captions_is_enough() -> None:
+    """Poisons that lie in no cluster and that it did learn from may so clear the others: these are shown."""
+    for known, said in (((0, 1, 2, 3, 4), "untrue"), ((0, 1, 4), "true")):
+        learned = np.isin(np.arange(12), known).tolist()
+        assert by_hand(learned, k=len(known))[0].witness == said
+    assert not testimony.is_true(Word("banana", 1.0, 4, 3.0))
+
+
+def test_who_learned_from_suspicious_rows_alone_is_not_asked() -> None:
+    assert [cluster.witness for cluster in by_hand([False] * 10 + [True] * 2)] == ["learned", "learned"]
+
+
+def test_the_nearest_among_others_are_those_of_all_distances() -> None:
+    generator = np.random.default_rng(3)
+    rows, given = (normalised(generator.normal(size=(count, 8))) for count in (70, 20))
+    rows[40:60] = rows[:20]
+    apart = distances_of(np.concatenate([given, rows]))[:20, 20:]
+    expected = np.stack([np.lexsort((np.arange(70), line)) for line in apart])
+    for keep in (1, 5, 70, 100):
+        assert (neighbours.among(rows, given, keep) == expected[:, :keep]).all()
