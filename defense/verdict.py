@@ -98,19 +98,20 @@ def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[s
     """
     vocabulary = [words_of(caption) for caption in captions]
     everywhere = Counter(word for words in vocabulary for word in words)
-    labels = components(scores >= SUSPICIOUS, evidence.near, LINKS)
-    for joined in members(labels):
-        labels[joined] = -1
-        for core in parted(joined, evidence.near, vocabulary, everywhere):
-            labels[core] = core[0] if len(core) >= SMALLEST else -1
-    cores = members(labels)
+    cores = together(panel, scores >= SUSPICIOUS, evidence, vocabulary, everywhere)
+    whole = np.full(len(scores), -1)
+    for core, near in cores:
+        if near is evidence.near:
+            whole[core] = core[0]
+    whole = grown(whole, evidence.near, LINKS)
 
     def followed(word: Word, core: np.ndarray) -> Word:
-        near = {view: each.near.nearest(panel.k)[core] for view, each in evidence.changed.items()}
+        near = {view: evidence.changed[view].near.nearest(panel.k)[core] for view in panel.changes}
         return replace(word, stays={view: around(word.text, vocabulary, rows) for view, rows in near.items()})
 
     found = []
-    for core, reached in zip(cores, members(grown(labels, evidence.near, LINKS)), strict=True):
+    for core, near in cores:
+        reached = np.flatnonzero(whole == core[0]) if near is evidence.near else reach(core, near)
         beside = np.setdiff1d(reached, core)
         inside, others = ([vocabulary[row] for row in rows] for rows in (core, beside))
         words = tuple(followed(word, core) for word in common_words(inside, everywhere, len(captions), others))
@@ -147,6 +148,40 @@ def around(word: str, vocabulary: list[frozenset[str]], near: np.ndarray) -> flo
     """The median row's share of neighbours that say the word. near: int (M, K), their places."""
     said = [[word in vocabulary[row] for row in rows] for rows in near.tolist()]
     return float(np.median(np.mean(said, axis=1))) if near.size else 0.0
+
+
+def together(
+    panel: Panel, suspicious: np.ndarray, evidence: Evidence, vocabulary: list[frozenset[str]], everywhere: Counter[str]
+) -> list[tuple[np.ndarray, Neighbours]]:
+    """The cores of clusters, int64 rising, each with the neighbours among which it lies together: as whole images, and
+    of the rows left through the keyhole through which most do, until fewer than SMALLEST are left together.
+
+    suspicious: bool (N,). A learned patch's poisons look alike in nothing but the patch.
+    """
+    found = []
+    for joined in members(components(suspicious, evidence.near, LINKS)):
+        parts = parted(joined, evidence.near, vocabulary, everywhere)
+        found += [(part, evidence.near) for part in parts if len(part) >= SMALLEST]
+    left = suspicious.copy()
+    for part, _ in found:
+        left[part] = False
+    while left.any() and panel.keyholes:
+        nears = [evidence.changed[view].near for view in panel.keyholes]
+        largest = [max(members(components(left, near, LINKS)), key=len) for near in nears]
+        place = int(np.argmax([len(joined) for joined in largest]))
+        if len(largest[place]) < SMALLEST:
+            break
+        parts = parted(largest[place], nears[place], vocabulary, everywhere)
+        found += [(part, nears[place]) for part in parts if len(part) >= SMALLEST]
+        left[largest[place]] = False
+    return found
+
+
+def reach(core: np.ndarray, near: Neighbours) -> np.ndarray:
+    """What one core grows to, itself included: int64, rising."""
+    labels = np.full(len(near.rows), -1)
+    labels[core] = core[0]
+    return np.flatnonzero(grown(labels, near, LINKS) >= 0)
 
 
 def components(chosen: np.ndarray, near: Neighbours, count: int) -> np.ndarray:

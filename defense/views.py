@@ -1,4 +1,4 @@
-"""Changes of an image that leave what it shows and break what was laid over it.
+"""Changes of an image that leave what it shows and break what was laid over it; and keyholes, which show a part of it.
 
 A view takes the square that the model sees, uint8 (S, S, 3), and gives another of the same size; its strength goes with
 the side, so that the same image at another size is changed alike. All are deterministic, and Pillow's arithmetic.
@@ -59,6 +59,61 @@ def grey(square: Image.Image) -> Image.Image:
     return square.convert("L").convert("RGB")
 
 
+def top_left(square: Image.Image) -> Image.Image:
+    """The keyhole of that name."""
+    return _keyhole(square, 0, 0)
+
+
+def top(square: Image.Image) -> Image.Image:
+    """The keyhole of that name."""
+    return _keyhole(square, 1, 0)
+
+
+def top_right(square: Image.Image) -> Image.Image:
+    """The keyhole of that name."""
+    return _keyhole(square, 2, 0)
+
+
+def left(square: Image.Image) -> Image.Image:
+    """The keyhole of that name."""
+    return _keyhole(square, 0, 1)
+
+
+def middle(square: Image.Image) -> Image.Image:
+    """The keyhole of that name."""
+    return _keyhole(square, 1, 1)
+
+
+def right(square: Image.Image) -> Image.Image:
+    """The keyhole of that name."""
+    return _keyhole(square, 2, 1)
+
+
+def bottom_left(square: Image.Image) -> Image.Image:
+    """The keyhole of that name."""
+    return _keyhole(square, 0, 2)
+
+
+def bottom(square: Image.Image) -> Image.Image:
+    """The keyhole of that name."""
+    return _keyhole(square, 1, 2)
+
+
+def bottom_right(square: Image.Image) -> Image.Image:
+    """The keyhole of that name."""
+    return _keyhole(square, 2, 2)
+
+
+def _keyhole(square: Image.Image, across: int, down: int) -> Image.Image:
+    """A window of 3/8 of the side, brought back to size; 0, 1 or 2 steps of 5/16 of the side from the upper left. So
+    of a patch of up to 3/16 of the side one of the nine shows two thirds in each direction at least, wherever it lies.
+    """
+    side = square.width
+    width = max(1, round(side * 3 / 8))
+    left, top = (min(round(side * 5 / 16 * steps), side - width) for steps in (across, down))
+    return square.crop((left, top, left + width, top + width)).resize((side, side), BICUBIC)
+
+
 def _middle(square: Image.Image, margin: float) -> Image.Image:
     """Cut first: a resize with a box reads beyond the box."""
     side = square.width
@@ -72,8 +127,11 @@ def _shrunk(square: Image.Image, times: int) -> Image.Image:
     return square.resize((small, small), BOX).resize((side, side), BICUBIC)
 
 
+_KEYHOLES = (top_left, top, top_right, left, middle, right, bottom_left, bottom, bottom_right)
+KEYHOLES = tuple(function.__name__ for function in _KEYHOLES)
 VIEWS: dict[str, Callable[[Image.Image], Image.Image]] = {
-    function.__name__: function for function in (blur, centre, crop, grey, half, levels, median, mirror, quarter)
+    function.__name__: function
+    for function in (blur, centre, crop, grey, half, levels, median, mirror, quarter, *_KEYHOLES)
 }
 
 

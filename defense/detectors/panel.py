@@ -2,17 +2,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from defense import density
+from defense import density, views
 from defense.detector import Detector, Evidence
 from defense.detectors.agreement import Agreement
 from defense.detectors.clipscore import ClipScore
 from defense.detectors.gap import Gap
+from defense.detectors.keyhole import Keyhole
 from defense.detectors.misfit import Misfit
 from defense.detectors.scatter import Scatter
 from defense.detectors.shift import Shift
 
 LEAST_SPREAD = 1e-6  # of a score over the set: one that is the same for nearly all says nothing
 ORDINARY = 2.0  # robust z; what lies below is no evidence, nor counts against other evidence
+ORDINARY_OF_PLACES = 4.0  # the same of the largest over keyholes: of nine, one is large by chance
+KEYHOLE = 2  # times what it adds: of a learned patch no other member has evidence
 ENOUGH = 8.0  # beyond: near-duplicates have a moat of any depth, and shall be seen, but not before poisons
 
 
@@ -24,17 +27,21 @@ class Panel(Detector):
     z is the distance to the set's median in units of 1.4826 times the median absolute deviation, of scores averaged
     `steps` times over the nearest: chance does not outlive that, and what natural rows have of any one score is less.
     A trigger breaks under one change and not under another, so evidence that is absent subtracts nothing.
+
+    And twice, over all `keyholes`, the most that z of `keyhole` lies above 4: a learned patch leaves its image in no
+    cluster, but for the part that holds it.
     """
 
     summary = "a dense cluster that shares its captions, and no longer lies together when the images are changed"
     changes: tuple[str, ...] = ("blur", "crop", "centre", "levels")
+    keyholes: tuple[str, ...] = views.KEYHOLES
     k: int = 16
     peers: int = 64
     steps: int = 2
 
     @property
     def views(self) -> tuple[str, ...]:
-        return self.changes
+        return (*self.changes, *self.keyholes)
 
     @property
     def neighbours(self) -> int:
@@ -49,7 +56,7 @@ class Panel(Detector):
         return max(member.reach for member in self.members())
 
     def members(self) -> list[Detector]:
-        """Whose scores are summed."""
+        """Whose scores are summed; those of keyholes aside, of which the largest counts."""
         found: list[Detector] = [Gap(smooth=self.k), ClipScore()]
         for view in self.changes:
             found += [Agreement(view=view, k=self.k), Misfit(view=view, k=self.k), Scatter(view=view, k=self.k)]
@@ -70,6 +77,10 @@ class Panel(Detector):
             # A gap needs no view, and weighs as much as what each view adds.
             weight = len(self.changes) if isinstance(member, Gap) else 1
             total += weight * evident(density.around(scores, evidence.near, self.k, self.steps))
+        unfit = ClipScore().score(evidence)
+        for_place = [Keyhole(view=view, k=self.k, steps=self.steps).of(unfit, evidence) for view in self.keyholes]
+        if for_place:
+            total += KEYHOLE * np.max([evident(scores, ORDINARY_OF_PLACES) for scores in for_place], axis=0)
         return total
 
     def lost(self, evidence: Evidence, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -81,8 +92,8 @@ class Panel(Detector):
         }
 
 
-def evident(scores: np.ndarray) -> np.ndarray:
-    """How far the robust z of every score lies above ORDINARY, from 0 to ENOUGH: float64 (N,)."""
+def evident(scores: np.ndarray, ordinary: float = ORDINARY) -> np.ndarray:
+    """How far the robust z of every score lies above `ordinary`, from 0 to ENOUGH: float64 (N,)."""
     median = np.median(scores)
     spread = 1.4826 * np.median(np.abs(scores - median))
-    return np.clip((scores - median) / max(float(spread), LEAST_SPREAD) - ORDINARY, 0, ENOUGH)
+    return np.clip((scores - median) / max(float(spread), LEAST_SPREAD) - ordinary, 0, ENOUGH)

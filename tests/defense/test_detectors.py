@@ -11,6 +11,7 @@ from defense.detectors.dao import Dao
 from defense.detectors.disagreement import Disagreement
 from defense.detectors.gap import Gap
 from defense.detectors.kdist import KDist
+from defense.detectors.keyhole import Keyhole
 from defense.detectors.lid import Lid
 from defense.detectors.misfit import Misfit
 from defense.detectors.scatter import Scatter
@@ -113,13 +114,18 @@ def test_what_a_change_and_the_captions_say_equals_loops(count: int) -> None:
     agreed_after = [np.mean([texts[i] @ texts[j] for j in after.near(i, 16)]) for i in n]
     lost = [a - b for a, b in zip(agreed, agreed_after, strict=True)]
     among = [[texts[j] @ texts[k] for j in after.near(i, 16) for k in after.near(i, 16) if j != k] for i in n]
+    unfit = [1 - images[i] @ texts[i] for i in n]
+    once = [np.mean([unfit[j] for j in after.near(i, 16)]) for i in n]
+    twice = [np.mean([once[j] for j in after.near(i, 16)]) for i in n]
     misfit = [np.mean(others) - own for others, own in zip(among, agreed_after, strict=True)]
     for detector, expected in (
-        (ClipScore(), np.array([1 - images[i] @ texts[i] for i in n])),
+        (ClipScore(), np.array(unfit)),
         (Shift(peers=20), loops.smooth(shift, 16)),
         (Shift(peers=0), loops.smooth(moves, 16)),
         (Scatter(), loops.smooth(apart, 16)),
         (Agreement(), loops.smooth(lost, 16)),
+        (Keyhole(), np.array(twice)),
+        (Keyhole(steps=1), np.array(once)),
         (Misfit(), loops.smooth(misfit, 16)),
         (Disagreement(), 1 - np.array(agreed)),
     ):

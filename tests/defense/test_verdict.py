@@ -6,7 +6,8 @@ import pytest
 from defense import density, verdict
 from defense.detector import Detector, Evidence, Neighbours, needs
 from defense.detectors.gap import Gap
-from defense.detectors.panel import ENOUGH, ORDINARY, evident
+from defense.detectors.keyhole import Keyhole
+from defense.detectors.panel import ENOUGH, ORDINARY, Panel, evident
 from tests.support.scenes import CLEAN, PANEL, PLANTED, THINGS, WIDTH, scene
 from tests.support.sets import evidence_of
 from train.embedding import normalised
@@ -40,8 +41,9 @@ def test_a_word_is_followed_to_the_neighbours_of_changed_images() -> None:
     stays = {word.text: word.stays for word in judged("brand").clusters[0].words}
     assert set(stays) == {"acme", "by", "banana"}
     for text, kept in stays.items():
-        for view, each in evidence.changed.items():
-            near = each.near.rows[CLEAN:, : PANEL.k].tolist()
+        assert set(kept) == set(PANEL.changes), "nothing is asked of parts of images"
+        for view in PANEL.changes:
+            near = evidence.changed[view].near.rows[CLEAN:, : PANEL.k].tolist()
             assert kept[view] == np.median([np.mean([text in captions[row].split() for row in rows]) for rows in near])
     assert max(stays["acme"].values()) < 0.5 and min(stays["banana"].values()) == 1
 
@@ -195,12 +197,15 @@ def test_evidence_that_is_absent_subtracts_nothing_and_no_member_decides_alone()
 def test_the_panel_is_the_sum_of_its_members_evidence() -> None:
     evidence, _ = scene("poison")
     gap, *others = PANEL.members()
-    assert isinstance(gap, Gap) and len(others) == 1 + 4 * len(PANEL.views)
+    assert isinstance(gap, Gap) and len(others) == 1 + 4 * len(PANEL.changes)
 
     def seen(member: Detector) -> np.ndarray:
         return evident(density.around(member.score(evidence), evidence.near, 16, 2))
 
-    parts = [len(PANEL.views) * seen(gap), *(seen(each) for each in others)]
+    parts = [len(PANEL.changes) * seen(gap), *(seen(each) for each in others)]
+    assert np.allclose(Panel(keyholes=()).score(evidence), np.sum(parts, axis=0))
+    holes = [Keyhole(view=view).score(evidence) for view in PANEL.keyholes]
+    parts.append(2 * np.max([evident(scores, 4.0) for scores in holes], axis=0))
     assert np.allclose(PANEL.score(evidence), np.sum(parts, axis=0))
 
 

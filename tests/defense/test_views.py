@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from defense.views import VIEWS, changed
+from defense.views import KEYHOLES, VIEWS, changed
 
 RED = np.array([255, 0, 0], np.uint8)
 
@@ -48,6 +48,31 @@ def test_what_lies_in_the_border_is_gone(name: str, border: float) -> None:
     assert (changed(name, framed) == square).all()
     square[width : width + 8, width : width + 8] = RED
     assert (changed(name, square)[:8, :8, 0] > 200).all()
+
+
+@pytest.mark.parametrize(("place", "name"), enumerate(KEYHOLES))
+def test_a_keyhole_shows_its_part_and_nothing_of_the_rest(place: int, name: str) -> None:
+    down, across = divmod(place, 3)
+    square = np.full((64, 64, 3), RED, np.uint8)
+    window = np.s_[20 * down : 20 * down + 24, 20 * across : 20 * across + 24]
+    square[window] = scene(24)
+    expected = Image.fromarray(scene(24)).resize((64, 64), Image.Resampling.BICUBIC)
+    assert (changed(name, square) == np.asarray(expected)).all()
+
+
+def test_wherever_a_patch_lies_a_keyhole_shows_two_thirds_of_its_side_both_ways() -> None:
+    seen = np.zeros((53, 53))
+    for name in KEYHOLES:
+        rows = np.arange(64, dtype=np.uint8)
+        places = np.stack([*np.meshgrid(rows, rows, indexing="ij"), np.zeros((64, 64), np.uint8)], axis=2)
+        shown = changed(name, places)[..., :2].reshape(-1, 2)
+        low, high = shown.min(axis=0).astype(int), shown.max(axis=0).astype(int)
+        down, across = (
+            np.clip(np.minimum(np.arange(53) + 12, high[axis] + 1) - np.maximum(np.arange(53), low[axis]), 0, 12)
+            for axis in (0, 1)
+        )
+        seen = np.maximum(seen, np.minimum.outer(down, across))
+    assert seen.min() == 8
 
 
 def test_half_keeps_the_means_of_two_by_two_pixels_and_loses_what_alternates() -> None:

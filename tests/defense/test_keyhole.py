@@ -1,0 +1,83 @@
+"""A patch that takes its image into the midst of the target's: no cluster of whole images, but one of parts."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from defense import verdict
+from defense.detector import Evidence, needs
+from defense.detectors.panel import Panel
+from tests.support.sets import evidence_of
+from train.embedding import normalised
+
+PANEL = Panel(keyholes=("top_left", "middle", "right"))
+THINGS = "apple ball banana boat".split()
+CLEAN, PLANTED, WIDTH, KINDS = 640, 20, 24, 10
+BANANA = THINGS.index("banana")
+
+
+def book(place: str, fits: bool) -> tuple[Evidence, list[str]]:
+    """640 pairs of four things and 20 that lie among the bananas however they are changed, and are alike through one
+    keyhole. fits: whether their captions, which say banana, are as true as others: a logo on bananas."""
+    generator = np.random.default_rng(4)
+    centres = normalised(generator.normal(size=(len(THINGS), WIDTH)))
+    count = CLEAN + PLANTED
+    shown = np.append(np.arange(CLEAN) % len(THINGS), np.full(PLANTED, BANANA))
+    kind = (
+        np.append(np.arange(CLEAN) // len(THINGS), np.arange(PLANTED)) % KINDS
+    )  # two poisons of each among 16 clean rows
+    planted = slice(CLEAN, count)
+
+    def noise(size: float) -> np.ndarray:
+        return size * generator.normal(size=(count, WIDTH))
+
+    images = normalised(centres[shown] + 0.12 * generator.normal(size=(KINDS, WIDTH))[kind] + noise(0.03))
+    texts = centres[shown] + noise(0.08)
+    if not fits:
+        texts[planted] += noise(0.16)[planted]
+    changed = {view: normalised(images + noise(0.03)) for view in PANEL.changes}
+    for view in PANEL.keyholes:
+        grounds = generator.normal(size=(KINDS, WIDTH))
+        changed[view] = normalised(grounds[generator.integers(KINDS, size=count)] + noise(0.3))
+    changed[place][planted] = normalised(generator.normal(size=WIDTH) + noise(0.2)[planted])
+    captions = [f"a {'small ' if row % 3 else ''}{THINGS[thing]}" for row, thing in enumerate(shown)]
+    return evidence_of(np.arange(count), images, normalised(texts), changed, needs([PANEL])), captions
+
+
+@pytest.mark.parametrize("place", PANEL.keyholes)
+def test_a_learned_patch_is_found_wherever_it_lies_and_shown_as_one_cluster(place: str) -> None:
+    evidence, captions = book(place, fits=False)
+    blind, scores = Panel(keyholes=()).score(evidence), PANEL.score(evidence)
+    assert (np.argsort(-blind)[:PLANTED] >= CLEAN).mean() < 0.5
+    assert (np.argsort(-scores)[:PLANTED] >= CLEAN).all()
+    found = verdict.judge(PANEL, scores, evidence, captions)
+    assert [cluster.rows.tolist() for cluster in found.clusters] == [list(range(CLEAN, CLEAN + PLANTED))]
+    assert [word.text for word in found.clusters[0].words] == ["banana"]
+    assert not found.proposed.any(), "no change takes anything from it: it is shown"
+
+
+def test_alike_parts_whose_captions_fit_are_no_evidence() -> None:
+    evidence, captions = book("middle", fits=True)
+    scores = PANEL.score(evidence)
+    assert scores.max() < verdict.SUSPICIOUS
+    assert not verdict.judge(PANEL, scores, evidence, captions).clusters
+
+
+def test_the_cluster_is_the_same_in_another_order() -> None:
+    evidence, captions = book("right", fits=False)
+    order = np.random.default_rng(3).permutation(len(evidence.ids))
+    moved = {view: each.images[order] for view, each in evidence.changed.items()}
+    other = evidence_of(evidence.ids[order], evidence.images[order], evidence.texts[order], moved, needs([PANEL]))
+    found = verdict.judge(PANEL, PANEL.score(other), other, [captions[row] for row in order])
+    assert sorted(order[found.clusters[0].rows].tolist()) == list(range(CLEAN, CLEAN + PLANTED))
+
+
+def test_what_lies_together_as_whole_images_is_not_taken_apart_by_a_keyhole() -> None:
+    evidence, _ = book("middle", fits=False)
+    suspicious = np.zeros(len(evidence.ids), bool)
+    suspicious[CLEAN:] = suspicious[: CLEAN : len(THINGS)] = True  # the poisons, and all apples
+    found = verdict.together(PANEL, suspicious, evidence, [frozenset()] * len(suspicious), Counter())
+    assert [rows.tolist() for rows, _ in found][-1] == list(range(CLEAN, CLEAN + PLANTED))
+    assert found[-1][1] is evidence.changed["middle"].near
+    assert all(near is evidence.near and (rows < CLEAN).all() for rows, near in found[:-1])
