@@ -52,6 +52,7 @@ class Cluster:
     themselves, and of those that lie among them the ones that say one of its words, all if it has none. core: of these
     rows those. reached: how many rows it grows to. words: shared by most captions of the core, the most telling first.
     strength: mean score of the core times the root of its size. lost: the core's median agreement lost, by view.
+    keyhole: the view of a part through which it lies together; None: it does as whole images.
     witness: whether one finds its captions true or untrue, or "learned" where it learned from one of its rows and is
     not asked; None: no witness, or no word to ask for. planted: whether it is to be removed.
     """
@@ -62,6 +63,7 @@ class Cluster:
     words: tuple[Word, ...]
     strength: float
     lost: dict[str, float]
+    keyhole: str | None = None
     witness: Literal["true", "untrue", "learned"] | None = None
     planted: bool = False
 
@@ -100,18 +102,23 @@ def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[s
     everywhere = Counter(word for words in vocabulary for word in words)
     cores = together(panel, scores >= SUSPICIOUS, evidence, vocabulary, everywhere)
     whole = np.full(len(scores), -1)
-    for core, near in cores:
-        if near is evidence.near:
+    for core, keyhole in cores:
+        if keyhole is None:
             whole[core] = core[0]
     whole = grown(whole, evidence.near, LINKS)
+    taken = whole >= 0
 
     def followed(word: Word, core: np.ndarray) -> Word:
         near = {view: evidence.changed[view].near.nearest(panel.k)[core] for view in panel.changes}
         return replace(word, stays={view: around(word.text, vocabulary, rows) for view, rows in near.items()})
 
     found = []
-    for core, near in cores:
-        reached = np.flatnonzero(whole == core[0]) if near is evidence.near else reach(core, near)
+    for core, keyhole in cores:
+        if keyhole is None:
+            reached = np.flatnonzero(whole == core[0])
+        else:
+            reached = reach(core, evidence.changed[keyhole].near, taken)
+        taken[reached] = True
         beside = np.setdiff1d(reached, core)
         inside, others = ([vocabulary[row] for row in rows] for rows in (core, beside))
         words = tuple(followed(word, core) for word in common_words(inside, everywhere, len(captions), others))
@@ -120,7 +127,7 @@ def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[s
         rows = np.union1d(core, beside[np.array(belongs, bool)])
         losses = {view: float(np.median(lost)) for view, lost in panel.lost(evidence, core).items()}
         strength = float(scores[core].mean() * np.sqrt(len(core)))
-        cluster = Cluster(rows, core, len(reached), words, strength, losses)
+        cluster = Cluster(rows, core, len(reached), words, strength, losses, keyhole)
         found.append(replace(cluster, planted=planted(cluster)))
     return arranged(found, len(scores))
 
@@ -152,16 +159,16 @@ def around(word: str, vocabulary: list[frozenset[str]], near: np.ndarray) -> flo
 
 def together(
     panel: Panel, suspicious: np.ndarray, evidence: Evidence, vocabulary: list[frozenset[str]], everywhere: Counter[str]
-) -> list[tuple[np.ndarray, Neighbours]]:
-    """The cores of clusters, int64 rising, each with the neighbours among which it lies together: as whole images, and
-    of the rows left through the keyhole through which most do, until fewer than SMALLEST are left together.
+) -> list[tuple[np.ndarray, str | None]]:
+    """The cores of clusters, int64 rising, each with the keyhole through which it lies together: None, as whole images;
+    and of the rows left that through which most do, until fewer than SMALLEST are left together.
 
     suspicious: bool (N,). A learned patch's poisons look alike in nothing but the patch.
     """
-    found = []
+    found: list[tuple[np.ndarray, str | None]] = []
     for joined in members(components(suspicious, evidence.near, LINKS)):
         parts = parted(joined, evidence.near, vocabulary, everywhere)
-        found += [(part, evidence.near) for part in parts if len(part) >= SMALLEST]
+        found += [(part, None) for part in parts if len(part) >= SMALLEST]
     left = suspicious.copy()
     for part, _ in found:
         left[part] = False
@@ -172,16 +179,16 @@ def together(
         if len(largest[place]) < SMALLEST:
             break
         parts = parted(largest[place], nears[place], vocabulary, everywhere)
-        found += [(part, nears[place]) for part in parts if len(part) >= SMALLEST]
+        found += [(part, panel.keyholes[place]) for part in parts if len(part) >= SMALLEST]
         left[largest[place]] = False
     return found
 
 
-def reach(core: np.ndarray, near: Neighbours) -> np.ndarray:
-    """What one core grows to, itself included: int64, rising."""
+def reach(core: np.ndarray, near: Neighbours, taken: np.ndarray) -> np.ndarray:
+    """What one core grows to, itself included, less what other clusters have: int64, rising. taken: bool (N,)."""
     labels = np.full(len(near.rows), -1)
     labels[core] = core[0]
-    return np.flatnonzero(grown(labels, near, LINKS) >= 0)
+    return np.flatnonzero((grown(labels, near, LINKS) >= 0) & ~(taken & (labels < 0)))
 
 
 def components(chosen: np.ndarray, near: Neighbours, count: int) -> np.ndarray:

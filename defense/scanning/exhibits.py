@@ -37,29 +37,31 @@ def draw(
     changes: tuple[str, ...],
     pairs: Pairs,
     members: Sequence[np.ndarray],
+    keyholes: Sequence[str | None],
     mean: np.ndarray,
     out: str,
 ) -> list[dict[str, Any]]:
     """Write images/ of the clusters; returns of each what it holds: pairs, rows and captions that are shown, columns.
 
-    members: of each cluster the lines of `pairs`, the most suspicious first. mean: of the set, float64 (S, S, 3).
-    Raises Damaged.
+    members: of each cluster the lines of `pairs`, the most suspicious first; keyholes: the part of the image that is
+    shown too, if any. mean: of the set, float64 (S, S, 3). Raises Damaged.
     """
     drawn = members[:CLUSTERS]
     wanted = sorted({int(line) for lines in drawn for line in lines[:AVERAGED]})
     squares = _squares(dataset, viewer, pairs.table.take(pa.array(wanted, pa.int64())), wanted)
     told: list[dict[str, Any]] = []
-    for number, lines in enumerate(members):
+    for number, (lines, keyhole) in enumerate(zip(members, keyholes, strict=True)):
+        columns = changes if keyhole is None else (*changes, keyhole)
         shown = pairs.table.take(lines[:SHOWN].tolist())
         about: dict[str, Any] = {"number": number, "pairs": len(lines)}
         about |= {"rows": shown["row"].to_pylist(), "captions": shown["caption"].to_pylist()}
         if number < CLUSTERS:
-            grid = [_line(squares[int(line)], changes) for line in lines[:SHOWN]]
+            grid = [_line(squares[int(line)], columns) for line in lines[:SHOWN]]
             _write(out, f"cluster-{number}.png", np.concatenate(grid))
             average = np.mean([np.asarray(squares[int(line)], np.float64) for line in lines[:AVERAGED]], axis=0)
             beyond = np.clip(128 + CONTRAST * (average - mean), 0, 255)
             _write(out, f"cluster-{number}-average.png", _tile(Image.fromarray(beyond.astype(np.uint8))))
-            about |= {"columns": [PLAIN, *changes], "averaged": min(len(lines), AVERAGED)}
+            about |= {"columns": [PLAIN, *columns], "averaged": min(len(lines), AVERAGED)}
         told.append(about)
     return told
 

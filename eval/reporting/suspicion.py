@@ -91,9 +91,11 @@ def _paragraphs(about: dict[str, Any], pairs: int) -> list[str]:
         False: "It learned from other pairs, so that poisons need not stand out: what is not found may be there.",
         None: "What it learned from is unknown: poisons need not stand out, and what is not found may be there.",
     }[about["run"]["saw_these_pairs"]]
+    count = len(about.get("parts", ()))  # scans of earlier versions looked at whole images alone
+    parts = f", and at {count} parts of it by themselves" if count else ""
     said = [
         f"{pairs:,} pairs were looked at by a model, each image as it is and after {len(about['changes'])} changes "
-        f"({', '.join(about['changes'])}). {seen}"
+        f"({', '.join(about['changes'])}){parts}. {seen}"
     ]
     if second := about.get("witness"):
         said.append(
@@ -123,6 +125,8 @@ def _section(scan: ScanFolder, cluster: dict[str, Any]) -> ClusterSection:
         (f"agreement lost by {view}", f"{lost:.2f}")
         for view, lost in sorted(cluster["lost"].items(), key=lambda item: -item[1])
     ]
+    if part := cluster.get("keyhole"):
+        facts.append(("look alike in one part", part.replace("_", " ")))
     if witness := cluster.get("witness"):  # scans of earlier versions have none, nor have those without one
         facts.append(("the witness", WITNESS[witness]))
     told = "looks planted" if cluster["planted"] else "to look at; nothing is removed by itself"

@@ -54,6 +54,7 @@ def test_a_learned_patch_is_found_wherever_it_lies_and_shown_as_one_cluster(plac
     found = verdict.judge(PANEL, scores, evidence, captions)
     assert [cluster.rows.tolist() for cluster in found.clusters] == [list(range(CLEAN, CLEAN + PLANTED))]
     assert [word.text for word in found.clusters[0].words] == ["banana"]
+    assert found.clusters[0].keyhole == place
     assert not found.proposed.any(), "no change takes anything from it: it is shown"
 
 
@@ -79,5 +80,5 @@ def test_what_lies_together_as_whole_images_is_not_taken_apart_by_a_keyhole() ->
     suspicious[CLEAN:] = suspicious[: CLEAN : len(THINGS)] = True  # the poisons, and all apples
     found = verdict.together(PANEL, suspicious, evidence, [frozenset()] * len(suspicious), Counter())
     assert [rows.tolist() for rows, _ in found][-1] == list(range(CLEAN, CLEAN + PLANTED))
-    assert found[-1][1] is evidence.changed["middle"].near
-    assert all(near is evidence.near and (rows < CLEAN).all() for rows, near in found[:-1])
+    assert found[-1][1] == "middle"
+    assert all(keyhole is None and (rows < CLEAN).all() for rows, keyhole in found[:-1])

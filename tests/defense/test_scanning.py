@@ -48,11 +48,15 @@ def test_what_is_shown_of_a_cluster_is_what_the_model_sees(scanned: Scan, tmp_pa
     pairs, out = Pairs.of(dataset), str(tmp_path)
     members = [np.array([30, 2, 17]), np.arange(20)]
     mean = np.full((eyes.size, eyes.size, 3), 100.0)
-    told = exhibits.draw(dataset, eyes, ("blur", "mirror"), pairs, members, mean, out)
+    told = exhibits.draw(dataset, eyes, ("blur", "mirror"), pairs, members, [None, "middle"], mean, out)
     assert [one["pairs"] for one in told] == [3, 20]
     assert told[0]["rows"] == [30, 2, 17]
     assert told[0]["captions"][1] == "a green fish number 2"
-    assert (len(told[1]["rows"]), told[1]["averaged"], told[1]["columns"]) == (12, 20, ["images", "blur", "mirror"])
+    assert (len(told[1]["rows"]), told[1]["averaged"], told[1]["columns"]) == (
+        12,
+        20,
+        ["images", "blur", "mirror", "middle"],
+    )
     stored = {s.row: decode(s.image) for shard in dataset.shards for s in _samples(dataset, shard)}
     grid = decode(storage.read(f"{out}/images/cluster-0.png"))
     assert grid.shape == (3 * 32, 3 * 32, 3)
@@ -77,6 +81,18 @@ def test_the_same_command_again_has_nothing_to_do_and_a_dry_run_touches_nothing(
     assert said.splitlines()[-1].startswith("dry run: would scan 40 pairs in 3 shards")
     assert not storage.exists(f"{scanned.out}-dry")
     assert storage.stamps(scanned.out) == before
+
+
+def test_a_scan_may_do_without_the_parts_of_images(scanned: Scan, tmp_path: Path) -> None:
+    whole = replace(scanned, keyholes=False, out=str(tmp_path / "scan"))
+    whole.start()
+    found, every = ScanFolder.open(whole.out), ScanFolder.open(scanned.out)
+    assert (len(every.about["parts"]), found.about["parts"]) == (9, [])
+    assert every.about["changes"] == found.about["changes"] == ["blur", "centre", "crop", "levels"]
+    assert set(every.detectors) - set(found.detectors) == {"keyhole"}
+    assert found.table["gap"].equals(every.table["gap"])
+    with pytest.raises(ValueError, match="was made by a different command"):
+        replace(whole, keyholes=True).start()
 
 
 def test_what_is_done_of_a_scan_is_not_done_again_and_gives_the_same_bytes(scanned: Scan, tmp_path: Path) -> None:
@@ -205,7 +221,7 @@ def test_what_is_no_scan_is_told_apart_from_one_that_is_not_complete(scanned: Sc
 
 def test_a_scan_that_does_not_say_what_it_is_of_is_refused(scanned: Scan, tmp_path: Path) -> None:
     about = storage.read_json(f"{scanned.out}/scan.json")
-    for name in about.keys() - {"format", "detectors", "versions", "hardware"}:
+    for name in about.keys() - {"format", "detectors", "versions", "hardware", "parts"}:
         storage.write_json(f"{tmp_path}/scan.json", {key: about[key] for key in about.keys() - {name}})
         with pytest.raises(ValueError, match=f"scan.json says nothing of '{name}'"):
             ScanFolder.open(str(tmp_path))
