@@ -56,7 +56,7 @@ class ScanFolder:
         storage.holding(said, about["dataset"], "url", "digest")
         storage.holding(said, about["run"], "url", "saw_these_pairs", "checkpoint", "weights_sha256")
         if "witness" in about:
-            storage.holding(said, about["witness"], "url", "dataset", "weights_sha256")
+            storage.holding(said, about["witness"], "url", "dataset", "checkpoint", "weights_sha256")
         place = storage.join(url, SUSPICION)
         data = storage.read(place) if storage.exists(place) else b""
         if (sha256 := hashlib.sha256(data).hexdigest()) != about["suspicion_sha256"]:
