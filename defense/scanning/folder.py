@@ -117,7 +117,7 @@ def told(clusters: list[dict[str, Any]]) -> str:
     if not planted:
         said = "nothing looks planted"
     else:
-        unseen = [" where a witness sees none" if one.get("witness") == "untrue" else "" for one in planted]
+        unseen = [" and a witness does not" if one.get("witness") == "untrue" else "" for one in planted]
         each = [
             f'{one["pairs"]:,} pairs whose captions say "{one["words"][0]["text"]}"{so}'
             for one, so in zip(planted, unseen, strict=True)

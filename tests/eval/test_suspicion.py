@@ -54,7 +54,7 @@ def test_a_page_tells_what_a_witness_said(tmp_path: Path) -> None:
     ]
     text = suspicion.render(scan(tmp_path, clusters, witness=True))
     assert (
-        "<h1>A cluster looks planted: 106 pairs whose captions say “banana” where a witness sees none; "
+        "<h1>A cluster looks planted: 106 pairs whose captions say “banana” and a witness does not; "
         "2 clusters to look at, and a witness finds the captions of 1 true.</h1>"
     ) in text
     assert "a second model, which learned from 894 of these pairs" in text
