@@ -56,7 +56,7 @@ class ScanFolder:
         storage.holding(said, about["dataset"], "url", "digest")
         storage.holding(said, about["run"], "url", "saw_these_pairs", "checkpoint", "weights_sha256")
         if "witness" in about:
-            storage.holding(said, about["witness"], "url", "dataset", "weights_sha256")
+            storage.holding(said, about["witness"], "url", "dataset", "checkpoint", "weights_sha256")
         place = storage.join(url, SUSPICION)
         data = storage.read(place) if storage.exists(place) else b""
         if (sha256 := hashlib.sha256(data).hexdigest()) != about["suspicion_sha256"]:
@@ -117,7 +117,7 @@ def told(clusters: list[dict[str, Any]]) -> str:
     if not planted:
         said = "nothing looks planted"
     else:
-        unseen = [" where a witness sees none" if one.get("witness") == "untrue" else "" for one in planted]
+        unseen = [" and a witness does not" if one.get("witness") == "untrue" else "" for one in planted]
         each = [
             f'{one["pairs"]:,} pairs whose captions say "{one["words"][0]["text"]}"{so}'
             for one, so in zip(planted, unseen, strict=True)

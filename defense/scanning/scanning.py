@@ -108,7 +108,7 @@ class Scan:
             assert isinstance(panel, Panel)
             captions = pairs.table["caption"].to_pylist()
             found = verdict.judge(panel, suspicion, evidence, captions)
-            if second is not None:
+            if second is not None and found.clusters:
                 images, learned = self._asked(second, encode, pairs, found, Path(scratch, "witness"))
                 found = testimony.heard(found, images, learned, captions, panel.k, device)
             members = [each.rows[np.argsort(-suspicion[each.rows], kind="stable")] for each in found.clusters]

@@ -104,10 +104,17 @@ def _paragraphs(about: dict[str, Any], pairs: int) -> list[str]:
             "saw a trigger with its target: to it, a car with stripes is a car."
         )
     if number := about["proposed"]:
+        cured = second and second["dataset"]["samples"] == pairs - number
+        cured = cured and all(cluster["witness"] == "untrue" for cluster in about["clusters"])
         said.append(
             f"To remove: {number:,} pairs, {percent(number / pairs)} of all. If they were clean after all, that is "
             "what it costs: so many pairs fewer to learn from, and fewer of what they show. Nothing is deleted, the "
-            "old dataset stays. Train anew on what is left: a model that has learned a trigger keeps it."
+            "old dataset stays. "
+            + (
+                "The witness is already trained on what is left."
+                if cured
+                else "Train anew on what is left: a model that has learned a trigger keeps it."
+            )
         )
     else:
         said.append(
@@ -192,11 +199,18 @@ def _choices(panel: np.ndarray, proposed: np.ndarray) -> list[tuple[str, str, st
     return [(flag, f"{count:,}", percent(count / len(panel)), lowest) for flag, count, lowest in lines]
 
 
+def _second(about: dict[str, Any]) -> list[tuple[str, str]]:
+    if (second := about.get("witness")) is None:
+        return []
+    return [("witness", f"{second['url']}, {second['checkpoint']}, weights {second['weights_sha256']}")]
+
+
 def _provenance(scan: ScanFolder) -> list[tuple[str, str]]:
     about = scan.about
     facts = [
         ("dataset", f"{about['dataset']['url']}, digest {about['dataset']['digest']}"),
         ("run", f"{about['run']['url']}, {about['run']['checkpoint']}, weights {about['run']['weights_sha256']}"),
+        *_second(about),
         ("scores", ", ".join(["panel", *scan.detectors])),
         ("scanned", f"{about['finished']}, in {about['seconds']:,} s, by {about['versions']['code']}"),
         ("suspicion.parquet", scan.sha256),

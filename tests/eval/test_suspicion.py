@@ -54,7 +54,7 @@ def test_a_page_tells_what_a_witness_said(tmp_path: Path) -> None:
     ]
     text = suspicion.render(scan(tmp_path, clusters, witness=True))
     assert (
-        "<h1>A cluster looks planted: 106 pairs whose captions say “banana” where a witness sees none; "
+        "<h1>A cluster looks planted: 106 pairs whose captions say “banana” and a witness does not; "
         "2 clusters to look at, and a witness finds the captions of 1 true.</h1>"
     ) in text
     assert "a second model, which learned from 894 of these pairs" in text
@@ -63,6 +63,10 @@ def test_a_page_tells_what_a_witness_said(tmp_path: Path) -> None:
     for said in ("does not find in the images what", "finds the captions true", "so it was not asked"):
         assert said in text
     assert "Ask a witness" not in text
+    assert f"../witness, step-0000007, weights {'x' * 64}" in text
+    assert "Train anew on what is left" in text, "beside what it finds true"
+    text = suspicion.render(scan(tmp_path, clusters[:1], witness=True))
+    assert "The witness is already trained on what is left." in text and "Train anew" not in text
 
 
 def test_the_choices_say_what_each_takes(tmp_path: Path) -> None:

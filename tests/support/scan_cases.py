@@ -35,10 +35,12 @@ def scan(folder: Path, clusters: list[dict[str, Any]], saw: bool | None = True, 
         "gap": np.zeros(1000), "panel": np.where(proposed, 9.0, 1.0) + np.arange(1000) / 1e4,
         "cluster": pa.array(np.zeros(1000, np.int32), mask=~proposed), "proposed": proposed,
     })  # fmt: skip
+    second = {"url": "../witness", "checkpoint": "step-0000007", "weights_sha256": "x" * 64}
+    second |= {"dataset": {"url": "../without", "samples": 894}}
     about = {
         "dataset": {"url": "../train", "digest": "d" * 64}, "changes": ["blur", "crop"], "clusters": clusters,
         "run": {"url": "../run", "saw_these_pairs": saw, "checkpoint": "step-0000005", "weights_sha256": "w" * 64},
-        "witness": {"url": "../witness", "dataset": {"url": "../without", "samples": 894}} if witness else None,
+        "witness": second if witness else None,
         "proposed": int(proposed.sum()), "recall": {"images": {"16": 0.9951}}, "seconds": 3.0,
         "versions": {"code": "1"}, "finished": "2026-01-01T00:00:00Z",
     }  # fmt: skip
