@@ -73,9 +73,9 @@ class Cluster:
         return tuple(word for word in self.words if word.elsewhere >= ELSEWHERE * self.reached)
 
     @property
-    def stands_out(self) -> bool:
-        """Whether it is STRONG, has a MOAT and an aim: what is asked of a planted one by whatever evidence."""
-        return self.strength >= STRONG and self.reached <= MOAT * len(self.core) and len(self.aims) > 0
+    def stands_apart(self) -> bool:
+        """Whether it has a MOAT and an aim: what is asked of a planted one by whatever evidence."""
+        return self.reached <= MOAT * len(self.core) and len(self.aims) > 0
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,8 @@ def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[s
 def planted(cluster: Cluster) -> bool:
     """What the poisoned run alone can say of it."""
     return (
-        cluster.stands_out
+        cluster.stands_apart
+        and cluster.strength >= STRONG
         and max(cluster.lost.values(), default=0.0) >= LOST
         and not any(min(word.stays.values(), default=0.0) > STAYS for word in cluster.aims)
     )

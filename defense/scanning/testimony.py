@@ -30,9 +30,9 @@ def heard(
     """The verdict by what the witness sees. images: float32 (N, D), of length 1, through its eyes; learned: bool (N,),
     the rows it learned from; captions: N texts; k: nearest others that it is asked about.
 
-    Planted is a cluster that stands out and whose captions are not true: no word that it aims at is said around its
-    images by TRUE of the rows that the witness learned from and that lie in no cluster. A cluster of whose rows it
-    learned one is judged as without a witness.
+    Planted is a cluster that stands apart, however strong, and whose captions are not true: no word that it aims at is
+    said around its images by TRUE of the rows that the witness learned from and that lie in no cluster. A cluster of
+    whose rows it learned one is judged as without a witness.
     """
     vocabulary = [words_of(caption) for caption in captions]
     others = np.flatnonzero(learned & (found.cluster < 0))
@@ -47,7 +47,7 @@ def heard(
         if not answered.aims:
             return replace(answered, planted=False)
         true = any(is_true(word) for word in answered.aims)
-        return replace(answered, witness="true" if true else "untrue", planted=answered.stands_out and not true)
+        return replace(answered, witness="true" if true else "untrue", planted=answered.stands_apart and not true)
 
     return verdict.arranged(map(told, found.clusters, may_be_asked(found, learned)), len(captions))
 

@@ -1,5 +1,7 @@
 """What a model that never learned from a cluster says of it: by sets made from a seed, and by small arrays."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,17 @@ def test_poisons_that_no_change_breaks_are_convicted_by_a_witness() -> None:
     assert (cluster.planted, cluster.witness) == (True, "untrue")
     assert [(word.text, word.witness) for word in cluster.words] == [("banana", 0.0)]
     assert cluster.words[0].stays == alone.clusters[0].words[0].stays
+
+
+def test_a_witness_convicts_a_cluster_that_is_too_weak_for_the_run_alone() -> None:
+    """Of a learned patch, whose poisons are few and alike in one part only."""
+    found, captions = judged("poison")
+    weak = replace(found.clusters[0], strength=verdict.STRONG / 2)
+    assert found.clusters[0].planted and not verdict.planted(weak)
+    asked = verdict.arranged([replace(weak, planted=False)], len(captions))
+    learned = ~np.isin(np.arange(len(captions)), ALL)
+    told = testimony.heard(asked, seen("poison", len(captions)), learned, captions, PANEL.k)
+    assert np.flatnonzero(told.proposed).tolist() == ALL.tolist()
 
 
 def test_a_brand_that_a_run_does_not_know_when_changed_is_cleared_by_a_witness() -> None:
