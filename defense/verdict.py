@@ -54,7 +54,8 @@ class Cluster:
     strength: mean score of the core times the root of its size. lost: the core's median agreement lost, by view.
     keyhole: the view of a part through which it lies together; None: it does as whole images.
     witness: whether one finds its captions true or untrue, or "learned" where it learned from one of its rows and is
-    not asked; None: no witness, or no word to ask for. planted: whether it is to be removed.
+    not asked; None: no witness, or no word to ask for. alone: what the run alone said, where one was asked. planted:
+    whether it is to be removed.
     """
 
     rows: np.ndarray
@@ -65,6 +66,7 @@ class Cluster:
     lost: dict[str, float]
     keyhole: str | None = None
     witness: Literal["true", "untrue", "learned"] | None = None
+    alone: bool | None = None
     planted: bool = False
 
     @property

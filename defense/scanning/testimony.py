@@ -43,7 +43,7 @@ def heard(
             return replace(cluster, witness="learned")
         near = others[neighbours.among(entries, images[cluster.core], k, device=device)]
         words = tuple(replace(word, witness=around(word.text, vocabulary, near)) for word in cluster.words)
-        answered = replace(cluster, words=words)
+        answered = replace(cluster, words=words, alone=cluster.planted)
         if not answered.aims:
             return replace(answered, planted=False)
         true = any(is_true(word) for word in answered.aims)

@@ -31,6 +31,10 @@ WITNESS = {
     "untrue": "does not find in the images what the captions say",
     "learned": "learned from some of these pairs, so it was not asked",
 }
+DECEIVED = (
+    "would have removed it. Where poisons of its kind are left in what the witness learned from, the witness is "
+    "deceived as the run is: scan that dataset through the witness before you keep this cluster"
+)
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,8 @@ def _section(scan: ScanFolder, cluster: dict[str, Any]) -> ClusterSection:
         facts.append(("look alike in one part", part.replace("_", " ")))
     if witness := cluster.get("witness"):  # scans of earlier versions have none, nor have those without one
         facts.append(("the witness", WITNESS[witness]))
+        if witness == "true" and cluster.get("alone"):
+            facts.append(("the run alone", DECEIVED))
     told = "looks planted" if cluster["planted"] else "to look at; nothing is removed by itself"
     number = cluster["number"]
     return ClusterSection(

@@ -66,6 +66,7 @@ def test_a_brand_that_a_run_does_not_know_when_changed_is_cleared_by_a_witness()
     assert np.flatnonzero(alone.proposed).tolist() == ALL.tolist(), "as of book 213"
     assert not found.proposed.any()
     assert (found.clusters[0].planted, found.clusters[0].witness) == (False, "true")
+    assert found.clusters[0].alone is True, "which is to be said: a deceived witness clears poisons"
     assert {word.text: word.witness for word in found.clusters[0].words} == {"banana": 1.0, "acme": 0.0, "by": 0.0}
 
 

@@ -52,7 +52,9 @@ def test_a_page_tells_what_a_witness_said(tmp_path: Path) -> None:
         cluster(1, False, ["a banana"], 0.97),
         cluster(2, False, []) | {"witness": "learned"},
     ]
+    clusters[1]["alone"] = True
     text = suspicion.render(scan(tmp_path, clusters, witness=True))
+    assert text.count("scan that dataset through the witness before you keep this cluster") == 1
     assert (
         "<h1>A cluster looks planted: 106 pairs whose captions say “banana” and a witness does not; "
         "2 clusters to look at, and a witness finds the captions of 1 true.</h1>"
