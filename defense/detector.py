@@ -49,8 +49,8 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Changed:
-    """All images after one change of `defense.views`. images: float32 (N, D) of length 1; near: neighbours of these
-    among these.
+    """All images after one change of `defense.changing.views`. images: float32 (N, D) of length 1; near: neighbours of
+    these among these.
     """
 
     images: np.ndarray

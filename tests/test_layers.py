@@ -21,7 +21,7 @@ PLANTS = {
         "infra is not allowed to import pipeline",
     ),
     "a sideways import": (
-        {"defense/augment.py": "\n\ndef sideways():\n    import poison.geometry\n    return poison\n"},
+        {"defense/changing/augment.py": "\n\ndef sideways():\n    import poison.geometry\n    return poison\n"},
         "defense is not allowed to import poison",
     ),
     "a package that imports tests": (

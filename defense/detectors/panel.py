@@ -2,7 +2,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from defense import density, views
+from defense import density
+from defense.changing import views
 from defense.detector import Detector, Evidence
 from defense.detectors.agreement import Agreement
 from defense.detectors.clipscore import ClipScore

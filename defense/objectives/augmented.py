@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from defense.augment import strong
+from defense.changing.augment import strong
 from defense.language.captions import eda
 from train.objective import Pair, Views
 from train.objectives.clip import Clip

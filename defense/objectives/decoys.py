@@ -2,8 +2,8 @@
 
 Unlearning stamps clean images with a trigger and keeps their labels: with one found by inverting the model (Neural
 Cleanse, Wang et al. 2019) or with the worst perturbation of the moment (I-BAU, Zeng et al. 2022, arXiv 2110.03735).
-Here it is whatever `defense.decoys` draws, so nothing is searched for, and the meaning is held by the old model, to
-which the images are shown as they are: clean images do not wake a backdoor.
+Here it is whatever `defense.changing.decoys` draws, so nothing is searched for, and the meaning is held by the old
+model, to which the images are shown as they are: clean images do not wake a backdoor.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from defense.decoys import KINDS, decoy
+from defense.changing.decoys import KINDS, decoy
 from defense.objectives.par import moved
 from train.objective import START, Clock, Features, Loss, Objective, Pair, Views, clip_loss
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from defense import mixture
-from defense.augment import strong
+from defense.changing.augment import strong
 from defense.language.captions import eda
 from defense.pool import Pool, entries
 from defense.search import Search

@@ -22,7 +22,7 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from defense import views
+from defense.changing import views
 from defense.scanning.viewer import Viewer
 from infra import storage
 from infra.errors import Damaged

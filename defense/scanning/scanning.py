@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from defense import detector, neighbours, verdict
+from defense.changing.views import KEYHOLES
 from defense.detector import Detector
 from defense.detectors.keyhole import Keyhole
 from defense.detectors.panel import Panel
@@ -25,7 +26,6 @@ from defense.scanning.gathering import Pairs
 from defense.scanning.viewer import Viewer
 from defense.scanning.witness import Witness
 from defense.verdict import Cluster, Verdict
-from defense.views import KEYHOLES
 from infra import config, log, plugins, rundir, storage
 from infra.spread import Backend, spread
 from pipeline import dataset as datasets

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torchvision.transforms import AutoAugment
 
-from defense.augment import strong
+from defense.changing.augment import strong
 from defense.language import parsing
 from defense.language.captions import eda
 from defense.language.subcaptions import subcaptions

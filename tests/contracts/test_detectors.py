@@ -5,8 +5,8 @@ import copy
 import numpy as np
 import pytest
 
+from defense.changing.views import VIEWS
 from defense.detector import Detector, Evidence, named, needs
-from defense.views import VIEWS
 from infra import config, plugins
 from tests.support.sets import evidence_of
 from train.embedding import normalised

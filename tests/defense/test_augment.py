@@ -3,8 +3,8 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from defense import augment
-from defense.augment import strong
+from defense.changing import augment
+from defense.changing.augment import strong
 from infra.seeding import rng
 
 

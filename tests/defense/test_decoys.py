@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from defense import decoys
-from defense.decoys import KINDS, decoy
+from defense.changing import decoys
+from defense.changing.decoys import KINDS, decoy
 from defense.objectives.decoys import Decoys
 from infra.seeding import rng
 from tests.support.drawn import drawn

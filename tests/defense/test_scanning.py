@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from defense import scan as entry
-from defense import views
+from defense.changing import views
 from defense.detectors.panel import Panel
 from defense.scanning import encoding, exhibits, viewer
 from defense.scanning.filtering import Filter

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from defense.views import KEYHOLES, VIEWS, changed
+from defense.changing.views import KEYHOLES, VIEWS, changed
 
 RED = np.array([255, 0, 0], np.uint8)
 

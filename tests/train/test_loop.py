@@ -173,10 +173,10 @@ def test_steps_go_on_while_a_checkpoint_is_written(data, tmp_path, monkeypatch):
         if len(taken) == 15:
             held.set()
 
-    def slow(out: str, step: int, weights: bytes, training: object) -> object:
+    def slow(out: str, step: int, weights: bytes, *more: object) -> object:
         assert held.wait(60), "training waited for the checkpoint"
         written[Path(out).name][step] = weights
-        return save(out, step, weights, training)
+        return save(out, step, weights, *more)
 
     monkeypatch.setattr(loop.checkpoint, "save", slow)
     with monkeypatch.context() as patch:
