@@ -44,17 +44,17 @@ wide. A dash is planned and not measured, or does not exist.
 
 
 def markdown(study: Study) -> str:
-    asked = any(study.of(attack, HEARD) for attack in study.rows)
-    head = (*FOUND, *BY_WITNESS) if asked else FOUND
-    said = f"{SAID.rstrip()} {SECOND}" if asked else SAID
-    return "\n".join([said, _table(head, _found(study)), ANEW, _table(LEFT, _anew(study)), NOTE])
+    asked = any(row.measured for attack in study.rows for row in study.of(attack, HEARD))
+    head, said = ((*FOUND, *BY_WITNESS), [SAID, SECOND]) if asked else (FOUND, [SAID])
+    return "\n".join([*said, _table(head, _found(study, asked)), ANEW, _table(LEFT, _anew(study)), NOTE])
 
 
-def _found(study: Study) -> list[Sequence[str]]:
+def _found(study: Study, asked: bool) -> list[Sequence[str]]:
+    """asked: whether to tell what a witness says."""
     lines: list[Sequence[str]] = []
     for attack in study.rows:
         row = study.chosen(attack, UNDEFENDED)
-        heard = [_second(one) for one in study.of(attack, HEARD)]
+        heard = [_second(one) for one in study.of(attack, HEARD)] if asked else []
         if row is None or not row.measured:
             lines.append((attack, *["-"] * (len(FOUND) - 1), *chain(*heard)))
             continue
@@ -90,11 +90,12 @@ def _auto(row: Row) -> tuple[str, str]:
 
 
 def _anew(study: Study) -> list[Sequence[str]]:
-    """A line for each attack and share removed, the chosen first."""
+    """A line for each attack and share removed, the chosen first; by a witness where that was measured."""
     lines: list[Sequence[str]] = []
     for attack in study.rows:
         undefended, floor = study.chosen(attack, UNDEFENDED), study.chosen(attack, FLOOR)
-        for row in (*sorted(study.of(attack, FILTERED), key=lambda row: not row.chosen), *study.of(attack, WITNESSED)):
+        second = [row for row in study.of(attack, WITNESSED) if row.measured]
+        for row in (*sorted(study.of(attack, FILTERED), key=lambda row: not row.chosen), *second):
             other = next((one for one in study.of(attack, RANDOM) if one.setting == row.setting), None)
             numbers = (_brief(undefended, row), _sure(row), _brief(other, row), _brief(floor, row))
             lines.append((attack, _removed(row), *numbers, _cost(row, other), _cost(row, floor), _seeds(row)))

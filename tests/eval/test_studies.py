@@ -209,8 +209,8 @@ def test_what_a_scan_found_and_what_training_anew_gives_stand_in_two_tables():
     (line,) = [line for line in text.splitlines() if line.startswith("| badnet | auto, by a witness | ")]
     assert line.startswith("| badnet | auto, by a witness | 97.0% at 95.0% | 0.4% [")
     assert line.endswith(" | 1 |")
-    unasked = replace(planned, methods=("undefended", "floor", "filtered"))
-    assert "by a witness" in text and "witness" not in detections.markdown(filled(unasked, {}))
+    unasked = {name: each for name, each in found.items() if "heard" not in name and "witnessed" not in name}
+    assert "by a witness" in text and "witness" not in detections.markdown(filled(planned, unasked))
     (line,) = [line for line in text.splitlines() if line.startswith("| badnet | auto | ")]
     assert line.startswith("| badnet | auto | 98.0% at 95.0% | 1.0% [0.0, ")
     assert "] at 94.5% | 98.0% at 93.0% (seed 1) | 1.0% at 96.0% (seed 0) | " in line

@@ -64,6 +64,5 @@ def _scanned_and_trained_anew(out: Path, words: list[str]) -> None:
     tasks = [{number["task"] for number in cell["numbers"]} for cell in cells]
     assert tasks == [{"zeroshot", "attack_success", "scan"}, {"zeroshot", "attack_success"}]
     lines = [line for line in (out / "detected.md").read_text().splitlines() if line.startswith("| badnet | ")]
-    assert lines[0].endswith(" | 0 | - | - | - |"), "no witness was asked"
-    assert lines[0].count(" - ") == 3
+    assert " - " not in lines[0]
     assert "| badnet | 2% | " in lines[2] and lines[2].endswith(" | - | - | - | - | 0 |"), "beside what is not measured"
