@@ -19,7 +19,7 @@ def markdown(study: Study, figure: str | None = None) -> str:
             gap = "-" if clean is None or poisoned is None else f"{round(clean - poisoned, 2) + 0.0:+.2f}"  # no -0.00
             shown = ("-" if cosine is None else f"{cosine:.2f}" for cosine in (clean, poisoned))
             shares = (percent(share.value) if share else "-" for share in (row.accuracy, row.success))
-            lines.append((study.title(attack), called(row), *shown, gap, *shares))
+            lines.append((study.title(attack), row.says or called(row), *shown, gap, *shares))
     shown_by = f"![Cosines and attack success while it learns]({figure})\n\n" if figure else ""
     return f"{shown_by}{SAID}\n{formatting.markdown(lines)}"
 
