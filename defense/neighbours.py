@@ -95,17 +95,17 @@ def nearest(
 
 
 def among(rows: np.ndarray, asked: np.ndarray, keep: int, *, device: str = "cpu") -> np.ndarray:
-    """Of every row of `asked`, float32 (M, D), the places of the `keep` nearest of `rows`, float32 (N, D), as `nearest`
-    compares them, always with all; of equal distances the lower place first: int64 (M, min(keep, N)). All of length 1.
+    """Of every row of `asked`, float32 (M, D), the places of the `keep` nearest of `rows`, float32 (N, D), all of them
+    compared; of equal distances the lower place first: int64 (M, min(keep, N)). All of length 1. Candidates are found
+    in float32, EXTRA more than are kept, and put in order in float64.
     """
-    entries = torch.from_numpy(np.ascontiguousarray(rows)).to(device)
-    way = search.choose("auto", entries.device)[0]
+    entries = torch.from_numpy(np.ascontiguousarray(rows))
+    there = entries.to(device)
+    want, way = min(keep + EXTRA, len(rows)), search.choose("auto", there.device)[0]
     found = [np.empty((0, min(keep, len(rows))), np.int64)]
-    for part in torch.from_numpy(np.ascontiguousarray(asked)).split(max(1, CACHED // rows.shape[1])):
-        places = search.candidates(part.to(device), entries, min(keep + EXTRA, len(rows)), way)[1]
-        apart = distance(part[:, None], entries[places].cpu()).numpy()
-        order = np.lexsort((places.cpu().numpy(), apart), axis=-1)
-        found.append(np.take_along_axis(places.cpu().numpy(), order, axis=1)[:, :keep])
+    for part in torch.from_numpy(np.ascontiguousarray(asked)).split(BLOCK):
+        places = search.candidates(part.to(device), there, want, way)[1].cpu()
+        found.append(_ordered(part, entries, places, want)[0][:, :keep].numpy())
     return np.concatenate(found)
 
 
@@ -135,7 +135,7 @@ def _compared(
 ) -> tuple[Tensor, Tensor]:
     """(places, the first ones in their true order; the distances of these, float64 (B, keep + 1 + EXTRA))."""
     head = min(keep + 1 + EXTRA, places.shape[1])
-    places, distances = _ordered(entries, ids, places, head)
+    places, distances = _ordered(entries[ids], entries, places, head)
     if head < len(entries) and exact:
         # What is no candidate has no larger product than the last of them; a float32 sum of D products, in any order,
         # is off by at most D 2**-24 times the rows' lengths (Higham 2002, 3.1), which are 1 but for rounding.
@@ -143,23 +143,23 @@ def _compared(
         crowded = distances[:, keep] >= 1 - scores[:, head - 1].double() - margin
         if len(some := crowded.nonzero()[:, 0]):
             places[some] = _in_float64(entries, ids[some], places.shape[1])
-            places[some], distances[some] = _ordered(entries, ids[some], places[some], head)
+            places[some], distances[some] = _ordered(entries[ids[some]], entries, places[some], head)
     return places, distances
 
 
-def _ordered(entries: Tensor, ids: Tensor, places: Tensor, head: int) -> tuple[Tensor, Tensor]:
+def _ordered(queries: Tensor, entries: Tensor, places: Tensor, head: int) -> tuple[Tensor, Tensor]:
     """The first `head` candidates by distance, then place; the others stay where they are."""
-    distances = _distances(entries, ids, places[:, :head])
+    distances = _distances(queries, entries, places[:, :head])
     order = torch.from_numpy(np.lexsort((places[:, :head].numpy(), distances.numpy()), axis=-1))
     first = places[:, :head].gather(1, order)
     return torch.cat([first, places[:, head:]], dim=1), distances.gather(1, order)
 
 
-def _distances(entries: Tensor, ids: Tensor, places: Tensor) -> Tensor:
-    """float64 (B, C) from rows `ids` (B,) to rows `places` (B, C)."""
+def _distances(queries: Tensor, entries: Tensor, places: Tensor) -> Tensor:
+    """float64 (B, C) from the queries, (B, D), to rows `places` (B, C)."""
     parts = max(1, CACHED // (places.shape[1] * entries.shape[1]))
-    pairs = zip(ids.split(parts), places.split(parts), strict=True)
-    return torch.cat([distance(entries[some, None], entries[others]) for some, others in pairs])
+    pairs = zip(queries.split(parts), places.split(parts), strict=True)
+    return torch.cat([distance(some[:, None], entries[others]) for some, others in pairs])
 
 
 def _in_float64(entries: Tensor, ids: Tensor, count: int) -> Tensor:
@@ -236,7 +236,7 @@ def _radius(entries: Tensor, ids: Tensor, places: Tensor, ends: np.ndarray, rank
     start = np.clip(column - WINDOW, 0, max(0, places.shape[1] - 2 * WINDOW - 1))
     some = np.minimum(start + np.arange(2 * WINDOW + 1), places.shape[1] - 1)
     around = places.gather(1, torch.from_numpy(some))
-    distances = _distances(entries, ids, around).numpy()
+    distances = _distances(entries[ids], entries, around).numpy()
     order = np.lexsort((around.numpy(), distances), axis=-1)
     before = np.where(start > 0, np.take_along_axis(ends, np.maximum(start - 1, 0), 1), 0)
     sizes = np.take_along_axis(members.sizes[around.numpy()], order, 1)

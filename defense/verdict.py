@@ -102,25 +102,23 @@ def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[s
     """
     vocabulary = [words_of(caption) for caption in captions]
     everywhere = Counter(word for words in vocabulary for word in words)
-    cores = together(panel, scores >= SUSPICIOUS, evidence, vocabulary, everywhere)
-    whole = np.full(len(scores), -1)
-    for core, keyhole in cores:
-        if keyhole is None:
-            whole[core] = core[0]
-    whole = grown(whole, evidence.near, LINKS)
-    taken = whole >= 0
+    labels = components(scores >= SUSPICIOUS, evidence.near, LINKS)
+    for joined in members(labels):
+        labels[joined] = -1
+        for core in parted(joined, evidence.near, vocabulary, everywhere):
+            labels[core] = core[0] if len(core) >= SMALLEST else -1
+    whole = grown(labels, evidence.near, LINKS)
+    cores: list[tuple[np.ndarray, np.ndarray, str | None]] = [
+        (core, reached, None) for core, reached in zip(members(labels), members(whole), strict=True)
+    ]
+    cores += through(panel, (scores >= SUSPICIOUS) & (whole < 0), whole >= 0, evidence, vocabulary, everywhere)
 
     def followed(word: Word, core: np.ndarray) -> Word:
         near = {view: evidence.changed[view].near.nearest(panel.k)[core] for view in panel.changes}
         return replace(word, stays={view: around(word.text, vocabulary, rows) for view, rows in near.items()})
 
     found = []
-    for core, keyhole in cores:
-        if keyhole is None:
-            reached = np.flatnonzero(whole == core[0])
-        else:
-            reached = reach(core, evidence.changed[keyhole].near, taken)
-        taken[reached] = True
+    for core, reached, keyhole in cores:
         beside = np.setdiff1d(reached, core)
         inside, others = ([vocabulary[row] for row in rows] for rows in (core, beside))
         words = tuple(followed(word, core) for word in common_words(inside, everywhere, len(captions), others))
@@ -160,38 +158,39 @@ def around(word: str, vocabulary: list[frozenset[str]], near: np.ndarray) -> flo
     return float(np.median(np.mean(said, axis=1))) if near.size else 0.0
 
 
-def together(
-    panel: Panel, suspicious: np.ndarray, evidence: Evidence, vocabulary: list[frozenset[str]], everywhere: Counter[str]
-) -> list[tuple[np.ndarray, str | None]]:
-    """The cores of clusters, int64 rising, each with the keyhole through which it lies together: None, as whole images;
-    and of the rows left that through which most do, until fewer than SMALLEST are left together.
+def through(
+    panel: Panel,
+    left: np.ndarray,
+    taken: np.ndarray,
+    evidence: Evidence,
+    vocabulary: list[frozenset[str]],
+    everywhere: Counter[str],
+) -> list[tuple[np.ndarray, np.ndarray, str | None]]:
+    """Of suspicious rows that lie in no cluster as whole images, those that lie together through a keyhole, first that
+    through which most do: the core and what it grows to, int64 rising, and the keyhole.
 
-    suspicious: bool (N,). A learned patch's poisons look alike in nothing but the patch.
+    left: bool (N,), these rows; taken: bool (N,), rows of other clusters, to which none grows. Poisons of a learned
+    patch look alike in nothing but the patch.
     """
-    found: list[tuple[np.ndarray, str | None]] = []
-    for joined in members(components(suspicious, evidence.near, LINKS)):
-        parts = parted(joined, evidence.near, vocabulary, everywhere)
-        found += [(part, None) for part in parts if len(part) >= SMALLEST]
-    left = suspicious.copy()
-    for part, _ in found:
-        left[part] = False
+    found: list[tuple[np.ndarray, np.ndarray, str | None]] = []
+    left, taken = left.copy(), taken.copy()
     while left.any() and panel.keyholes:
-        nears = [evidence.changed[view].near for view in panel.keyholes]
-        largest = [max(members(components(left, near, LINKS)), key=len) for near in nears]
-        place = int(np.argmax([len(joined) for joined in largest]))
-        if len(largest[place]) < SMALLEST:
+        near = {view: evidence.changed[view].near for view in panel.keyholes}
+        largest = {view: max(members(components(left, one, LINKS)), key=len) for view, one in near.items()}
+        view = max(panel.keyholes, key=lambda view: len(largest[view]))
+        if len(largest[view]) < SMALLEST:
             break
-        parts = parted(largest[place], nears[place], vocabulary, everywhere)
-        found += [(part, panel.keyholes[place]) for part in parts if len(part) >= SMALLEST]
-        left[largest[place]] = False
+        left[largest[view]] = False
+        for part in parted(largest[view], near[view], vocabulary, everywhere):
+            core = part[~taken[part]]  # the part before may have grown to some of it
+            if len(core) >= SMALLEST:
+                labels = np.full(len(left), -1)
+                labels[core] = core[0]
+                reached = np.flatnonzero((grown(labels, near[view], LINKS) >= 0) & ~taken)
+                taken[reached] = True
+                left &= ~taken
+                found.append((core, reached, view))
     return found
-
-
-def reach(core: np.ndarray, near: Neighbours, taken: np.ndarray) -> np.ndarray:
-    """What one core grows to, itself included, less what other clusters have: int64, rising. taken: bool (N,)."""
-    labels = np.full(len(near.rows), -1)
-    labels[core] = core[0]
-    return np.flatnonzero((grown(labels, near, LINKS) >= 0) & ~(taken & (labels < 0)))
 
 
 def components(chosen: np.ndarray, near: Neighbours, count: int) -> np.ndarray:

@@ -5,6 +5,7 @@ the side, so that the same image at another size is changed alike. All are deter
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
@@ -59,52 +60,7 @@ def grey(square: Image.Image) -> Image.Image:
     return square.convert("L").convert("RGB")
 
 
-def top_left(square: Image.Image) -> Image.Image:
-    """The keyhole of that name."""
-    return _keyhole(square, 0, 0)
-
-
-def top(square: Image.Image) -> Image.Image:
-    """The keyhole of that name."""
-    return _keyhole(square, 1, 0)
-
-
-def top_right(square: Image.Image) -> Image.Image:
-    """The keyhole of that name."""
-    return _keyhole(square, 2, 0)
-
-
-def left(square: Image.Image) -> Image.Image:
-    """The keyhole of that name."""
-    return _keyhole(square, 0, 1)
-
-
-def middle(square: Image.Image) -> Image.Image:
-    """The keyhole of that name."""
-    return _keyhole(square, 1, 1)
-
-
-def right(square: Image.Image) -> Image.Image:
-    """The keyhole of that name."""
-    return _keyhole(square, 2, 1)
-
-
-def bottom_left(square: Image.Image) -> Image.Image:
-    """The keyhole of that name."""
-    return _keyhole(square, 0, 2)
-
-
-def bottom(square: Image.Image) -> Image.Image:
-    """The keyhole of that name."""
-    return _keyhole(square, 1, 2)
-
-
-def bottom_right(square: Image.Image) -> Image.Image:
-    """The keyhole of that name."""
-    return _keyhole(square, 2, 2)
-
-
-def _keyhole(square: Image.Image, across: int, down: int) -> Image.Image:
+def keyhole(square: Image.Image, across: int, down: int) -> Image.Image:
     """A window of 3/8 of the side, brought back to size; 0, 1 or 2 steps of 5/16 of the side from the upper left. So
     of a patch of up to 3/16 of the side one of the nine shows two thirds in each direction at least, wherever it lies.
     """
@@ -127,12 +83,11 @@ def _shrunk(square: Image.Image, times: int) -> Image.Image:
     return square.resize((small, small), BOX).resize((side, side), BICUBIC)
 
 
-_KEYHOLES = (top_left, top, top_right, left, middle, right, bottom_left, bottom, bottom_right)
-KEYHOLES = tuple(function.__name__ for function in _KEYHOLES)
 VIEWS: dict[str, Callable[[Image.Image], Image.Image]] = {
-    function.__name__: function
-    for function in (blur, centre, crop, grey, half, levels, median, mirror, quarter, *_KEYHOLES)
+    function.__name__: function for function in (blur, centre, crop, grey, half, levels, median, mirror, quarter)
 }
+KEYHOLES = ("top_left", "top", "top_right", "left", "middle", "right", "bottom_left", "bottom", "bottom_right")
+VIEWS |= {name: partial(keyhole, across=place % 3, down=place // 3) for place, name in enumerate(KEYHOLES)}
 
 
 def changed(name: str, square: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from defense import detector, neighbours, verdict
+from defense import detector, verdict
 from defense.changing.views import KEYHOLES
 from defense.detector import Detector
 from defense.detectors.keyhole import Keyhole
@@ -51,7 +51,7 @@ class Scan:
     witness_dataset: str | None = None
     """Folder of what the witness learned from, where that no longer lies where it did."""
     keyholes: bool = True
-    """Look at nine parts of each image too, where a learned patch shows: two thirds of a scan's time."""
+    """Look at nine parts of each image too, where a learned patch shows: nine of the 14 embeddings of a pair."""
     search: How = "auto"
     """How neighbours are found: all pairs compared, or by an index, which auto takes for more than 200,000 on a CPU."""
     cpus: int = 1
@@ -134,7 +134,7 @@ class Scan:
             "hardware": rundir.hardware(),
         }
         if second is not None:
-            about["witness"] = _witness(second, out)
+            about["witness"] = second.about(out)
         made = folder.write(out, pairs.table, scores, suspicion, found, about)
         storage.remove(encode.parts)
         return _said(made)
@@ -158,7 +158,7 @@ class Scan:
         views: tuple[str, ...],
     ) -> dict[str, Any]:
         """What the result depends on."""
-        asked = {} if second is None else {"witness": _identity(second)}
+        asked = {} if second is None else {"witness": second.identity}
         return {
             "scan": {
                 "dataset": dataset.digest,
@@ -204,25 +204,12 @@ class Scan:
         )
 
 
-def _identity(second: Witness) -> dict[str, Any]:
-    """What it says depends on, beside the verdict that it is asked about."""
-    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (testimony, neighbours))
-    asked = {"dataset": second.dataset.digest, "testimony_sha256": hashlib.sha256(code).hexdigest()}
-    return second.eyes.identity | asked
-
-
 def _code(detectors: list[type[Detector]]) -> str:
     """sha256 of the code that scores and judges: fields stay equal while what is done with them changes."""
     digest = hashlib.sha256()
     for text in sorted({path.read_bytes() for one in (*detectors, Verdict) for path in plugins.sources(one)}):
         digest.update(text)
     return digest.hexdigest()
-
-
-def _witness(second: Witness, out: str) -> dict[str, Any]:
-    own = second.dataset
-    learned = {"url": storage.relative(own.url, out), "digest": own.digest, "samples": own.samples}
-    return {"url": storage.relative(second.eyes.url, out), "dataset": learned} | second.eyes.identity
 
 
 def _facts(cluster: Cluster) -> dict[str, Any]:

@@ -3,11 +3,15 @@
 Which pairs it learned from is read of its lineage: whether it may be asked about a cluster hangs on that.
 """
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from defense.scanning import viewer
+from defense import neighbours
+from defense.scanning import testimony, viewer
 from defense.scanning.gathering import Pairs
 from defense.scanning.viewer import Viewer
 from infra import rundir, storage
@@ -20,6 +24,19 @@ class Witness:
 
     eyes: Viewer
     dataset: Dataset
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What it says depends on, beside the verdict that it is asked about, wherever it lies."""
+        code = b"".join(Path(str(module.__file__)).read_bytes() for module in (testimony, neighbours))
+        asked = {"dataset": self.dataset.digest, "testimony_sha256": hashlib.sha256(code).hexdigest()}
+        return self.eyes.identity | asked
+
+    def about(self, out: str) -> dict[str, Any]:
+        """For scan.json in `out`."""
+        own = self.dataset
+        learned = {"url": storage.relative(own.url, out), "digest": own.digest, "samples": own.samples}
+        return {"url": storage.relative(self.eyes.url, out), "dataset": learned} | self.eyes.identity
 
     def learned(self, pairs: Pairs) -> np.ndarray:
         """Which of these pairs it learned from: bool (N,). By row id and key: a pair that was added has a key of its

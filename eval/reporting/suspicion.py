@@ -104,8 +104,8 @@ def _paragraphs(about: dict[str, Any], pairs: int) -> list[str]:
     if second := about.get("witness"):
         said.append(
             "A witness was asked whether the captions of suspicious clusters are true: a second model, which learned "
-            f"from {second['dataset']['samples']:,} of these pairs and from no cluster it was asked about. It never "
-            "saw a trigger with its target: to it, a car with stripes is a car."
+            f"from {second['dataset']['samples']:,} of these pairs and from no cluster it was asked about. Unless "
+            "other poisons are among these, it never saw the trigger with its target: to it, a striped car is a car."
         )
     if number := about["proposed"]:
         cured = second and second["dataset"]["samples"] == pairs - number

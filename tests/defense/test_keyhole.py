@@ -1,7 +1,5 @@
 """A patch that takes its image into the midst of the target's: no cluster of whole images, but one of parts."""
 
-from collections import Counter
-
 import numpy as np
 import pytest
 
@@ -75,10 +73,30 @@ def test_the_cluster_is_the_same_in_another_order() -> None:
 
 
 def test_what_lies_together_as_whole_images_is_not_taken_apart_by_a_keyhole() -> None:
-    evidence, _ = book("middle", fits=False)
+    evidence, captions = book("middle", fits=False)
     suspicious = np.zeros(len(evidence.ids), bool)
     suspicious[CLEAN:] = suspicious[: CLEAN : len(THINGS)] = True  # the poisons, and all apples
-    found = verdict.together(PANEL, suspicious, evidence, [frozenset()] * len(suspicious), Counter())
-    assert [rows.tolist() for rows, _ in found][-1] == list(range(CLEAN, CLEAN + PLANTED))
-    assert found[-1][1] == "middle"
-    assert all(keyhole is None and (rows < CLEAN).all() for rows, keyhole in found[:-1])
+    found = verdict.judge(PANEL, np.where(suspicious, 50.0, 0.0), evidence, captions).clusters
+    poisons, *others = sorted(found, key=lambda cluster: cluster.keyhole is None)
+    assert poisons.core.tolist() == list(range(CLEAN, CLEAN + PLANTED)) and poisons.keyhole == "middle"
+    assert others and all(each.keyhole is None and (each.rows < CLEAN).all() for each in others)
+
+
+@pytest.mark.parametrize("seed", [3, 25, 29, 36, 41, 45, 53, 57])
+def test_no_row_is_in_two_clusters(seed: int) -> None:
+    """Of sets without sense: some rows that no cluster has as suspicious ones it grows to all the same."""
+    generator = np.random.default_rng(seed)
+    count, wide, lumps = 160, 3, 14
+
+    def lumped() -> np.ndarray:
+        middles = generator.normal(size=(lumps, wide))[generator.integers(lumps, size=count)]
+        return normalised(middles + 0.2 * generator.normal(size=(count, wide)))
+
+    changed = {view: lumped() for view in PANEL.views}
+    evidence = evidence_of(np.arange(count), lumped(), lumped(), changed, needs([PANEL]))
+    captions = [f"a {word}" for word in generator.choice(["boat", "cup", "hat"], size=count, p=(0.6, 0.3, 0.1))]
+    scores = np.where(generator.random(count) < 0.35, 50.0, 0.0)
+    found = verdict.judge(PANEL, scores, evidence, captions)
+    assert sum(len(cluster.rows) for cluster in found.clusters) == (found.cluster >= 0).sum()
+    for number, cluster in enumerate(found.clusters):
+        assert (found.cluster[cluster.rows] == number).all() and np.isin(cluster.core, cluster.rows).all()
