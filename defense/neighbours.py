@@ -319,7 +319,7 @@ class _Index:
         true = whole.candidates(sample)[1]
         probes = _probes(around[lists[sample]], lists[true[:, : ranks[-1] + 1]])
         made = cls(whole, order, starts, lists, around[:, :probes], {})
-        found = _ordered(entries, sample, made.candidates(sample)[1], min(ranks[0] + 1 + EXTRA, want))[0]
+        found = _ordered(entries[sample], entries, made.candidates(sample)[1], min(ranks[0] + 1 + EXTRA, want))[0]
         made.recall.update({rank: _recall(sample, found, true, rank) for rank in ranks})
         told = ", ".join(f"recall@{rank} {share:.4f}" for rank, share in made.recall.items())
         log.say(f"{what}: {told}, of {len(sample):,} rows, looking into {probes} lists", recall=made.recall)
