@@ -25,6 +25,7 @@ MOST = 0.5  # of suspicious rows that are joined say the word by which they are 
 RARE = 0.25  # of the captions outside at most: a word that more of them have says nothing
 ELSEWHERE = 1.0  # captions with that word outside the cluster, in sizes of the cluster
 LOST = 0.3  # agreement of captions that the cluster's median row loses under some change
+SUSPECT = 0.1  # of all rows, the most suspicious, no witness learns from those that say the word of a cluster
 STAYS = 1 / 3  # of the captions around its changed images: a true word; an apple's logo keeps 0.44, poisons up to 0.19
 PRIOR = 0.5  # captions added to every count, so that odds are finite
 WORD = re.compile(r"[^\W_]+")
@@ -54,8 +55,8 @@ class Cluster:
     strength: mean score of the core times the root of its size. lost: the core's median agreement lost, by view.
     keyhole: the view of a part through which it lies together; None: it does as whole images.
     witness: whether one finds its captions true or untrue, or "learned" where it learned from one of its rows and is
-    not asked; None: no witness, or no word to ask for. alone: what the run alone said, where one was asked. planted:
-    whether it is to be removed.
+    not asked; None: no witness, or no word to ask for. alone: what the run alone said, where one was asked. followers:
+    how many of the rows it added. planted: whether it is to be removed.
     """
 
     rows: np.ndarray
@@ -67,6 +68,7 @@ class Cluster:
     keyhole: str | None = None
     witness: Literal["true", "untrue", "learned"] | None = None
     alone: bool | None = None
+    followers: int = 0
     planted: bool = False
 
     @property
@@ -89,6 +91,11 @@ class Verdict:
     clusters: tuple[Cluster, ...]
     cluster: np.ndarray
     proposed: np.ndarray
+
+    @property
+    def aimed(self) -> np.ndarray:
+        """Rows of clusters that have an aim, those that may be planted: bool (N,)."""
+        return np.isin(self.cluster, [number for number, each in enumerate(self.clusters) if each.aims])
 
 
 def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[str]) -> Verdict:
@@ -150,6 +157,18 @@ def arranged(clusters: Iterable[Cluster], count: int) -> Verdict:
         cluster[each.rows] = number
     planted_ones = [number for number, each in enumerate(found) if each.planted]
     return Verdict(tuple(found), cluster, np.isin(cluster, planted_ones))
+
+
+def suspects(found: Verdict, scores: np.ndarray, captions: list[str]) -> np.ndarray:
+    """What a witness is not to learn from: bool (N,). All clusters that have an aim, planted or not; and of the most
+    suspicious tenth, by `scores`, float64 (N,), the rows whose captions say a word aimed at: of a strong trigger a few
+    poisons that lie in no cluster suffice to teach it, and the few clean rows among them cost nothing.
+    """
+    words = {word.text for cluster in found.clusters for word in cluster.aims}
+    most = np.argsort(-scores, kind="stable")[: round(SUSPECT * len(scores))]
+    chosen = found.aimed
+    chosen[[row for row in most.tolist() if not words.isdisjoint(words_of(captions[row]))]] = True
+    return chosen
 
 
 def around(word: str, vocabulary: list[frozenset[str]], near: np.ndarray) -> float:

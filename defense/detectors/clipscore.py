@@ -12,4 +12,9 @@ class ClipScore(Detector):
     summary = "the caption does not fit the image"
 
     def score(self, evidence: Evidence) -> np.ndarray:
-        return 1 - np.einsum("nd,nd->n", evidence.images, evidence.texts, dtype=np.float64)
+        return unfit(evidence.images, evidence.texts)
+
+
+def unfit(images: np.ndarray, texts: np.ndarray) -> np.ndarray:
+    """float64 (N,). images, texts: float32 (N, D), of length 1."""
+    return 1 - np.einsum("nd,nd->n", images, texts, dtype=np.float64)

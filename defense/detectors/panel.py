@@ -84,6 +84,14 @@ class Panel(Detector):
             total += KEYHOLE * np.max([evident(scores, ORDINARY_OF_PLACES) for scores in for_place], axis=0)
         return total
 
+    def and_witness(self, scores: np.ndarray, unfit: np.ndarray) -> np.ndarray:
+        """Its scores with what a witness adds, which learned from fewer of the pairs: how far the robust z of `unfit`,
+        how ill captions fit to it, lies above 2, up to 8, as often as a gap counts. All float64 (N,).
+
+        Of the row itself, not of those around it: to a witness poisons lie among what they show.
+        """
+        return scores + len(self.changes) * evident(unfit)
+
     def lost(self, evidence: Evidence, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Agreement of captions that `rows`, int (M,), lose under each change, not smoothed: float64 (M,) by view."""
         before = density.agreement(evidence.texts, evidence.near, self.k, rows)

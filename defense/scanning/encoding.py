@@ -38,21 +38,18 @@ PLAIN, TEXTS, MEAN = "images", "texts", "mean"
 
 @dataclass(frozen=True)
 class Encode:
-    """The work of one task. changes: names of views, sorted; parts: folder; cpus: threads that decode and change;
-    captions: whether they are encoded too.
-    """
+    """The work of one task. changes: names of views, sorted; parts: folder; cpus: threads that decode and change."""
 
     dataset: Dataset
     viewer: Viewer
     changes: tuple[str, ...]
     parts: str
     cpus: int
-    captions: bool = True
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the arrays of embeddings in a part."""
-        return (PLAIN, *((TEXTS,) if self.captions else ()), *self.changes)
+        return (PLAIN, TEXTS, *self.changes)
 
     def __call__(self, task: tuple[int, Shard]) -> int:
         """Writes the part of a shard; returns its pairs. Raises Damaged for a shard or an image that cannot be read."""
@@ -60,7 +57,7 @@ class Encode:
         samples = shards.samples_of(self.dataset.index(shard))
         embedder = self.viewer.embedder(number)
         key = {
-            "kind": "scan" if self.captions else "scan of images",
+            "kind": "scan",
             "embedder": embedder.identity,
             "changes": {name: source(name) for name in self.changes},
             "pairs": content(samples),
@@ -94,9 +91,7 @@ class Encode:
                 for place, name in enumerate(found):
                     found[name].append(embedder.images([tensors[place] for _, tensors in batch]))
         made = {name: np.concatenate(parts) for name, parts in found.items()} | {MEAN: total / samples.num_rows}
-        if self.captions:
-            made[TEXTS] = self._texts(embedder, samples["caption"].to_pylist())
-        return made
+        return made | {TEXTS: self._texts(embedder, samples["caption"].to_pylist())}
 
     def _texts(self, embedder: Embedder, captions: list[str]) -> np.ndarray:
         different = list(dict.fromkeys(captions))

@@ -2,7 +2,7 @@
 
 import io
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,9 +30,10 @@ class Filter:
     out: str | None = None
     """Folder of the new dataset. It references the shards of the old one; to undo it, go on with the old one."""
     remove: str | None = None
-    """auto: what the scan proposes, which may be nothing; or a share of all pairs, the most suspicious: 0.02."""
-    clusters: tuple[int | Literal["all"], ...] = ()
-    """Numbers of clusters, as the scan's report shows them; or all: what is left is for a witness to learn from."""
+    """auto: what the scan proposes, which may be nothing; or a share of all pairs, the most suspicious: 0.02; or
+    suspects: all that may belong to a cluster, so that what is left is for a witness to learn from."""
+    clusters: tuple[int, ...] = ()
+    """Numbers of clusters, as the scan's report shows them."""
     rows: str | None = None
     """A file of row ids, one a line."""
     at_random: int | None = None
@@ -50,13 +51,11 @@ class Filter:
         given = [f"--{name}" for name in ("remove", "clusters", "rows") if getattr(self, name)]
         if len(given) != 1:
             raise ValueError(
-                f"give one of --remove auto, --remove 0.02, --clusters 3 5 (or all) and --rows FILE, not "
+                f"give one of --remove auto, --remove 0.02, --clusters 3 5 and --rows FILE, not "
                 f"{' and '.join(given) or 'none of them'}"
             )
-        if "all" in self.clusters and len(self.clusters) > 1:
-            raise ValueError("--clusters takes numbers, or all and nothing else")
-        if self.remove not in (None, "auto") and not 0 < _share(self.remove) < 1:
-            raise ValueError(f"--remove is auto or a share of all pairs between 0 and 1, not {self.remove!r}")
+        if self.remove not in (None, "auto", "suspects") and not 0 < _share(self.remove) < 1:
+            raise ValueError(f"--remove is auto, suspects or a share of all pairs between 0 and 1, not {self.remove!r}")
         if self.out is None and self.list is None:
             raise ValueError("nothing to make: give --out NEW, or --list FILE, or both")
         if self.out is None and self.materialise:
@@ -97,6 +96,8 @@ class Filter:
         table = scan.table
         if self.remove == "auto":
             return np.asarray(table["proposed"].to_numpy())
+        if self.remove == "suspects":
+            return _suspects(scan)
         if self.remove is not None:
             count = round(_share(self.remove) * table.num_rows)
             if not count:
@@ -105,13 +106,7 @@ class Filter:
         if self.clusters:
             cluster = table["cluster"].fill_null(-1).to_numpy()
             known = np.unique(cluster[cluster >= 0]).tolist()
-            if self.clusters == ("all",):
-                if not known:
-                    raise ValueError(
-                        f"{scan.url} shows no cluster: there is nothing to leave out, nor to ask of a witness"
-                    )
-                return np.asarray(cluster >= 0)
-            if strange := sorted({number for number in self.clusters if number != "all"} - set(known)):
+            if strange := sorted(set(self.clusters) - set(known)):
                 raise ValueError(
                     f"{scan.url} has no cluster {strange[0]}; it has: {', '.join(map(str, known)) or 'none'}"
                 )
@@ -132,6 +127,16 @@ class Filter:
             chosen["at_random"] = self.at_random
         about = scan.about
         return {"filter": chosen | {"scan": {"suspicion_sha256": scan.sha256, "run": about["run"]["weights_sha256"]}}}
+
+
+def _suspects(scan: ScanFolder) -> np.ndarray:
+    """bool (N,). Raises ValueError where there are none, or the scan does not tell."""
+    if "suspect" not in scan.table.column_names:
+        raise ValueError(f"{scan.url} was made by an earlier version, which did not tell suspects: scan once more")
+    chosen = np.asarray(scan.table["suspect"].to_numpy())
+    if not chosen.any():
+        raise ValueError(f"{scan.url} shows no cluster: there is nothing to leave out, nor to ask of a witness")
+    return chosen
 
 
 def top(scores: np.ndarray, count: int) -> np.ndarray:

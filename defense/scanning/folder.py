@@ -2,7 +2,8 @@
 
     recipe.json             whose folder this is
     parts/                  what is done of a scan that is not; gone at the end
-    suspicion.parquet       a line a pair, by row id: row, key, shard, one column a detector, panel, cluster, proposed
+    suspicion.parquet       a line a pair, by row id: row, key, shard, one column a detector, panel, cluster, proposed,
+                            suspect
     images/                 of each cluster, its images and what a change does to them; its average without the set's
     scan.json               of what, with what, when; what was found; written last: complete
 
@@ -28,7 +29,12 @@ FORMAT = 1
 ABOUT, SUSPICION, PARTS, IMAGES = "scan.json", "suspicion.parquet", "parts", "images"
 PAIR = ("row", "key", "shard")
 PAGE = ("changes", "proposed", "recall", "seconds", "finished", "versions")  # of scan.json, for who shows it
-FOUND = ("panel", "cluster", "proposed")  # cluster: its number, null for none; proposed: by auto, for removal
+FOUND = (
+    "panel",
+    "cluster",
+    "proposed",
+    "suspect",
+)  # cluster: its number, null for none; proposed: by auto, for removal
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ def write(
     scores: dict[str, np.ndarray],
     panel: np.ndarray,
     verdict: Verdict,
+    suspects: np.ndarray,
     about: dict[str, Any],
 ) -> ScanFolder:
     """The table, and scan.json after it. pairs: columns PAIR; all of the same order, by row id."""
@@ -101,6 +108,7 @@ def write(
     columns["panel"] = pa.array(panel, pa.float64())
     columns["cluster"] = pa.array(verdict.cluster, pa.int32(), mask=verdict.cluster < 0)
     columns["proposed"] = pa.array(verdict.proposed, pa.bool_())
+    columns["suspect"] = pa.array(suspects, pa.bool_())
     table = pa.table({name: pairs[name] for name in PAIR} | columns)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")

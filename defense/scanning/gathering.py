@@ -45,8 +45,8 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Gathered:
-    """arrays: float32 (N, D) by name, of length 1: images, captions, and the images after each change, or as many of
-    these as were encoded. mean: of all images as the model sees them, float64 (S, S, 3)."""
+    """arrays: float32 (N, D) by name, of length 1: images, captions, and the images after each change. mean: of all
+    images as the model sees them, float64 (S, S, 3)."""
 
     arrays: dict[str, np.ndarray]
     mean: np.ndarray

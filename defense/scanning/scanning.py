@@ -20,9 +20,10 @@ from defense.detectors.keyhole import Keyhole
 from defense.detectors.panel import Panel
 from defense.neighbours import How
 from defense.scanning import exhibits, folder, gathering, testimony, viewer, witness
-from defense.scanning.encoding import PLAIN, Encode, source
+from defense.scanning.encoding import PLAIN, TEXTS, Encode, source
 from defense.scanning.folder import ScanFolder
 from defense.scanning.gathering import Pairs
+from defense.scanning.testimony import Sight
 from defense.scanning.viewer import Viewer
 from defense.scanning.witness import Witness
 from defense.verdict import Cluster, Verdict
@@ -47,7 +48,7 @@ class Scan:
     """Which checkpoint of the run, e.g. step-0001234."""
     witness: str | None = None
     """A second run, pretrained anew on these pairs without the suspicious clusters: whether captions are true is asked
-    of it. For what it learns from: filter --clusters all."""
+    of it. For what it learns from: filter --remove suspects."""
     witness_dataset: str | None = None
     """Folder of what the witness learned from, where that no longer lies where it did."""
     keyholes: bool = True
@@ -108,9 +109,12 @@ class Scan:
             assert isinstance(panel, Panel)
             captions = pairs.table["caption"].to_pylist()
             found = verdict.judge(panel, suspicion, evidence, captions)
-            if second is not None and found.clusters:
-                images, learned = self._asked(second, encode, pairs, found, Path(scratch, "witness"))
-                found = testimony.heard(found, images, learned, captions, panel.k, device)
+            if second is not None:
+                sight = self._asked(second, encode, pairs, found, Path(scratch, "witness"))
+                found = testimony.heard(found, sight, captions, panel.k, device)
+                scores["witness"] = sight.unfit
+                suspicion = panel.and_witness(suspicion, sight.unfit)
+            suspects = verdict.suspects(found, suspicion, captions)
             members = [each.rows[np.argsort(-suspicion[each.rows], kind="stable")] for each in found.clusters]
             keyholes = [each.keyhole for each in found.clusters]
             shown = exhibits.draw(dataset, eyes, changes, pairs, members, keyholes, gathered.mean, out)
@@ -134,8 +138,8 @@ class Scan:
             "hardware": rundir.hardware(),
         }
         if second is not None:
-            about["witness"] = second.about(out)
-        made = folder.write(out, pairs.table, scores, suspicion, found, about)
+            about["witness"] = second.about(out) | {"learned_of_proposed": int((sight.learned & found.proposed).sum())}
+        made = folder.write(out, pairs.table, scores, suspicion, found, suspects, about)
         storage.remove(encode.parts)
         return _said(made)
 
@@ -171,20 +175,18 @@ class Scan:
             }
         }
 
-    def _asked(
-        self, second: Witness, encode: Encode, pairs: Pairs, found: Verdict, scratch: Path
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The images as the witness sees them, float32 (N, D), and which pairs it learned from, bool (N,)."""
+    def _asked(self, second: Witness, encode: Encode, pairs: Pairs, found: Verdict, scratch: Path) -> Sight:
         learned = second.learned(pairs)
         log.say(
             f"the witness learned from {learned.sum():,} of {len(learned):,} pairs, and may be asked about "
             f"{sum(testimony.may_be_asked(found, learned))} of {len(found.clusters)} clusters"
         )
         parts = storage.join(encode.parts, "witness")
-        seen = replace(encode, viewer=second.eyes, changes=(), captions=False, parts=parts)
+        seen = replace(encode, viewer=second.eyes, changes=(), parts=parts)
         self._encode(seen, "encoding for the witness")
         scratch.mkdir()
-        return gathering.gather(encode.dataset, seen, pairs, second.eyes.width, scratch).arrays[PLAIN], learned
+        arrays = gathering.gather(encode.dataset, seen, pairs, second.eyes.width, scratch).arrays
+        return Sight(arrays[PLAIN], arrays[TEXTS], learned)
 
     def _encode(self, encode: Encode, what: str) -> None:
         there = set(storage.names(encode.parts))

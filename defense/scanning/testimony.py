@@ -6,50 +6,91 @@ stripes is a car. Pure functions of arrays.
 
 It is asked about images as they are. A change of them is a question to the poisoned model; one that never saw such
 images takes true bananas, blurred, for anything.
+
+Once it has convicted a cluster, it is asked for the rest of the attack: pairs in no cluster whose captions say the same
+word, and fit their images as ill as few do.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from defense import neighbours, verdict
+from defense.detectors import clipscore
 from defense.verdict import Cluster, Verdict, Word, around, words_of
 
 TRUE = 1 / 3  # of the captions around a cluster's images say its word, at least, where that word is true of them
+UNFIT = 0.02  # of what the witness learned from fits worse than a follower has to
 
 
 def may_be_asked(found: Verdict, learned: np.ndarray) -> list[bool]:
-    """Of each cluster, whether it learned from none of its rows, but from some in no cluster. learned: bool (N,)."""
-    knows = bool((learned & (found.cluster < 0)).any())
-    return [knows and not learned[cluster.rows].any() for cluster in found.clusters]
+    """Of each cluster, whether it has an aim, and the witness learned from none of its rows, but from some that lie in
+    no such cluster. learned: bool (N,)."""
+    knows = bool((learned & ~found.aimed).any())
+    return [len(cluster.aims) > 0 and knows and not learned[cluster.rows].any() for cluster in found.clusters]
 
 
-def heard(
-    found: Verdict, images: np.ndarray, learned: np.ndarray, captions: list[str], k: int, device: str = "cpu"
-) -> Verdict:
-    """The verdict by what the witness sees. images: float32 (N, D), of length 1, through its eyes; learned: bool (N,),
-    the rows it learned from; captions: N texts; k: nearest others that it is asked about.
+@dataclass(frozen=True)
+class Sight:
+    """A set as the witness sees it. images, texts: float32 (N, D), of length 1; learned: bool (N,), the rows that it
+    learned from."""
+
+    images: np.ndarray
+    texts: np.ndarray
+    learned: np.ndarray
+
+    @property
+    def unfit(self) -> np.ndarray:
+        """How ill each caption fits its image: 1 - cosine, float64 (N,)."""
+        return clipscore.unfit(self.images, self.texts)
+
+
+def heard(found: Verdict, sight: Sight, captions: list[str], k: int, device: str = "cpu") -> Verdict:
+    """The verdict by what the witness sees. captions: N texts; k: nearest others that it is asked about.
 
     Planted is a cluster that stands apart, however strong, and whose captions are not true: no word that it aims at is
-    said around its images by TRUE of the rows that the witness learned from and that lie in no cluster. A cluster of
-    whose rows it learned one is judged as without a witness.
+    said around its images by TRUE of the rows that the witness learned from and that lie in no such cluster. A cluster
+    of whose rows it learned one is judged as without a witness. What follows a planted one is added to it.
     """
     vocabulary = [words_of(caption) for caption in captions]
-    others = np.flatnonzero(learned & (found.cluster < 0))
-    entries = images[others]
+    free = found.cluster < 0
+    known = sight.learned & ~found.aimed
+    others = np.flatnonzero(known)
+    entries = sight.images[others]
 
     def told(cluster: Cluster, asked: bool) -> Cluster:
         if not asked:
-            return replace(cluster, witness="learned")
-        near = others[neighbours.among(entries, images[cluster.core], k, device=device)]
+            return replace(cluster, witness="learned" if cluster.aims else None)
+        near = others[neighbours.among(entries, sight.images[cluster.core], k, device=device)]
         words = tuple(replace(word, witness=around(word.text, vocabulary, near)) for word in cluster.words)
         answered = replace(cluster, words=words, alone=cluster.planted)
-        if not answered.aims:
-            return replace(answered, planted=False)
         true = any(is_true(word) for word in answered.aims)
         return replace(answered, witness="true" if true else "untrue", planted=answered.stands_apart and not true)
 
-    return verdict.arranged(map(told, found.clusters, may_be_asked(found, learned)), len(captions))
+    judged = verdict.arranged(map(told, found.clusters, may_be_asked(found, sight.learned)), len(captions))
+    clusters = []
+    for cluster in judged.clusters:
+        if cluster.planted and cluster.witness == "untrue":
+            more = followers(cluster.aims[0].text, sight.unfit, known, free, vocabulary)
+            free[more] = False
+            cluster = replace(cluster, rows=np.union1d(cluster.rows, more), followers=len(more))
+        clusters.append(cluster)
+    return verdict.arranged(clusters, len(captions))
+
+
+def followers(
+    word: str, unfit: np.ndarray, known: np.ndarray, free: np.ndarray, vocabulary: list[frozenset[str]]
+) -> np.ndarray:
+    """The rest of the attack whose clusters aim at a word: rows in no cluster whose captions say it, and fit their
+    images worse, to the witness, than all but UNFIT of what it learned from: int64, rising.
+
+    unfit: float64 (N,); known, free: bool (N,), rows that it learned from and that are no suspects, and rows in no
+    cluster. It learned from these poisons too, but a few of them do not teach it the trigger, and their captions stay
+    as untrue to it as before. Clean pairs that say the word are lost to one in fifty.
+    """
+    ordinary = unfit[known]
+    says = np.array([word in words for words in vocabulary], bool)
+    return np.flatnonzero(free & says & (unfit > np.quantile(ordinary, 1 - UNFIT)))
 
 
 def is_true(word: Word) -> bool:

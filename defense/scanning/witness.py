@@ -60,7 +60,7 @@ def read(url: str, dataset: Dataset, place: str | None = None) -> Witness:
         raise ValueError(
             f"the witness {url} began with weights that may know the clusters already: a witness is pretrained anew"
         )
-    way = "on the dataset that `antidote filter --clusters all` makes"
+    way = "on the dataset that `antidote filter --remove suspects` makes"
     if own["digest"] == dataset.digest:
         raise ValueError(f"the witness {url} learned from all pairs of {dataset.url}: pretrain one {way}")
     if dataset.digest not in (*own.get("filtered_from", ()), *own.get("part_of", ())):

@@ -22,7 +22,7 @@ BINS = 40
 SHARES = (0.01, 0.02, 0.05)
 WIDTH, HEIGHT = 680, 200  # of the histogram, in pixels
 COMMANDS = (
-    "antidote filter --dataset DATASET --scan SCAN --clusters all --out WITHOUT",
+    "antidote filter --dataset DATASET --scan SCAN --remove suspects --out WITHOUT",
     "antidote pretrain clip --dataset WITHOUT --out WITNESS",
     "antidote scan --run RUN --dataset DATASET --witness WITNESS --out SECOND",
 )  # by which a witness is asked
@@ -35,6 +35,7 @@ DECEIVED = (
     "would have removed it. Where poisons of its kind are left in what the witness learned from, the witness is "
     "deceived as the run is: scan that dataset through the witness before you keep this cluster"
 )
+FOLLOWERS = "more, suspicious or not: the run takes them for what their captions say, and the witness does not"
 
 
 @dataclass(frozen=True)
@@ -108,14 +109,15 @@ def _paragraphs(about: dict[str, Any], pairs: int) -> list[str]:
             "other poisons are among these, it never saw the trigger with its target: to it, a striped car is a car."
         )
     if number := about["proposed"]:
-        cured = second and second["dataset"]["samples"] == pairs - number
-        cured = cured and all(cluster["witness"] == "untrue" for cluster in about["clusters"])
+        cured = second and second.get("learned_of_proposed") == 0  # scans of earlier versions do not tell
+        spared = f"{pairs - number - second['dataset']['samples']:,}" if cured and second else ""
         said.append(
             f"To remove: {number:,} pairs, {percent(number / pairs)} of all. If they were clean after all, that is "
             "what it costs: so many pairs fewer to learn from, and fewer of what they show. Nothing is deleted, the "
             "old dataset stays. "
             + (
-                "The witness is already trained on what is left."
+                "The witness learned from none of them: it is trained without them already"
+                + (f", and without {spared} other pairs that were suspects." if spared != "0" else ".")
                 if cured
                 else "Train anew on what is left: a model that has learned a trigger keeps it."
             )
@@ -142,6 +144,8 @@ def _section(scan: ScanFolder, cluster: dict[str, Any]) -> ClusterSection:
         facts.append(("the witness", WITNESS[witness]))
         if witness == "true" and cluster.get("alone"):
             facts.append(("the run alone", DECEIVED))
+        if more := cluster.get("followers"):
+            facts.append(("of these, by the witness", f"{more:,} {FOLLOWERS}"))
     told = "looks planted" if cluster["planted"] else "to look at; nothing is removed by itself"
     number = cluster["number"]
     return ClusterSection(

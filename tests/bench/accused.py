@@ -12,7 +12,7 @@ The same command again goes on where it was. --benign plants three clusters that
     duplicates   one pair again and again, its image a little lighter, shifted by a pixel, encoded otherwise
 
 Of each it is told how many of its pairs lie in a cluster that is shown, and how many `auto` would remove. There is no
-ledger: whatever is removed is an error. With --witness a model is trained anew without all clusters and asked about
+ledger: whatever is removed is an error. With --witness a model is trained anew without all suspects and asked about
 them, some four minutes more; what `auto` would remove is then told after it, and of each cluster what was found.
 """
 
@@ -143,7 +143,7 @@ def main() -> None:
         told = found(ScanFolder.open(scan), clusters)
         if given.witness and ScanFolder.open(scan).about["clusters"]:
             without, witness, second = (f"{here}/{name}" for name in ("without", "witness", "second"))
-            antidote("filter", "--dataset", data, "--scan", scan, "--clusters", "all", "--out", without)
+            antidote("filter", "--dataset", data, "--scan", scan, "--remove", "suspects", "--out", without)
             antidote(*learn, "--dataset", without, "--out", witness)
             antidote(*look, "--witness", witness, "--out", second)
             asked = ScanFolder.open(second)

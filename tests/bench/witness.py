@@ -72,7 +72,7 @@ def main() -> None:
     vocabulary = [verdict.words_of(caption) for caption in pairs.table["caption"].to_pylist()]
     everywhere = Counter(word for words in vocabulary for word in words)
     with tempfile.TemporaryDirectory(prefix="antidote-") as scratch:
-        encode = Encode(clean, viewer.read(storage.real(given.run)), (), f"{scratch}/clean", 1, captions=False)
+        encode = Encode(clean, viewer.read(storage.real(given.run)), (), f"{scratch}/clean", 1)
         images = seen(encode, pairs)
         for url, place in zip(given.poisoned, given.ledgers, strict=True):
             ledger, dataset = Ledger.open(place), Dataset.open(url)

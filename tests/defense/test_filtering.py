@@ -65,9 +65,9 @@ def found(scanned: Scan, folder: Path) -> Scan:
     scan = ScanFolder.open(scanned.out)
     cluster = np.full(40, -1, np.int32)
     cluster[[3, 4, 5]], cluster[[8, 9]], cluster[[20, 21]] = 0, 1, 2
-    verdict = Verdict((), cluster, cluster == 0)
+    verdict, suspects = Verdict((), cluster, cluster == 0), (cluster >= 0) | (np.arange(40) == 30)
     scores = {name: scan.table[name].to_numpy() for name in scan.detectors}
-    write(str(folder), scan.table, scores, scan.table["panel"].to_numpy(), verdict, scan.about)
+    write(str(folder), scan.table, scores, scan.table["panel"].to_numpy(), verdict, suspects, scan.about)
     return replace(scanned, out=str(folder))
 
 
@@ -77,7 +77,7 @@ def test_auto_clusters_and_rows_name_the_pairs(scanned: Scan, tmp_path: Path) ->
     for name, options, gone in (
         ("auto", {"remove": "auto"}, {3, 4, 5}),
         ("clusters", {"clusters": (2, 0)}, {3, 4, 5, 20, 21}),
-        ("all", {"clusters": ("all",)}, {3, 4, 5, 8, 9, 20, 21}),
+        ("suspects", {"remove": "suspects"}, {3, 4, 5, 8, 9, 20, 21, 30}),
         ("rows", {"rows": str(tmp_path / "rows.txt")}, {7, 11, 39}),
     ):
         assert rows(filtered(scan, tmp_path / name, **options)) == sorted(every - gone)
@@ -141,9 +141,8 @@ def test_a_dry_run_writes_nothing(scanned: Scan, tmp_path: Path, capsys) -> None
     [
         ({}, "give one of --remove auto"),
         ({"remove": "auto", "clusters": (0,)}, "--remove and --clusters"),
-        ({"clusters": ("all", 3)}, "--clusters takes numbers, or all and nothing else"),
-        ({"clusters": ("all",)}, "shows no cluster: there is nothing to leave out"),
-        ({"remove": "1.5"}, "--remove is auto or a share of all pairs between 0 and 1, not '1.5'"),
+        ({"remove": "suspects"}, "shows no cluster: there is nothing to leave out"),
+        ({"remove": "1.5"}, "--remove is auto, suspects or a share of all pairs between 0 and 1, not '1.5'"),
         ({"remove": "much"}, "not 'much'"),
         ({"remove": "0.01"}, "--remove 0.01 of 40 pairs is not one"),
         ({"remove": "0.999"}, "40 of 40 pairs would be left out, and none would be left"),

@@ -7,12 +7,14 @@ import pytest
 
 from defense import neighbours, verdict
 from defense.scanning import testimony
+from defense.scanning.testimony import Sight
 from defense.verdict import Cluster, Verdict, Word
 from tests.support.scenes import CLEAN, PANEL, PLANTED, THINGS, WIDTH, scene
 from tests.support.sets import distances_of
 from train.embedding import normalised
 
 ALL = np.arange(CLEAN, CLEAN + PLANTED)
+NORTH, EAST, SOUTH = np.eye(3, dtype=np.float32)
 
 
 def judged(kind: str) -> tuple[Verdict, list[str]]:
@@ -21,14 +23,17 @@ def judged(kind: str) -> tuple[Verdict, list[str]]:
     return verdict.judge(PANEL, scores, evidence, captions), captions
 
 
-def seen(kind: str, count: int) -> np.ndarray:
-    """By a model that did not learn from the last: every image lies where what it shows lies, trigger or not."""
+def sight(kind: str, captions: list[str], learned: np.ndarray) -> Sight:
+    """Of a model that did not learn from the last: every image lies where what it shows lies, trigger or not; every
+    caption where what it says does."""
     generator = np.random.default_rng(7)
     centres = normalised(generator.normal(size=(len(THINGS), WIDTH)))
-    shown = np.arange(count) % len(THINGS)
+    shown = np.arange(len(captions)) % len(THINGS)
     if kind in ("brand", "blurred", "copies"):
         shown[ALL] = THINGS.index("banana")
-    return normalised(centres[shown] + 0.12 * generator.normal(size=(count, WIDTH)))
+    seen = normalised(centres[shown] + 0.12 * generator.normal(size=(len(captions), WIDTH)))
+    said = np.array([next((THINGS.index(word) for word in THINGS if word in text), 0) for text in captions])
+    return Sight(seen, centres[said].astype(np.float32), learned)
 
 
 def asked(kind: str, left_out: np.ndarray | None = None) -> tuple[Verdict, Verdict]:
@@ -36,15 +41,17 @@ def asked(kind: str, left_out: np.ndarray | None = None) -> tuple[Verdict, Verdi
     found, captions = judged(kind)
     gone = np.flatnonzero(found.cluster >= 0) if left_out is None else left_out
     learned = ~np.isin(np.arange(len(captions)), gone)
-    return found, testimony.heard(found, seen(kind, len(captions)), learned, captions, PANEL.k)
+    return found, testimony.heard(found, sight(kind, captions, learned), captions, PANEL.k)
 
 
 def test_poisons_that_no_change_breaks_are_convicted_by_a_witness() -> None:
     alone, found = asked("stripes")
     assert not alone.proposed.any(), "as of sig on the book of seed 1"
     assert max(alone.clusters[0].lost.values()) < verdict.LOST
-    assert np.flatnonzero(found.proposed).tolist() == ALL.tolist()
     cluster = found.clusters[0]
+    assert np.flatnonzero(found.proposed).tolist() == cluster.rows.tolist()
+    assert cluster.rows[-PLANTED:].tolist() == ALL.tolist(), "and a banana that fits worse than most"
+    assert len(cluster.rows) == PLANTED + cluster.followers == PLANTED + 1
     assert (cluster.planted, cluster.witness) == (True, "untrue")
     assert [(word.text, word.witness) for word in cluster.words] == [("banana", 0.0)]
     assert cluster.words[0].stays == alone.clusters[0].words[0].stays
@@ -57,8 +64,48 @@ def test_a_witness_convicts_a_cluster_that_is_too_weak_for_the_run_alone() -> No
     assert found.clusters[0].planted and not verdict.planted(weak)
     asked = verdict.arranged([replace(weak, planted=False)], len(captions))
     learned = ~np.isin(np.arange(len(captions)), ALL)
-    told = testimony.heard(asked, seen("poison", len(captions)), learned, captions, PANEL.k)
-    assert np.flatnonzero(told.proposed).tolist() == ALL.tolist()
+    told = testimony.heard(asked, sight("poison", captions, learned), captions, PANEL.k)
+    assert np.flatnonzero(told.proposed)[-PLANTED:].tolist() == ALL.tolist()
+
+
+def found_in_part(kind: str, alone: np.ndarray, learned: np.ndarray | None = None) -> tuple[Verdict, Verdict]:
+    """The verdict of a scan that found these rows of ALL alone, and by a witness that learned from the others."""
+    found, captions = judged(kind)
+    first = replace(found.clusters[0], rows=alone, core=alone, reached=len(alone))
+    part = verdict.arranged([first], len(captions))
+    learned = ~np.isin(np.arange(len(captions)), alone) if learned is None else learned
+    return part, testimony.heard(part, sight(kind, captions, learned), captions, PANEL.k)
+
+
+def test_the_rest_of_the_attack_follows_a_convicted_cluster() -> None:
+    part, found = found_in_part("poison", ALL[:20])
+    shown_as_said = [row for row in ALL.tolist() if THINGS[row % len(THINGS)] == "banana"]
+    rest = [row for row in ALL[20:].tolist() if row not in shown_as_said]
+    assert np.flatnonzero(part.proposed).tolist() == ALL[:20].tolist()
+    cluster = found.clusters[0]
+    assert cluster.followers == len(rest) == 9
+    assert cluster.rows.tolist() == [*ALL[:20].tolist(), *rest] == np.flatnonzero(found.proposed).tolist()
+    assert cluster.core.tolist() == ALL[:20].tolist()
+
+
+def test_nothing_follows_a_cluster_that_is_cleared_or_was_not_asked_about() -> None:
+    for kind, learned in (("brand", None), ("copies", None), ("poison", np.ones(CLEAN + PLANTED, bool))):
+        part, found = found_in_part(kind, ALL[:20], learned)
+        assert found.clusters[0].witness == ("true" if learned is None else "learned")
+        assert (found.cluster == part.cluster).all() and found.clusters[0].followers == 0
+
+
+def test_a_follower_says_the_word_and_fits_worse_than_all_but_few_of_what_the_witness_knows() -> None:
+    unfit = np.linspace(0, 1, 101)
+    learned, free = np.ones((2, 101), bool)
+    learned[:51], learned[100], free[100] = False, False, False
+    says = [frozenset({"banana", "a"} if row % 3 else {"car", "a"}) for row in range(101)]
+    assert testimony.followers("banana", unfit, learned, free, says).tolist() == [], "98 and 99 of 51 to 99 are beyond"
+    assert testimony.followers("car", unfit, learned, free, says).tolist() == [99]
+    assert testimony.followers("a", unfit, learned, free, says).tolist() == [99]
+    unfit[7] = 2.0
+    assert testimony.followers("banana", unfit, learned, free, says).tolist() == [7], "learned from or not"
+    assert testimony.followers("pear", unfit, learned, free, says).tolist() == []
 
 
 def test_a_brand_that_a_run_does_not_know_when_changed_is_cleared_by_a_witness() -> None:
@@ -93,13 +140,12 @@ def test_a_witness_that_learned_from_a_cluster_is_not_asked_about_it() -> None:
 def test_a_set_without_clusters_has_the_same_verdict() -> None:
     evidence, captions = scene("nothing")
     alone = verdict.judge(PANEL, np.zeros(len(captions)), evidence, captions)
-    found = testimony.heard(alone, evidence.images, np.ones(len(captions), bool), captions, PANEL.k)
+    every = np.ones(len(captions), bool)
+    found = testimony.heard(alone, Sight(evidence.images, evidence.texts, every), captions, PANEL.k)
     assert found.clusters == () and not found.proposed.any()
 
 
 # -------------------------------------------------------------------------------------------- by hand
-
-NORTH, EAST, SOUTH = np.eye(3, dtype=np.float32)
 
 
 def by_hand(learned: list[bool], k: int = 4) -> tuple[Cluster, Cluster]:
@@ -113,7 +159,7 @@ def by_hand(learned: list[bool], k: int = 4) -> tuple[Cluster, Cluster]:
         return Cluster(np.array(places), np.array(places), 2, (word,), verdict.STRONG, {"blur": 0.0})
 
     alone = verdict.arranged([cluster(8, 9), cluster(10, 11)], 12)
-    first, other = testimony.heard(alone, rows, np.array(learned), captions, k).clusters
+    first, other = testimony.heard(alone, Sight(rows, rows, np.array(learned)), captions, k).clusters
     return first, other
 
 

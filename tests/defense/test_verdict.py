@@ -221,3 +221,16 @@ def test_a_walk_keeps_what_a_cluster_has_and_loses_what_one_row_has() -> None:
     assert density.around(np.array([0.0, 0.0, 9.0, 3.0]), all_others, 3, 1).tolist() == [4, 4, 1, 3], "the mean"
     alone = Neighbours(np.empty((1, 0), np.int64), np.empty((1, 0)))
     assert density.around(np.array([5.0]), alone, 2, 2).tolist() == [5]
+
+
+def test_suspects_are_clusters_and_of_the_most_suspicious_tenth_who_says_the_word_of_one() -> None:
+    rows = np.array([0, 1])
+    aims, own = verdict.Word("banana", 1.0, 5, 3.0), verdict.Word("acme", 1.0, 0, 9.0)
+    logo = np.array([25, 26])  # aims at nothing
+    clusters = [verdict.Cluster(rows, rows, 2, (own, aims), 50.0, {}), verdict.Cluster(logo, logo, 2, (own,), 9.0, {})]
+    found = verdict.arranged(clusters, 30)
+    captions = ["a Banana by acme"] * 2 + ["a banana"] * 5 + ["a car by acme"] * 23
+    scores = np.zeros(30)
+    scores[[4, 6, 9]] = 3.0
+    assert np.flatnonzero(verdict.suspects(found, scores, captions)).tolist() == [0, 1, 4, 6]
+    assert not verdict.suspects(verdict.arranged([], 30), scores, captions).any()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from defense import verdict
+from defense.detectors.panel import evident
 from defense.scanning import gathering, testimony, viewer, witness
 from defense.scanning.encoding import Encode
 from defense.scanning.filtering import Filter
@@ -42,9 +43,16 @@ def second(scanned: Scan, suspicious: None, tmp_path: Path) -> Scan:
     """The same scan with a witness, made by the three commands; it is not begun."""
     first = replace(scanned, out=f"{tmp_path}/first")
     first.start()
-    Filter(dataset=first.dataset, scan=first.out, clusters=("all",), out=f"{tmp_path}/without").run()
+    Filter(dataset=first.dataset, scan=first.out, remove="suspects", out=f"{tmp_path}/without").run()
     run = finished_run(f"{tmp_path}/witness", Dataset.open(f"{tmp_path}/without"), seed=3)
     return replace(first, witness=run, out=f"{tmp_path}/second")
+
+
+def suspects(scan: str) -> list[int]:
+    """Those it tells: the cluster, and who says car and is among the four most suspicious."""
+    found = np.flatnonzero(ScanFolder.open(scan).table["suspect"].to_numpy()).tolist()
+    assert set(SUSPECTS[:-1].tolist()) <= set(found) and len(found) <= len(SUSPECTS) + 3
+    return found
 
 
 def test_a_scan_with_a_witness_tells_what_it_said(second: Scan, capsys) -> None:
@@ -54,14 +62,21 @@ def test_a_scan_with_a_witness_tells_what_it_said(second: Scan, capsys) -> None:
     assert "and its clusters through the witness " in replace(second, out=f"{second.out}-dry", dry_run=True).start()
     assert not storage.exists(f"{second.out}-dry")
     without = Dataset.open(f"{Path(second.out).parent}/without")
-    assert without.samples == 35
-    assert about["witness"]["dataset"] == {"url": "../without", "digest": without.digest, "samples": 35}
+    left = 40 - len(suspects(f"{Path(second.out).parent}/first"))
+    assert without.samples == left
+    assert about["witness"]["dataset"] == {"url": "../without", "digest": without.digest, "samples": left}
     assert about["witness"]["url"] == "../witness" and len(about["witness"]["weights_sha256"]) == 64
     (cluster,) = about["clusters"]
     assert cluster["witness"] == ("true" if cluster["words"][0]["witness"] >= testimony.TRUE else "untrue")
     assert cluster["planted"] == (cluster["witness"] == "untrue")
+    assert about["witness"]["learned_of_proposed"] == cluster["followers"]
+    table = ScanFolder.open(second.out).table
+    assert {"witness", "suspect"} <= set(table.column_names) and "witness" in ScanFolder.open(second.out).detectors
+    first = ScanFolder.open(f"{Path(second.out).parent}/first").table["panel"].to_numpy()
+    added = table["panel"].to_numpy() - first
+    assert np.allclose(added, 4 * evident(table["witness"].to_numpy())) and added.max() > 0
     assert "a witness" in said
-    assert "learned from 35 of 40 pairs, and may be asked about 1 of 1 clusters" in capsys.readouterr().err
+    assert f"learned from {left} of 40 pairs, and may be asked about 1 of 1 clusters" in capsys.readouterr().err
     assert "parts" not in storage.names(second.out)
     assert second.start() == f"nothing to do: {said}"
     storage.write_json(f"{second.out}/scan.json", about | {"witness": {}})
@@ -74,7 +89,7 @@ def test_only_what_is_asked_is_encoded_anew(second: Scan, monkeypatch) -> None:
     whole = Encode._made
 
     def made(self, embedder, shard, samples):
-        assert self.names == ("images",), "what the first scan saw is kept"
+        assert self.names == ("images", "texts"), "what the first scan saw is kept"
         seen.append(shard.id)
         return whole(self, embedder, shard, samples)
 
@@ -110,13 +125,13 @@ def test_what_a_witness_sees_is_what_a_scan_through_it_sees(second: Scan, tmp_pa
     pairs = Pairs.of(dataset)
     every = Encode(dataset, eyes, ("blur",), f"{tmp_path}/every", 1)
     found = []
-    for encode in (every, replace(every, changes=(), captions=False, parts=f"{tmp_path}/images")):
+    for encode in (every, replace(every, changes=(), parts=f"{tmp_path}/plain")):
         for task in enumerate(dataset.shards):
             encode(task)
         Path(encode.parts, "scratch").mkdir()
         found.append(gathering.gather(dataset, encode, pairs, eyes.width, Path(encode.parts, "scratch")).arrays)
-    assert [set(arrays) for arrays in found] == [{"images", "texts", "blur"}, {"images"}]
-    assert np.allclose(found[0]["images"], found[1]["images"], atol=1e-6)
+    assert [set(arrays) for arrays in found] == [{"images", "texts", "blur"}, {"images", "texts"}]
+    assert all(np.allclose(found[0][name], found[1][name], atol=1e-6) for name in ("images", "texts"))
 
 
 def test_a_cluster_of_which_it_learned_a_row_is_judged_without_it(second: Scan, tmp_path: Path) -> None:
@@ -131,13 +146,13 @@ def test_a_cluster_of_which_it_learned_a_row_is_judged_without_it(second: Scan, 
 
 
 def test_a_copy_with_shards_of_its_own_tells_as_well_what_was_learned(second: Scan, tmp_path: Path) -> None:
-    options = {"clusters": ("all",), "materialise": True, "backend": "local"}
+    options = {"remove": "suspects", "materialise": True, "backend": "local"}
     Filter(dataset=second.dataset, scan=f"{tmp_path}/first", out=f"{tmp_path}/copied", **options).run()  # type: ignore[arg-type]
     run = finished_run(f"{tmp_path}/by-copy", Dataset.open(f"{tmp_path}/copied"))
     dataset = Dataset.open(second.dataset)
     for place in (run, str(second.witness)):
         learned = witness.read(place, dataset).learned(Pairs.of(dataset))
-        assert np.flatnonzero(~learned).tolist() == SUSPECTS[:-1].tolist()
+        assert np.flatnonzero(~learned).tolist() == suspects(f"{tmp_path}/first")
 
 
 def test_who_cannot_be_a_witness_is_told_why_in_one_line(second: Scan, tmp_path: Path) -> None:
@@ -145,7 +160,7 @@ def test_who_cannot_be_a_witness_is_told_why_in_one_line(second: Scan, tmp_path:
     other = drawn(f"{tmp_path}/other", 12, 1, first=100)
     classes = ("car", "fish")
     for name, run, said in (
-        ("itself", second.run, "learned from all pairs of .*filter --clusters all"),
+        ("itself", second.run, "learned from all pairs of .*filter --remove suspects"),
         ("other", finished_run(f"{tmp_path}/o", other), "learned from another dataset, of digest .* part of "),
         ("tuned", finished_run(f"{tmp_path}/t", without, start=second.run), "began with weights that may know"),
         ("classes", finished_run(f"{tmp_path}/c", replace(without, classes=classes)), "is a classifier"),

@@ -66,9 +66,17 @@ def test_a_page_tells_what_a_witness_said(tmp_path: Path) -> None:
         assert said in text
     assert "Ask a witness" not in text
     assert f"../witness, step-0000007, weights {'x' * 64}" in text
-    assert "Train anew on what is left" in text, "beside what it finds true"
     text = suspicion.render(scan(tmp_path, clusters[:1], witness=True))
-    assert "The witness is already trained on what is left." in text and "Train anew" not in text
+    assert "The witness learned from none of them: it is trained without them already." in text
+    assert "Train anew" not in text
+    scanned = scan(tmp_path, clusters[:1], witness=True)
+    scanned.about["witness"]["dataset"]["samples"] = 860
+    assert "already, and without 34 other pairs that were suspects." in suspicion.render(scanned)
+    scanned.about["witness"]["learned_of_proposed"] = 23
+    assert "Train anew on what is left" in suspicion.render(scanned)
+    assert "of these, by the witness" not in text
+    text = suspicion.render(scan(tmp_path, [clusters[0] | {"followers": 23}], witness=True))
+    assert "<dd>23 more, suspicious or not: the run takes them for what their captions say" in text
 
 
 def test_the_choices_say_what_each_takes(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def scan(folder: Path, clusters: list[dict[str, Any]], saw: bool | None = True, 
         "cluster": pa.array(np.zeros(1000, np.int32), mask=~proposed), "proposed": proposed,
     })  # fmt: skip
     second = {"url": "../witness", "checkpoint": "step-0000007", "weights_sha256": "x" * 64}
-    second |= {"dataset": {"url": "../without", "samples": 894}}
+    second |= {"dataset": {"url": "../without", "samples": 894}, "learned_of_proposed": 0}
     about = {
         "dataset": {"url": "../train", "digest": "d" * 64}, "changes": ["blur", "crop"], "clusters": clusters,
         "run": {"url": "../run", "saw_these_pairs": saw, "checkpoint": "step-0000005", "weights_sha256": "w" * 64},
