@@ -135,7 +135,7 @@ def _suspects(scan: ScanFolder) -> np.ndarray:
         raise ValueError(f"{scan.url} was made by an earlier version, which did not tell suspects: scan once more")
     chosen = np.asarray(scan.table["suspect"].to_numpy())
     if not chosen.any():
-        raise ValueError(f"{scan.url} shows no cluster: there is nothing to leave out, nor to ask of a witness")
+        raise ValueError(f"{scan.url} shows no cluster that may be planted: there is nothing to ask of a witness")
     return chosen
 
 

@@ -21,7 +21,7 @@ FOUND = (
     *(f"found at {share}% removed" for share in SHARES),
     *("poisons of what `auto` removes", "of all poisons", "seeds"),
 )
-BY_WITNESS = ("by a witness, poisons of what `auto` removes", "of all poisons", "seeds")
+BY_WITNESS = ("by a witness, found at 5% removed", "poisons of what `auto` removes", "of all poisons", "seeds")
 LEFT = (
     *("attack", "removed", "undefended", "trained anew", "as many at random", "never poisoned"),
     *("accuracy, to as many at random", "to never poisoned", "seeds"),
@@ -30,7 +30,7 @@ SAID = """What the panel of a scan finds, through the run that learned from the 
 `auto` removes is counted over all of them.
 """
 SECOND = """At the right: by a second scan of the same pairs, which asks a witness, a model that was trained without any
-cluster of the first.
+suspect of the first.
 """
 ANEW = """Attack success at clean accuracy: of the poisoned model, of one trained anew on what a filter left, of one
 trained on what is left when as many pairs are removed at random, and of one that never saw a poison. Means over seeds,
@@ -67,8 +67,8 @@ def _found(study: Study, asked: bool) -> list[Sequence[str]]:
     return lines
 
 
-def _second(row: Row) -> tuple[str, str, str]:
-    return (*_auto(row), _seeds(row)) if row.measured else ("-", "-", "-")
+def _second(row: Row) -> Sequence[str]:
+    return (percent(_mean(row, "recall", 5)), *_auto(row), _seeds(row)) if row.measured else ["-"] * len(BY_WITNESS)
 
 
 def _mean(row: Row, metric: str, k: int | None = None) -> float:

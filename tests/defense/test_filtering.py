@@ -141,7 +141,7 @@ def test_a_dry_run_writes_nothing(scanned: Scan, tmp_path: Path, capsys) -> None
     [
         ({}, "give one of --remove auto"),
         ({"remove": "auto", "clusters": (0,)}, "--remove and --clusters"),
-        ({"remove": "suspects"}, "shows no cluster: there is nothing to leave out"),
+        ({"remove": "suspects"}, "shows no cluster that may be planted: there is nothing to ask"),
         ({"remove": "1.5"}, "--remove is auto, suspects or a share of all pairs between 0 and 1, not '1.5'"),
         ({"remove": "much"}, "not 'much'"),
         ({"remove": "0.01"}, "--remove 0.01 of 40 pairs is not one"),

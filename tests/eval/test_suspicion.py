@@ -35,7 +35,7 @@ def test_a_scan_that_followed_no_word_says_nothing_of_it(tmp_path: Path) -> None
     assert "and in 312 others</dd>" in text
 
 
-def test_a_page_without_a_witness_says_how_to_ask_one_and_only_where_there_is_a_cluster(tmp_path: Path) -> None:
+def test_a_page_without_a_witness_says_how_to_ask_one_and_only_where_there_is_something_to_ask(tmp_path: Path) -> None:
     text = suspicion.render(scan(tmp_path, [cluster(0, False, ["a banana"])]))
     for command in suspicion.COMMANDS:
         assert command in text
@@ -43,7 +43,9 @@ def test_a_page_without_a_witness_says_how_to_ask_one_and_only_where_there_is_a_
     assert "Ask a witness" not in suspicion.render(scan(tmp_path, []))
     old = scan(tmp_path, [cluster(0, True, [])])
     del old.about["witness"], old.about["clusters"][0]["witness"], old.about["clusters"][0]["words"][0]["witness"]
-    assert "Ask a witness" in suspicion.render(old), "of an earlier version"
+    assert "Ask a witness" in suspicion.render(old)
+    told = replace(old, table=old.table.drop_columns(["suspect"]))
+    assert "Ask a witness" not in suspicion.render(told), "of an earlier version, from which filter knows no suspects"
 
 
 def test_a_page_tells_what_a_witness_said(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def scan(folder: Path, clusters: list[dict[str, Any]], saw: bool | None = True, 
         "row": np.arange(1000), "key": [str(n) for n in range(1000)], "shard": np.zeros(1000, np.int32),
         "gap": np.zeros(1000), "panel": np.where(proposed, 9.0, 1.0) + np.arange(1000) / 1e4,
         "cluster": pa.array(np.zeros(1000, np.int32), mask=~proposed), "proposed": proposed,
+        "suspect": np.arange(1000) < (120 if clusters else 0),
     })  # fmt: skip
     second = {"url": "../witness", "checkpoint": "step-0000007", "weights_sha256": "x" * 64}
     second |= {"dataset": {"url": "../without", "samples": 894}, "learned_of_proposed": 0}
