@@ -35,7 +35,7 @@ DECEIVED = (
     "would have removed it. Where poisons of its kind are left in what the witness learned from, the witness is "
     "deceived as the run is: scan that dataset through the witness before you keep this cluster"
 )
-FOLLOWERS = "more, suspicious or not: the run takes them for what their captions say, and the witness does not"
+FOLLOWERS = "that lie in no cluster: they say the same word, and to the witness few captions fit their images as ill"
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def test_a_page_tells_what_a_witness_said(tmp_path: Path) -> None:
     assert "Train anew on what is left" in suspicion.render(scanned)
     assert "of these, by the witness" not in text
     text = suspicion.render(scan(tmp_path, [clusters[0] | {"followers": 23}], witness=True))
-    assert "<dd>23 more, suspicious or not: the run takes them for what their captions say" in text
+    assert "<dd>23 that lie in no cluster: they say the same word" in text
 
 
 def test_the_choices_say_what_each_takes(tmp_path: Path) -> None:
