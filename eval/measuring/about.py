@@ -11,9 +11,14 @@ from pipeline.testsets import TestSet
 from poison.ledger import Ledger
 
 
-def attack(ledger: Ledger, runs: Sequence[Run], out: str) -> AttackRecord:
+def sizes(runs: Sequence[Run]) -> dict[str, int]:
+    """By digest, how many pairs the datasets have that these runs and their ancestors learned from."""
     lineages: list[Run | Ancestor] = [*runs, *(ancestor for run in runs for ancestor in run.ancestors)]
-    sizes = {step.dataset_digest: step.dataset_samples for step in lineages}
+    return {step.dataset_digest: step.dataset_samples for step in lineages}
+
+
+def attack(ledger: Ledger, sizes: dict[str, int], out: str) -> AttackRecord:
+    """sizes: by digest, pairs of datasets that are known."""
     return AttackRecord(
         key=records.attack_key(ledger.attack, ledger.dataset_digest),
         place=records.relative(ledger.url, out),
@@ -26,6 +31,13 @@ def attack(ledger: Ledger, runs: Sequence[Run], out: str) -> AttackRecord:
         trigger=ledger.attack.trigger() is not None,
         shown=ledger.attack.shown,
     )
+
+
+def tell(ledger: Ledger, record: AttackRecord, out: str) -> None:
+    """Write an attack's trigger, if it has one, and then the record that says so."""
+    if (trigger := ledger.attack.trigger()) is not None:
+        records.write_trigger(out, record, trigger)
+    records.write(out, record)
 
 
 def testset(test: TestSet | Captioned, out: str) -> TestSetRecord:

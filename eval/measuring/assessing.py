@@ -7,6 +7,7 @@ import numpy as np
 from defense.scanning.folder import ScanFolder
 from eval.interval import clopper_pearson
 from eval.judging import detection
+from eval.measuring import about
 from eval.reporting import scans as tables
 from eval.store import records, scans
 from eval.store.scans import ScanRecord, Worth
@@ -39,9 +40,10 @@ class Assessment:
         """Returns the entry's last line."""
         out = storage.absolute(self.out)
         opened = [Ledger.open(url) for url in self.ledger]
-        found = []
+        found, sizes = [], dict[str, int]()
         for url in self.scans:
             scan = ScanFolder.open(url)
+            sizes[scan.about["dataset"]["digest"]] = scan.table.num_rows
             own = [ledger for ledger in opened if _in(ledger, scan, opened)]
             if not own:
                 raise ValueError(
@@ -58,6 +60,9 @@ class Assessment:
                     f"{ledger.url}: its dataset is not sealed, so that its files alone tell poisons from others; "
                     "what counts as detection is measured on a sealed one (poison --seal)"
                 )
+        for ledger in opened:
+            if ledger.dataset_digest in sizes:  # evaluate knows how large it is where only a part of it was scanned
+                about.tell(ledger, about.attack(ledger, sizes, out), out)
         for record in found:
             scans.write(out, record)
         print(tables.markdown(found), end="\n")
@@ -78,13 +83,13 @@ def assess(scan: ScanFolder, ledger: Ledger, out: str) -> ScanRecord:
     proposed = np.asarray(scan.table["proposed"].to_numpy())
     removed, hits = int(proposed.sum()), int((proposed & poisoned).sum())
     low, high = clopper_pearson(hits, removed) if removed else (None, None)
-    about, there = scan.about, bool(poisoned.any() and not poisoned.all())
+    told, there = scan.about, bool(poisoned.any() and not poisoned.all())
     return ScanRecord(
         place=records.relative(scan.url, out),
-        run=records.relative(storage.resolve(about["run"]["url"], scan.url), out),
-        saw=about["run"]["saw_these_pairs"],
+        run=records.relative(storage.resolve(told["run"]["url"], scan.url), out),
+        saw=told["run"]["saw_these_pairs"],
         suspicion_sha256=scan.sha256,
-        dataset_digest=about["dataset"]["digest"],
+        dataset_digest=told["dataset"]["digest"],
         attack=records.attack_key(ledger.attack, ledger.dataset_digest),
         plugin=config.to_json(ledger.attack)["plugin"],
         pairs=scan.table.num_rows,
@@ -94,7 +99,7 @@ def assess(scan: ScanFolder, ledger: Ledger, out: str) -> ScanRecord:
         hits=hits,
         low=low,
         high=high,
-        clusters=sum(cluster["planted"] for cluster in about["clusters"]),
+        clusters=sum(cluster["planted"] for cluster in told["clusters"]),
     )
 
 

@@ -133,7 +133,8 @@ class Evaluation:
             raise ValueError(f"{out} exists and is no folder of scores (it holds {foreign[0]!r}): choose another --out")
         runs = [run for url in self.runs for run in run_folders.read_all(storage.real(url), out, self.checkpoint)]
         ledgers = [Ledger.open(url) for url in self.ledger]
-        attacks = [about.attack(ledger, runs, out) for ledger in ledgers]
+        sizes = about.sizes(runs)
+        attacks = [about.attack(ledger, sizes, out) for ledger in ledgers]
         for ledger, attack in zip(ledgers, attacks, strict=True):
             checks.lineage(runs, ledger, attack, attacks)
             checks.disjointness(runs, ledger, attack, attacks, self.twins_allowed)
@@ -203,6 +204,4 @@ class Evaluation:
                 return
             examples = records.draw_examples(test, ledger.attack, lambda sha256: trials.trial_rng(self.seed, sha256))
             records.write_examples(out, attack, record, examples)
-        if (trigger := ledger.attack.trigger()) is not None:
-            records.write_trigger(out, attack, trigger)
-        records.write(out, attack)
+        about.tell(ledger, attack, out)

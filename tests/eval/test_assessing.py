@@ -15,7 +15,8 @@ from eval.measuring.assessing import Assessment, truth
 from eval.reporting import page
 from eval.reporting import scans as tables
 from eval.reporting.page import Material
-from eval.store import scans
+from eval.store import records, scans
+from eval.studies.tabulation import ledger_name
 from pipeline.dataset import Dataset
 from poison.ledger import Ledger
 from tests.support.eval_helpers import World, world
@@ -37,6 +38,9 @@ def test_what_a_scan_was_worth_is_kept_beside_the_scores(small: World, tmp_path:
     assert said.out.splitlines()[-1] == f"1 assessed scan at {out}"
     assert "is not sealed" in said.err
     (record,) = scans.read(out)
+    (attack,) = records.read_attacks(out)
+    assert (attack.key, attack.poisons, attack.samples) == (record.attack, 4, 40), "as evaluate writes it"
+    assert ledger_name(attack) == small.ledger.rsplit("/", 1)[-1] and attack.trigger
     scan, ledger = ScanFolder.open(small.url("scan")), Ledger.open(small.ledger)
     poisoned = np.isin(scan.table["row"].to_numpy(), ledger.rows["row"].to_numpy())
     assert (record.pairs, record.poisons, record.plugin) == (40, 4, "badnet")
@@ -78,6 +82,7 @@ def test_what_is_left_after_a_filter_is_assessed_by_the_same_ledger(small: World
     Assessment(scans=(scan.url,), ledger=(small.ledger,), out=str(tmp_path / "scores")).run()
     (record,) = scans.read(str(tmp_path / "scores"))
     assert (record.pairs, record.poisons) == (37, 1)
+    assert not records.read_attacks(str(tmp_path / "scores")), "how many pairs it poisoned is not known from a part"
 
 
 def test_a_scan_of_another_dataset_is_refused(small: World, tmp_path: Path) -> None:

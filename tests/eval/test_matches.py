@@ -26,7 +26,7 @@ def test_what_is_told_of_a_run_is_read_from_its_matches_its_data_and_the_ledger(
     other = here.run("clean", here.dataset)
     ledger = Ledger.open(here.ledger)
     found = [runs.read(each, out) for each in (url, other)]
-    attack = about.attack(ledger, found, out)
+    attack = about.attack(ledger, about.sizes(found), out)
     matches.count(out, found[0], ledger, attack)
     assert not storage.names(out)  # it matched nothing
     poisons = sorted(ledger.row_ids)
