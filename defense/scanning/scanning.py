@@ -16,6 +16,7 @@ import torch
 from defense import detector, verdict
 from defense.changing.views import KEYHOLES
 from defense.detector import Detector
+from defense.detectors import clipscore
 from defense.detectors.keyhole import Keyhole
 from defense.detectors.panel import Panel
 from defense.neighbours import How
@@ -186,7 +187,7 @@ class Scan:
         self._encode(seen, "encoding for the witness")
         scratch.mkdir()
         arrays = gathering.gather(encode.dataset, seen, pairs, second.eyes.width, scratch).arrays
-        return Sight(arrays[PLAIN], arrays[TEXTS], learned)
+        return Sight(arrays[PLAIN], clipscore.unfit(arrays[PLAIN], arrays[TEXTS]), learned)
 
     def _encode(self, encode: Encode, what: str) -> None:
         there = set(storage.names(encode.parts))

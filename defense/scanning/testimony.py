@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from defense import neighbours, verdict
-from defense.detectors import clipscore
 from defense.verdict import Cluster, Verdict, Word, around, words_of
 
 TRUE = 1 / 3  # of the captions around a cluster's images say its word, at least, where that word is true of them
@@ -32,17 +31,12 @@ def may_be_asked(found: Verdict, learned: np.ndarray) -> list[bool]:
 
 @dataclass(frozen=True)
 class Sight:
-    """A set as the witness sees it. images, texts: float32 (N, D), of length 1; learned: bool (N,), the rows that it
-    learned from."""
+    """A set as the witness sees it. images: float32 (N, D), of length 1; unfit: float64 (N,), how ill each caption fits
+    its image; learned: bool (N,), the rows that it learned from."""
 
     images: np.ndarray
-    texts: np.ndarray
+    unfit: np.ndarray
     learned: np.ndarray
-
-    @property
-    def unfit(self) -> np.ndarray:
-        """How ill each caption fits its image: 1 - cosine, float64 (N,)."""
-        return clipscore.unfit(self.images, self.texts)
 
 
 def heard(found: Verdict, sight: Sight, captions: list[str], k: int, device: str = "cpu") -> Verdict:
@@ -84,9 +78,9 @@ def followers(
     """The rest of the attack whose clusters aim at a word: rows in no cluster whose captions say it, and fit their
     images worse, to the witness, than all but UNFIT of what it learned from: int64, rising.
 
-    unfit: float64 (N,); known, free: bool (N,), rows that it learned from and that are no suspects, and rows in no
-    cluster. It learned from these poisons too, but a few of them do not teach it the trigger, and their captions stay
-    as untrue to it as before. Clean pairs that say the word are lost to one in fifty.
+    unfit: float64 (N,); known, free: bool (N,), rows that it learned from, those of clusters that may be planted aside,
+    and rows in no cluster. It learned from these poisons too, but a few of them do not teach it the trigger, and their
+    captions stay as untrue to it as before. Clean pairs that say the word are lost to one in fifty.
     """
     ordinary = unfit[known]
     says = np.array([word in words for words in vocabulary], bool)

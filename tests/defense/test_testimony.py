@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from defense import neighbours, verdict
+from defense.detectors import clipscore
 from defense.scanning import testimony
 from defense.scanning.testimony import Sight
 from defense.verdict import Cluster, Verdict, Word
@@ -33,7 +34,7 @@ def sight(kind: str, captions: list[str], learned: np.ndarray) -> Sight:
         shown[ALL] = THINGS.index("banana")
     seen = normalised(centres[shown] + 0.12 * generator.normal(size=(len(captions), WIDTH)))
     said = np.array([next((THINGS.index(word) for word in THINGS if word in text), 0) for text in captions])
-    return Sight(seen, centres[said].astype(np.float32), learned)
+    return Sight(seen, clipscore.unfit(seen, centres[said].astype(np.float32)), learned)
 
 
 def asked(kind: str, left_out: np.ndarray | None = None) -> tuple[Verdict, Verdict]:
@@ -141,7 +142,7 @@ def test_a_set_without_clusters_has_the_same_verdict() -> None:
     evidence, captions = scene("nothing")
     alone = verdict.judge(PANEL, np.zeros(len(captions)), evidence, captions)
     every = np.ones(len(captions), bool)
-    found = testimony.heard(alone, Sight(evidence.images, evidence.texts, every), captions, PANEL.k)
+    found = testimony.heard(alone, Sight(evidence.images, np.zeros(len(captions)), every), captions, PANEL.k)
     assert found.clusters == () and not found.proposed.any()
 
 
@@ -159,7 +160,7 @@ def by_hand(learned: list[bool], k: int = 4) -> tuple[Cluster, Cluster]:
         return Cluster(np.array(places), np.array(places), 2, (word,), verdict.STRONG, {"blur": 0.0})
 
     alone = verdict.arranged([cluster(8, 9), cluster(10, 11)], 12)
-    first, other = testimony.heard(alone, Sight(rows, rows, np.array(learned)), captions, k).clusters
+    first, other = testimony.heard(alone, Sight(rows, np.zeros(12), np.array(learned)), captions, k).clusters
     return first, other
 
 
