@@ -31,7 +31,7 @@ TERMS = 2**22  # products at a time, in float64: 32 MiB
 CACHED = 2**18  # differences at a time, in float64: they are read ten times, and 2 MiB stay in a core's cache
 SAMPLE = 1000  # queries by which the recall of an index is measured
 RECALLS = (16, 256)
-ENOUGH = 0.99  # of both recalls
+ENOUGH = 0.99  # of both recalls, where nothing else is said
 LEAST_PROBES, MOST_PROBES = 8, 256  # lists of an index that the rows of one are compared with
 PER_LIST = 40  # rows by which the centre of each list is learned
 
@@ -66,10 +66,12 @@ def nearest(
     device: str = "cpu",
     block: int = BLOCK,
     what: str = "rows",
+    enough: float = ENOUGH,
 ) -> Found:
     """The `keep` nearest of every row (N - 1 where there are fewer) and, by rank, the distances at `ranks`.
 
     rows: float32 (N, D), of length 1, as `unit` gives them. ranks: beyond N - 1 they are left out. what: for words.
+    enough: the recall that an index is to have.
 
     Exact means: as from the float64 distances of all pairs, whatever the block, the device and the order of rows, up to
     places of equal distance; where two distances differ by less than 1e-7, one may be given for the other at a rank of
@@ -84,7 +86,7 @@ def nearest(
         return Found(near, {})
     entries, members = _distinct(rows)
     want = min(len(entries), max([keep, *ranks]) + 1 + EXTRA)
-    finder = _finder(entries, want, how, device, what)
+    finder = _finder(entries, want, how, device, what, enough)
     with log.progress(f"searching {what}", len(entries), "rows") as bar:
         for ids in finder.blocks(block):
             places, scores = _own_first(ids, *finder.candidates(ids))
@@ -247,11 +249,11 @@ def _radius(entries: Tensor, ids: Tensor, places: Tensor, ends: np.ndarray, rank
 # -------------------------------------------------------------------------------------------- candidates
 
 
-def _finder(entries: Tensor, want: int, how: How, device: str, what: str) -> "_Whole | _Index":
+def _finder(entries: Tensor, want: int, how: How, device: str, what: str, enough: float) -> "_Whole | _Index":
     limit = EXACT_UP_TO["cuda" if device.startswith("cuda") else "cpu"]
     if how == "exact" or (how == "auto" and len(entries) <= limit):
         return _Whole.of(entries, want, device)
-    return _Index.of(entries, want, device, what)
+    return _Index.of(entries, want, device, what, enough)
 
 
 @dataclass(frozen=True)
@@ -300,8 +302,8 @@ class _Index:
     exact = False
 
     @classmethod
-    def of(cls, entries: Tensor, want: int, device: str, what: str) -> "_Index":
-        """Compares with as few lists as hold ENOUGH of a sample's neighbours, or MOST_PROBES; says what is found."""
+    def of(cls, entries: Tensor, want: int, device: str, what: str, enough: float) -> "_Index":
+        """Compares with as few lists as hold enough of a sample's neighbours, or MOST_PROBES; says what is found."""
         whole, count = _Whole.of(entries, want, device), len(entries)
         number = max(1, min(int(4 * count**0.5), count // PER_LIST))
         log.say(f"{what}: {count:,} rows are searched by an index of {number:,} lists")
@@ -317,15 +319,16 @@ class _Index:
         sample = torch.from_numpy(np.sort(draw.choice(count, min(SAMPLE, count), replace=False)))
         ranks = [rank for rank in RECALLS if rank < min(want, count)] or [min(want, count) - 1]
         true = whole.candidates(sample)[1]
-        probes = _probes(around[lists[sample]], lists[true[:, : ranks[-1] + 1]])
+        probes = _probes(around[lists[sample]], lists[true[:, : ranks[-1] + 1]], enough)
         made = cls(whole, order, starts, lists, around[:, :probes], {})
         found = _ordered(entries[sample], entries, made.candidates(sample)[1], min(ranks[0] + 1 + EXTRA, want))[0]
         made.recall.update({rank: _recall(sample, found, true, rank) for rank in ranks})
         told = ", ".join(f"recall@{rank} {share:.4f}" for rank, share in made.recall.items())
         log.say(f"{what}: {told}, of {len(sample):,} rows, looking into {probes} lists", recall=made.recall)
-        if min(made.recall.values()) < ENOUGH:
+        if min(made.recall.values()) < enough:
             log.warn(
-                f"{what}: the index misses more than 1% of the neighbours: scores are blurred; --search exact is not"
+                f"{what}: the index misses more than {1 - enough:.0%} of the neighbours: scores are blurred; "
+                "--search exact is not"
             )
         return made
 
@@ -362,13 +365,13 @@ def _centres(rows: Tensor, count: int) -> Tensor:
     return torch.from_numpy(means.centroids)
 
 
-def _probes(around: Tensor, lists: Tensor) -> int:
-    """How many lists hold ENOUGH of the neighbours, and half of the rest for what rounding loses.
+def _probes(around: Tensor, lists: Tensor, enough: float) -> int:
+    """How many lists hold enough of the neighbours, and half of the rest for what rounding loses.
 
     around: int64 (B, L), of each of B rows the lists, those to look into first; lists: int64 (B, C), of its neighbours.
     """
     rank = torch.empty_like(around).scatter_(1, around, torch.arange(around.shape[1]).expand_as(around))
-    farthest = float(torch.quantile(rank.gather(1, lists).double(), (1 + ENOUGH) / 2))
+    farthest = float(torch.quantile(rank.gather(1, lists).double(), (1 + enough) / 2))
     return min(max(LEAST_PROBES, int(farthest) + 1), MOST_PROBES, around.shape[1])
 
 

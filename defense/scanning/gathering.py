@@ -15,12 +15,15 @@ import numpy as np
 import pyarrow as pa
 
 from defense import detector, neighbours
+from defense.changing.views import KEYHOLES
 from defense.detector import Changed, Evidence, Needs, Neighbours
 from defense.neighbours import How
 from defense.scanning.encoding import MEAN, PLAIN, TEXTS, Encode
 from infra import log, storage
 from infra.errors import Damaged
 from pipeline.dataset import Dataset
+
+OF_KEYHOLES = 0.9  # recall of an index: a walk is asked where it stays, which of a dense cluster's rows it met or not
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,10 @@ def evidence(
             keep, ranks = others, ()
         place = storage.join(parts, f"near-{name}-{how}.npz")
         if not storage.exists(place):
-            found = neighbours.nearest(gathered.arrays[name], keep, ranks, how=how, device=device, what=name)
+            enough = OF_KEYHOLES if name in KEYHOLES else neighbours.ENOUGH
+            found = neighbours.nearest(
+                gathered.arrays[name], keep, ranks, how=how, device=device, what=name, enough=enough
+            )
             _write(place, found)
         near, recall_here = _told(_read(place, ("rows", "distances", "ranks", "radii", "recall")))
         recall.update({name: recall_here} if recall_here else {})

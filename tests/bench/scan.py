@@ -7,8 +7,8 @@ Rows are isotropic unit vectors, in which no index has anything to hold on to, a
 around each of many centres, as embeddings of images of things lie; or those of the images of --dataset, as --run sees
 them. If more are asked for, or wider ones, then rows between a real one and its 16 nearest, turned into so many
 dimensions, with a little noise in all of them. `scan` is all that a scan does once images are encoded, each part timed:
-a search each of images, captions and changed images (rows in another order, rows with noise), every detector, the
-clusters.
+a search each of images, captions, changed images and images through keyholes (rows in another order, rows with noise),
+every detector, the clusters.
 
 16 neighbours are kept, and distances at powers of two up to 1,024, as a scan asks for. Beside it, with the same number
 of neighbours: `blocked`, a product of blocks and a partition in numpy, and scikit-learn's NearestNeighbors (brute
@@ -29,6 +29,7 @@ import numpy as np
 import pyarrow as pa
 
 from defense import detector, verdict
+from defense.changing.views import KEYHOLES
 from defense.detector import Detector, Evidence, Needs
 from defense.detectors.panel import Panel
 from defense.neighbours import How, nearest, unit
@@ -87,6 +88,7 @@ def scan(rows: np.ndarray, device: str) -> None:
     detectors = {name: detector.named(name) for name in plugins.names(Detector.FOLDERS)}
     needs, panel = detector.needs(list(detectors.values())), detectors["panel"]
     assert isinstance(panel, Panel)
+    whole = tuple(name for name in needs.views if name not in KEYHOLES)
     draw, count = np.random.default_rng(3), len(rows)
     with tempfile.TemporaryDirectory() as scratch:
         arrays = {}
@@ -112,7 +114,8 @@ def scan(rows: np.ndarray, device: str) -> None:
         for what, work in {
             "images": lambda: evidence(replace(needs, captions=0, views=())),
             "captions": lambda: evidence(replace(needs, views=())),
-            f"images under {len(needs.views)} changes": lambda: evidence(needs),
+            f"images under {len(whole)} changes": lambda: evidence(replace(needs, views=whole)),
+            f"images through {len(needs.views) - len(whole)} keyholes": lambda: evidence(needs),
             "detectors and clusters": score,
         }.items():
             took = seconds(work)

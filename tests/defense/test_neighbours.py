@@ -1,5 +1,7 @@
 """Neighbours of a whole set, against an independent float64 computation over all pairs."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -96,6 +98,16 @@ def test_an_index_that_looks_into_too_few_lists_says_so(capsys, monkeypatch) -> 
     found = nearest(rows(3000, width=32), 16, how="approximate")
     assert found.recall[16] < 0.9
     assert "misses more than 1%" in capsys.readouterr().err
+
+
+def test_an_index_looks_into_as_many_lists_as_the_recall_asked_for_needs(capsys) -> None:
+    vectors = rows(3000, width=8)
+    found = {enough: nearest(vectors, 16, how="approximate", enough=enough).recall[16] for enough in (0.99, 0.8)}
+    assert 0.8 <= found[0.8] < found[0.99] - 0.005
+    said = capsys.readouterr().err
+    most, fewer = (int(count) for count in re.findall(r"looking into (\d+) lists", said))
+    assert fewer < most / 2
+    assert "misses more" not in said.split("looking into")[2]
 
 
 def test_where_the_lists_hold_too_few_rows_all_are_compared(monkeypatch) -> None:
