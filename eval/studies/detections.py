@@ -1,11 +1,10 @@
-"""What a scan finds of each attack, and what training anew without it gives: two tables.
+"""What a scan finds of each attack, by a run alone and with a witness, and what training anew without it gives.
 
 Clean accuracy is held against two runs of the same seed on the same test images: one trained on what is left when as
 many pairs are removed at random, and one that never saw a poison.
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import chain
 
 from eval.interval import clopper_pearson, difference
 from eval.reporting import formatting
@@ -21,7 +20,10 @@ FOUND = (
     *(f"found at {share}% removed" for share in SHARES),
     *("poisons of what `auto` removes", "of all poisons", "seeds"),
 )
-BY_WITNESS = ("by a witness, found at 5% removed", "poisons of what `auto` removes", "of all poisons", "seeds")
+BESIDE = (
+    *("attack", "found at 5% removed, by the run", "with a witness", "poisons of what `auto` removes, by the run"),
+    *("with a witness", "of all poisons", "seeds"),
+)
 LEFT = (
     *("attack", "removed", "undefended", "trained anew", "as many at random", "never poisoned"),
     *("accuracy, to as many at random", "to never poisoned", "seeds"),
@@ -29,8 +31,8 @@ LEFT = (
 SAID = """What the panel of a scan finds, through the run that learned from the scanned pairs. Means over seeds; what
 `auto` removes is counted over all of them.
 """
-SECOND = """At the right: by a second scan of the same pairs, which asks a witness, a model that was trained without any
-suspect of the first.
+SECOND = """By the run alone, and by a second scan of the same pairs that asks a witness too, a model that was trained
+without any suspect of the first. The same seeds, the same runs.
 """
 ANEW = """Attack success at clean accuracy: of the poisoned model, of one trained anew on what a filter left, of one
 trained on what is left when as many pairs are removed at random, and of one that never saw a poison. Means over seeds,
@@ -44,31 +46,44 @@ wide. A dash is planned and not measured, or does not exist.
 
 
 def markdown(study: Study) -> str:
-    asked = any(row.measured for attack in study.rows for row in study.of(attack, HEARD))
-    head, said = ((*FOUND, *BY_WITNESS), [SAID, SECOND]) if asked else (FOUND, [SAID])
-    return "\n".join([*said, _table(head, _found(study, asked)), ANEW, _table(LEFT, _anew(study)), NOTE])
+    heard = _heard(study)
+    second = [SECOND, _table(BESIDE, heard)] if heard else []
+    return "\n".join([SAID, _table(FOUND, _found(study)), *second, ANEW, _table(LEFT, _anew(study)), NOTE])
 
 
-def _found(study: Study, asked: bool) -> list[Sequence[str]]:
-    """asked: whether to tell what a witness says."""
+def _found(study: Study) -> list[Sequence[str]]:
     lines: list[Sequence[str]] = []
     for attack in study.rows:
         row = study.chosen(attack, UNDEFENDED)
-        heard = [_second(one) for one in study.of(attack, HEARD)] if asked else []
         if row is None or not row.measured:
-            lines.append((attack, *["-"] * (len(FOUND) - 1), *chain(*heard)))
+            lines.append((attack, *["-"] * (len(FOUND) - 1)))
             continue
         known = row.measured[0]
         rate = f" ({percent(known.poisons / known.samples, 2)})" if known.samples else ""
         numbers = [f"{_mean(row, 'auroc'):.3f}", f"{_mean(row, 'average_precision'):.3f}"]
         numbers += [percent(_mean(row, "false_positive_rate", 95))]
         numbers += [percent(_mean(row, "recall", share)) for share in SHARES]
-        lines.append((attack, f"{known.poisons:,}{rate}", *numbers, *_auto(row), _seeds(row), *chain(*heard)))
+        lines.append((attack, f"{known.poisons:,}{rate}", *numbers, *_auto(row), _seeds(row)))
     return lines
 
 
-def _second(row: Row) -> Sequence[str]:
-    return (percent(_mean(row, "recall", 5)), *_auto(row), _seeds(row)) if row.measured else ["-"] * len(BY_WITNESS)
+def _heard(study: Study) -> list[Sequence[str]]:
+    """A line for each attack of which a witness was asked."""
+    lines: list[Sequence[str]] = []
+    for attack in study.rows:
+        alone = study.chosen(attack, UNDEFENDED)
+        for row in study.of(attack, HEARD):
+            if alone is not None and row.measured:
+                first = _of_seeds(alone, row)
+                found = [percent(_mean(one, "recall", 5)) for one in (first, row)]
+                lines.append((attack, *found, _auto(first)[0], *_auto(row), _seeds(row)))
+    return lines
+
+
+def _of_seeds(row: Row, other: Row) -> Row:
+    """A row over the seeds of which another is measured."""
+    wanted = {cell.seed for cell in other.measured}
+    return Row(tuple(cell for cell in row.cells if cell.seed in wanted))
 
 
 def _mean(row: Row, metric: str, k: int | None = None) -> float:
@@ -113,7 +128,7 @@ def _brief(row: Row | None, beside: Row) -> str:
     """Over the seeds of the row that it stands beside, or over all where that has none yet; said where it has fewer."""
     wanted = {cell.seed for cell in beside.measured}
     if row is not None and wanted:
-        row = Row(tuple(cell for cell in row.cells if cell.seed in wanted))
+        row = _of_seeds(row, beside)
     if row is None or row.success is None or row.accuracy is None:
         return "-"
     fewer = f" (seed {_seeds(row)})" if len(row.measured) < len(wanted) else ""

@@ -204,8 +204,9 @@ def test_what_a_scan_found_and_what_training_anew_gives_stand_in_two_tables():
     low, high = (f"{100 * end:.1f}" for end in clopper_pearson(158, 216))
     assert (
         "| badnet | 30 (1.00%) | 0.990 | 0.900 | 0.4% | 80.0% | 90.0% | 95.0% | 100.0% | 158 of 159, 99.4% | "
-        f"73.1% [{low}, {high}] | 0, 1 | 95.0% | 107 of 108, 99.1% | 99.1% ["
+        f"73.1% [{low}, {high}] | 0, 1 |"
     ) in text
+    assert "| badnet | 95.0% | 95.0% | 50 of 50, 100.0% | 107 of 108, 99.1% | 99.1% [" in text, "of seed 1 both"
     (line,) = [line for line in text.splitlines() if line.startswith("| badnet | auto, by a witness | ")]
     assert line.startswith("| badnet | auto, by a witness | 97.0% at 95.0% | 0.4% [")
     assert line.endswith(" | 1 |")
