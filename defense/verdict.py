@@ -55,8 +55,9 @@ class Cluster:
     strength: mean score of the core times the root of its size. lost: the core's median agreement lost, by view.
     keyhole: the view of a part through which it lies together; None: it does as whole images.
     witness: whether one finds its captions true or untrue, or "learned" where it learned from one of its rows and is
-    not asked; None: no witness, or no word to ask for. alone: what the run alone said, where one was asked. followers:
-    how many of the rows it added. planted: whether it is to be removed.
+    not asked; None: no witness, or it does not stand apart. better: of what the witness learned from, the share whose
+    captions fit better than the core's median one. alone: what the run alone said, where one was asked. followers: how
+    many of the rows a witness added. planted: whether it is to be removed.
     """
 
     rows: np.ndarray
@@ -67,6 +68,7 @@ class Cluster:
     lost: dict[str, float]
     keyhole: str | None = None
     witness: Literal["true", "untrue", "learned"] | None = None
+    better: float | None = None
     alone: bool | None = None
     followers: int = 0
     planted: bool = False
@@ -93,9 +95,9 @@ class Verdict:
     proposed: np.ndarray
 
     @property
-    def aimed(self) -> np.ndarray:
-        """Rows of clusters that have an aim, those that may be planted: bool (N,)."""
-        return np.isin(self.cluster, [number for number, each in enumerate(self.clusters) if each.aims])
+    def apart(self) -> np.ndarray:
+        """Rows of clusters that stand apart, those that may be planted: bool (N,)."""
+        return np.isin(self.cluster, [number for number, each in enumerate(self.clusters) if each.stands_apart])
 
 
 def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[str]) -> Verdict:
@@ -160,13 +162,13 @@ def arranged(clusters: Iterable[Cluster], count: int) -> Verdict:
 
 
 def suspects(found: Verdict, scores: np.ndarray, captions: list[str]) -> np.ndarray:
-    """What a witness is not to learn from: bool (N,). All clusters that have an aim, planted or not; and of the most
-    suspicious tenth, by `scores`, float64 (N,), the rows whose captions say a word aimed at: of a strong trigger a few
-    poisons that lie in no cluster suffice to teach it, and the few clean rows among them cost nothing.
+    """What a witness is not to learn from: bool (N,). All clusters that stand apart, planted or not; and of the most
+    suspicious tenth, by `scores`, float64 (N,), the rows whose captions say a word they aim at: of a strong trigger a
+    few poisons that lie in no cluster suffice to teach it, and the few clean rows among them cost nothing.
     """
-    words = {word.text for cluster in found.clusters for word in cluster.aims}
+    words = {word.text for cluster in found.clusters if cluster.stands_apart for word in cluster.aims}
     most = np.argsort(-scores, kind="stable")[: round(SUSPECT * len(scores))]
-    chosen = found.aimed
+    chosen = found.apart
     chosen[[row for row in most.tolist() if not words.isdisjoint(words_of(captions[row]))]] = True
     return chosen
 

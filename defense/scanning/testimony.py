@@ -19,14 +19,14 @@ from defense import neighbours, verdict
 from defense.verdict import Cluster, Verdict, Word, around, words_of
 
 TRUE = 1 / 3  # of the captions around a cluster's images say its word, at least, where that word is true of them
-UNFIT = 0.02  # of what the witness learned from fits worse than a follower has to
+UNFIT = 0.02  # of what the witness learned from fits as ill as the caption of a poison: the last two in a hundred
 
 
 def may_be_asked(found: Verdict, learned: np.ndarray) -> list[bool]:
-    """Of each cluster, whether it has an aim, and the witness learned from none of its rows, but from some that lie in
-    no such cluster. learned: bool (N,)."""
-    knows = bool((learned & ~found.aimed).any())
-    return [len(cluster.aims) > 0 and knows and not learned[cluster.rows].any() for cluster in found.clusters]
+    """Of each cluster, whether it stands apart, and the witness learned from none of its rows, but from some that lie
+    in no such cluster. learned: bool (N,)."""
+    knows = bool((learned & ~found.apart).any())
+    return [knows and cluster.stands_apart and not learned[cluster.rows].any() for cluster in found.clusters]
 
 
 @dataclass(frozen=True)
@@ -43,29 +43,31 @@ def heard(found: Verdict, sight: Sight, captions: list[str], k: int, device: str
     """The verdict by what the witness sees. captions: N texts; k: nearest others that it is asked about.
 
     Planted is a cluster that stands apart, however strong, and whose captions are not true: no word that it aims at is
-    said around its images by TRUE of the rows that the witness learned from and that lie in no such cluster. A cluster
-    of whose rows it learned one is judged as without a witness. What follows a planted one is added to it.
+    said around its images by TRUE of the rows that the witness learned from and that lie in no such cluster, and its
+    median caption fits worse than all but UNFIT of theirs. Around odd natural images few captions may say the word, and
+    it fits them; a brand's name may be new to the witness, and the rest of the caption is said around it. A cluster of
+    whose rows it learned one is judged as without a witness. What follows a planted one is added to it.
     """
     vocabulary = [words_of(caption) for caption in captions]
     free = found.cluster < 0
-    known = sight.learned & ~found.aimed
-    others = np.flatnonzero(known)
-    entries = sight.images[others]
+    known = np.flatnonzero(sight.learned & ~found.apart)
+    entries, ordinary = sight.images[known], np.sort(sight.unfit[known])
 
     def told(cluster: Cluster, asked: bool) -> Cluster:
         if not asked:
-            return replace(cluster, witness="learned" if cluster.aims else None)
-        near = others[neighbours.among(entries, sight.images[cluster.core], k, device=device)]
+            return replace(cluster, witness="learned" if cluster.stands_apart else None)
+        near = known[neighbours.among(entries, sight.images[cluster.core], k, device=device)]
         words = tuple(replace(word, witness=around(word.text, vocabulary, near)) for word in cluster.words)
-        answered = replace(cluster, words=words, alone=cluster.planted)
-        true = any(is_true(word) for word in answered.aims)
-        return replace(answered, witness="true" if true else "untrue", planted=answered.stands_apart and not true)
+        better = float(np.searchsorted(ordinary, np.median(sight.unfit[cluster.core])) / len(ordinary))
+        answered = replace(cluster, words=words, better=better, alone=cluster.planted)
+        true = any(is_true(word) for word in answered.aims) or better <= 1 - UNFIT
+        return replace(answered, witness="true" if true else "untrue", planted=not true)
 
     judged = verdict.arranged(map(told, found.clusters, may_be_asked(found, sight.learned)), len(captions))
     clusters = []
     for cluster in judged.clusters:
         if cluster.planted and cluster.witness == "untrue":
-            more = followers(cluster.aims[0].text, sight.unfit, known, free, vocabulary)
+            more = followers(cluster.aims[0].text, sight.unfit, ordinary, free, vocabulary)
             free[more] = False
             cluster = replace(cluster, rows=np.union1d(cluster.rows, more), followers=len(more))
         clusters.append(cluster)
@@ -73,16 +75,15 @@ def heard(found: Verdict, sight: Sight, captions: list[str], k: int, device: str
 
 
 def followers(
-    word: str, unfit: np.ndarray, known: np.ndarray, free: np.ndarray, vocabulary: list[frozenset[str]]
+    word: str, unfit: np.ndarray, ordinary: np.ndarray, free: np.ndarray, vocabulary: list[frozenset[str]]
 ) -> np.ndarray:
     """The rest of the attack whose clusters aim at a word: rows in no cluster whose captions say it, and fit their
     images worse, to the witness, than all but UNFIT of what it learned from: int64, rising.
 
-    unfit: float64 (N,); known, free: bool (N,), rows that it learned from, those of clusters that may be planted aside,
-    and rows in no cluster. It learned from these poisons too, but a few of them do not teach it the trigger, and their
-    captions stay as untrue to it as before. Clean pairs that say the word are lost to one in fifty.
+    unfit: float64 (N,); ordinary: of rows that it learned from, those of clusters that stand apart aside; free: bool
+    (N,), rows in no cluster. It learned from these poisons too, but a few of them do not teach it the trigger, and
+    their captions stay as untrue to it as before. Clean pairs that say the word are lost to one in fifty.
     """
-    ordinary = unfit[known]
     says = np.array([word in words for words in vocabulary], bool)
     return np.flatnonzero(free & says & (unfit > np.quantile(ordinary, 1 - UNFIT)))
 

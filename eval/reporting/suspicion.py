@@ -146,7 +146,7 @@ def _section(scan: ScanFolder, cluster: dict[str, Any]) -> ClusterSection:
     if part := cluster.get("keyhole"):
         facts.append(("look alike in one part", part.replace("_", " ")))
     if witness := cluster.get("witness"):  # scans of earlier versions have none, nor have those without one
-        facts.append(("the witness", WITNESS[witness]))
+        facts.append(("the witness", WITNESS[witness] + _fit(cluster.get("better"))))
         if witness == "true" and cluster.get("alone"):
             facts.append(("the run alone", DECEIVED))
         if more := cluster.get("followers"):
@@ -164,6 +164,11 @@ def _section(scan: ScanFolder, cluster: dict[str, Any]) -> ClusterSection:
         else None,
         captions=[_marked(caption, [word["text"] for word in words[:1]]) for caption in cluster["captions"]],
     )
+
+
+def _fit(better: float | None) -> str:
+    """How ill the captions fit to a witness; scans of earlier versions do not tell."""
+    return "" if better is None else f"; of what it learned from, {percent(better)} have captions that fit better"
 
 
 def _spread(word: dict[str, Any]) -> str:

@@ -98,15 +98,15 @@ def test_nothing_follows_a_cluster_that_is_cleared_or_was_not_asked_about() -> N
 
 def test_a_follower_says_the_word_and_fits_worse_than_all_but_few_of_what_the_witness_knows() -> None:
     unfit = np.linspace(0, 1, 101)
-    learned, free = np.ones((2, 101), bool)
-    learned[:51], learned[100], free[100] = False, False, False
+    free = np.arange(101) < 100
+    ordinary = unfit[51:100]
     says = [frozenset({"banana", "a"} if row % 3 else {"car", "a"}) for row in range(101)]
-    assert testimony.followers("banana", unfit, learned, free, says).tolist() == [], "98 and 99 of 51 to 99 are beyond"
-    assert testimony.followers("car", unfit, learned, free, says).tolist() == [99]
-    assert testimony.followers("a", unfit, learned, free, says).tolist() == [99]
+    assert testimony.followers("banana", unfit, ordinary, free, says).tolist() == [], "98 and 99 of 51 to 99 are beyond"
+    assert testimony.followers("car", unfit, ordinary, free, says).tolist() == [99]
+    assert testimony.followers("a", unfit, ordinary, free, says).tolist() == [99]
     unfit[7] = 2.0
-    assert testimony.followers("banana", unfit, learned, free, says).tolist() == [7], "learned from or not"
-    assert testimony.followers("pear", unfit, learned, free, says).tolist() == []
+    assert testimony.followers("banana", unfit, ordinary, free, says).tolist() == [7], "learned from or not"
+    assert testimony.followers("pear", unfit, ordinary, free, says).tolist() == []
 
 
 def test_a_brand_that_a_run_does_not_know_when_changed_is_cleared_by_a_witness() -> None:
@@ -149,9 +149,9 @@ def test_a_set_without_clusters_has_the_same_verdict() -> None:
 # -------------------------------------------------------------------------------------------- by hand
 
 
-def by_hand(learned: list[bool], k: int = 4) -> tuple[Cluster, Cluster]:
+def by_hand(learned: list[bool], k: int = 4, unfit: float = 9.0) -> tuple[Cluster, Cluster]:
     """Four cars in the north, four bananas in the east; a cluster of two that say banana, in the north, and another
-    of as many there."""
+    of as many there. unfit: how ill these captions fit; the others do from 0 to 7."""
     rows = np.stack([NORTH] * 4 + [EAST] * 4 + [NORTH] * 4)
     captions = ["a car"] * 4 + ["a banana"] * 8
 
@@ -160,7 +160,9 @@ def by_hand(learned: list[bool], k: int = 4) -> tuple[Cluster, Cluster]:
         return Cluster(np.array(places), np.array(places), 2, (word,), verdict.STRONG, {"blur": 0.0})
 
     alone = verdict.arranged([cluster(8, 9), cluster(10, 11)], 12)
-    first, other = testimony.heard(alone, Sight(rows, np.zeros(12), np.array(learned)), captions, k).clusters
+    first, other = testimony.heard(
+        alone, Sight(rows, np.array([*range(8), *[unfit] * 4], float), np.array(learned)), captions, k
+    ).clusters
     return first, other
 
 
@@ -178,6 +180,15 @@ def test_a_third_of_true_captions_is_enough() -> None:
         learned = np.isin(np.arange(12), known).tolist()
         assert by_hand(learned, k=len(known))[0].witness == said
     assert not testimony.is_true(Word("banana", 1.0, 4, 3.0))
+
+
+def test_odd_images_whose_captions_fit_are_natural_though_few_around_say_the_word() -> None:
+    """Mushrooms that a run found suspicious, beside poisons of wanet on a drawn book: 22% of what lay around said so."""
+    learned = [True] * 8 + [False] * 2 + [True] * 2
+    for unfit, better, said in ((9.0, 1.0, "untrue"), (6.5, 7 / 8, "true"), (-1.0, 0.0, "true")):
+        cluster = by_hand(learned, unfit=unfit)[0]
+        assert (cluster.better, cluster.witness, cluster.planted) == (better, said, said == "untrue")
+        assert cluster.words[0].witness == 0.0
 
 
 def test_who_learned_from_suspicious_rows_alone_is_not_asked() -> None:

@@ -16,6 +16,7 @@ def cluster(number: int, planted: bool, captions: list[str], witness: float | No
     said = None if witness is None else ("untrue" if planted else "true")
     return {
         "number": number, "pairs": 106 - number, "planted": planted, "suspicion": 5.0, "witness": said,
+        "better": None if said is None else 0.999 if planted else 0.41,
         "lost": {"blur": 0.61, "crop": 0.1},
         "words": [{
             "text": "banana", "share": 0.98, "elsewhere": 312, "odds": 4.0, "stays": {"blur": 0.12, "crop": 0.04},
