@@ -183,7 +183,7 @@ def test_a_third_of_true_captions_is_enough() -> None:
 
 
 def test_odd_images_whose_captions_fit_are_natural_though_few_around_say_the_word() -> None:
-    """Mushrooms that a run found suspicious, beside poisons of wanet on a drawn book: 22% of what lay around said so."""
+    """Mushrooms that a run found suspicious, beside poisons of wanet: 22% of what lay around said so."""
     learned = [True] * 8 + [False] * 2 + [True] * 2
     for unfit, better, said in ((9.0, 1.0, "untrue"), (6.5, 7 / 8, "true"), (-1.0, 0.0, "true")):
         cluster = by_hand(learned, unfit=unfit)[0]
