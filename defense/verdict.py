@@ -167,9 +167,16 @@ def suspects(found: Verdict, scores: np.ndarray, captions: list[str]) -> np.ndar
     few poisons that lie in no cluster suffice to teach it, and the few clean rows among them cost nothing.
     """
     words = {word.text for cluster in found.clusters if cluster.stands_apart for word in cluster.aims}
-    most = np.argsort(-scores, kind="stable")[: round(SUSPECT * len(scores))]
+    most = np.flatnonzero(top(scores, round(SUSPECT * len(scores))))
     chosen = found.apart
     chosen[[row for row in most.tolist() if not words.isdisjoint(words_of(captions[row]))]] = True
+    return chosen
+
+
+def top(scores: np.ndarray, count: int) -> np.ndarray:
+    """bool (N,): the `count` highest scores, of equal ones the first."""
+    chosen = np.zeros(len(scores), bool)
+    chosen[np.argsort(-scores, kind="stable")[:count]] = True
     return chosen
 
 

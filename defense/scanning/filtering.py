@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from defense.scanning.folder import ScanFolder
+from defense.verdict import top
 from infra import config, storage
 from infra.seeding import rng
 from infra.spread import Backend
@@ -131,18 +132,10 @@ class Filter:
 
 def _suspects(scan: ScanFolder) -> np.ndarray:
     """bool (N,). Raises ValueError where there are none, or the scan does not tell."""
-    if "suspect" not in scan.table.column_names:
+    if (chosen := scan.suspects) is None:
         raise ValueError(f"{scan.url} was made by an earlier version, which did not tell suspects: scan once more")
-    chosen = np.asarray(scan.table["suspect"].to_numpy())
     if not chosen.any():
         raise ValueError(f"{scan.url} shows no cluster that may be planted: there is nothing to ask of a witness")
-    return chosen
-
-
-def top(scores: np.ndarray, count: int) -> np.ndarray:
-    """bool (N,): the `count` highest scores, of equal ones the first."""
-    chosen = np.zeros(len(scores), bool)
-    chosen[np.argsort(-scores, kind="stable")[:count]] = True
     return chosen
 
 

@@ -74,6 +74,11 @@ class ScanFolder:
         """Names of the detectors that have a column."""
         return [name for name in self.table.column_names if name not in (*PAIR, *FOUND)]
 
+    @property
+    def suspects(self) -> np.ndarray | None:
+        """What a witness is not to learn from: bool (N,); None of a scan of earlier versions, which did not tell."""
+        return np.asarray(self.table["suspect"].to_numpy()) if "suspect" in self.table.column_names else None
+
     def of(self, dataset: Dataset) -> None:
         """Raises ValueError unless it is a scan of that dataset."""
         if (scanned := self.about["dataset"]["digest"]) != dataset.digest:

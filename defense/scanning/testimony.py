@@ -82,7 +82,7 @@ def followers(
 
     unfit: float64 (N,); ordinary: of rows that it learned from, those of clusters that stand apart aside; free: bool
     (N,), rows in no cluster. It learned from these poisons too, but a few of them do not teach it the trigger, and
-    their captions stay as untrue to it as before. Clean pairs that say the word are lost to one in fifty.
+    their captions stay as untrue to it as before. Some two in a hundred of the clean pairs that say the word are lost.
     """
     says = np.array([word in words for words in vocabulary], bool)
     return np.flatnonzero(free & says & (unfit > np.quantile(ordinary, 1 - UNFIT)))

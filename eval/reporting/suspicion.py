@@ -84,14 +84,9 @@ def render(scan: ScanFolder) -> str:
         width=WIDTH,
         height=HEIGHT,
         choices=_choices(panel, proposed),
-        commands=COMMANDS if about.get("witness") is None and _has_suspects(scan) else (),
+        commands=COMMANDS if about.get("witness") is None and scan.suspects is not None and scan.suspects.any() else (),
         provenance=_provenance(scan),
     )
-
-
-def _has_suspects(scan: ScanFolder) -> bool:
-    """Whether there is something to ask a witness about; scans of earlier versions do not tell."""
-    return "suspect" in scan.table.column_names and bool(scan.table["suspect"].to_numpy().any())
 
 
 def _paragraphs(about: dict[str, Any], pairs: int) -> list[str]:

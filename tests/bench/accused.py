@@ -141,7 +141,7 @@ def main() -> None:
         antidote(*learn, "--dataset", data, "--out", run)
         antidote(*look, "--out", scan)
         told = found(ScanFolder.open(scan), clusters)
-        if given.witness and ScanFolder.open(scan).table["suspect"].to_numpy().any():
+        if given.witness and np.any(ScanFolder.open(scan).suspects):
             without, witness, second = (f"{here}/{name}" for name in ("without", "witness", "second"))
             antidote("filter", "--dataset", data, "--scan", scan, "--remove", "suspects", "--out", without)
             antidote(*learn, "--dataset", without, "--out", witness)

@@ -1,11 +1,16 @@
 """A patch that takes its image into the midst of the target's: no cluster of whole images, but one of parts."""
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from defense import verdict
-from defense.detector import Evidence, needs
+from defense import neighbours, verdict
+from defense.detector import Evidence, Needs, needs
 from defense.detectors.panel import Panel
+from defense.scanning import gathering
+from defense.scanning.gathering import Gathered, Pairs
 from tests.support.sets import evidence_of
 from train.embedding import normalised
 
@@ -100,3 +105,21 @@ def test_no_row_is_in_two_clusters(seed: int) -> None:
     assert sum(len(cluster.rows) for cluster in found.clusters) == (found.cluster >= 0).sum()
     for number, cluster in enumerate(found.clusters):
         assert (found.cluster[cluster.rows] == number).all() and np.isin(cluster.core, cluster.rows).all()
+
+
+def test_an_index_may_miss_more_through_a_keyhole_and_nowhere_else(monkeypatch, tmp_path: Path) -> None:
+    asked: dict[str, float] = {}
+    exact = neighbours.nearest
+
+    def nearest(*given, what: str, enough: float, **options) -> neighbours.Found:
+        asked[what] = enough
+        return exact(*given, **options | {"how": "exact"})
+
+    monkeypatch.setattr(neighbours, "nearest", nearest)
+    rows = normalised(np.random.default_rng(1).normal(size=(30, 8))).astype(np.float32)
+    names = ("images", "texts", "blur", "middle", "top_left")
+    gathered = Gathered(dict.fromkeys(names, rows), np.zeros(0))
+    pairs = Pairs(pa.table({"row": np.arange(30)}), np.arange(30))
+    wanted = Needs(views=names[2:], neighbours=4, reach=0, captions=4)
+    gathering.evidence(gathered, pairs, wanted, str(tmp_path), "approximate", "cpu")
+    assert asked == {"images": 0.99, "texts": 0.99, "blur": 0.99, "middle": 0.9, "top_left": 0.9}
