@@ -227,7 +227,8 @@ def test_suspects_are_clusters_and_of_the_most_suspicious_tenth_who_says_the_wor
     rows = np.array([0, 1])
     aims, own = verdict.Word("banana", 1.0, 5, 3.0), verdict.Word("acme", 1.0, 0, 9.0)
     logo = np.array([25, 26])  # aims at nothing
-    natural = verdict.Cluster(np.array([20, 21]), np.array([20, 21]), 5, (aims,), 9.0, {})  # without a moat
+    car = verdict.Word("car", 1.0, 20, 1.0)
+    natural = verdict.Cluster(np.array([20, 21]), np.array([20, 21]), 5, (car,), 9.0, {})  # without a moat
     clusters = [verdict.Cluster(rows, rows, 2, (own, aims), 50.0, {}), verdict.Cluster(logo, logo, 2, (own,), 9.0, {})]
     found = verdict.arranged([*clusters, natural], 30)
     captions = ["a Banana by acme"] * 2 + ["a banana"] * 5 + ["a car by acme"] * 23
