@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 KINDS: dict[str, Callable[[Study, Page], str]] = {
     "attacks": lambda study, _: tables.attacks(study),
     "frontier": lambda study, page: tables.frontier(study, page.figure, page.at),
+    "chosen": lambda study, _: tables.chosen(study),
     "exposure": lambda study, _: exposures.markdown(study),
     "detected": lambda study, _: detections.markdown(study),
     "regime": lambda study, _: regimes.markdown(study),

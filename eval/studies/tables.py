@@ -32,12 +32,24 @@ def frontier(study: Study, figure: str | None, at: str | None = None) -> str:
     """What each method leaves. figure: name of the file that shows the same. at: a method for the table at equal clean
     accuracy."""
     parts = [f"![Clean accuracy and attack success of each method]({figure})\n"] if figure else []
-    parts.append(_chosen(study))
+    parts.append(chosen(study))
     if at is not None:
         parts.append(_matched(study, at))
     parts += [_attack(study, attack) for attack in study.rows]
     starred = any(cell.result and cell.result.elsewhere for cell in study.cells)
     return "\n".join([*parts, NOTE.lstrip() + (STAR.lstrip() if starred else "")])
+
+
+def chosen(study: Study) -> str:
+    """A line for each attack: what each method leaves as it was chosen."""
+    every = (*ROLES, *study.methods)
+    columns = [method for method in every if any(study.chosen(attack, method) for attack in study.rows)]
+    lines = []
+    for attack in study.rows:
+        lines.append((study.title(attack), *(_brief(study.chosen(attack, method)) for method in columns)))
+    settings = [_settings(study, method) for method in columns]
+    said = "Attack success at clean accuracy, each method as it was chosen.\n\n"
+    return said + _table(("attack", *settings), lines)
 
 
 def attacks(study: Study) -> str:
@@ -70,17 +82,6 @@ def _range(share: Share | None, row: Row | None) -> str:
         return "-"
     low, high = (share.low, share.high) if len(row.measured) == 1 else (share.least, share.most)
     return within(share.value, low, high)
-
-
-def _chosen(study: Study) -> str:
-    every = (*ROLES, *study.methods)
-    columns = [method for method in every if any(study.chosen(attack, method) for attack in study.rows)]
-    lines = []
-    for attack in study.rows:
-        lines.append((study.title(attack), *(_brief(study.chosen(attack, method)) for method in columns)))
-    settings = [_settings(study, method) for method in columns]
-    said = "Attack success at clean accuracy, each method as it was chosen.\n\n"
-    return said + _table(("attack", *settings), lines)
 
 
 def _settings(study: Study, method: str) -> str:

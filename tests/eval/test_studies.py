@@ -97,7 +97,7 @@ def test_a_cell_that_cannot_be_read_is_named(small: tuple[str, list[Row]], tmp_p
 
 def test_bad_input_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     for words, said in (
-        (["nothing", "--dry-run"], "no study is named 'nothing'; there are: attacks, decoys_choice, "),
+        (["nothing", "--dry-run"], "no study is named 'nothing'; there are: amounts, attacks, "),
         (["attacks"], "give --out, or --tables, or --dry-run"),
         (["attacks", "--dry-run", "--jobs", "0"], "--jobs is at least 1"),
         (["attacks", "--out", "s3://bucket/x"], "a folder on this machine's disk"),
