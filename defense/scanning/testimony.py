@@ -51,41 +51,46 @@ def heard(found: Verdict, sight: Sight, captions: list[str], k: int, device: str
     vocabulary = [words_of(caption) for caption in captions]
     free = found.cluster < 0
     known = np.flatnonzero(sight.learned & ~found.apart)
-    entries, ordinary = sight.images[known], np.sort(sight.unfit[known])
+    entries, ordinary = sight.images[known], sight.unfit[known]
+    limit = ill_beyond(ordinary)
 
     def told(cluster: Cluster, asked: bool) -> Cluster:
         if not asked:
             return replace(cluster, witness="learned" if cluster.stands_apart else None)
         near = known[neighbours.among(entries, sight.images[cluster.core], k, device=device)]
         words = tuple(replace(word, witness=around(word.text, vocabulary, near)) for word in cluster.words)
-        better = float(np.searchsorted(ordinary, np.median(sight.unfit[cluster.core])) / len(ordinary))
-        answered = replace(cluster, words=words, better=better, alone=cluster.planted)
-        true = any(is_true(word) for word in answered.aims) or better <= 1 - UNFIT
+        median = float(np.median(sight.unfit[cluster.core]))
+        answered = replace(cluster, words=words, better=float((ordinary < median).mean()), alone=cluster.planted)
+        true = any(is_true(word) for word in answered.aims) or median <= limit
         return replace(answered, witness="true" if true else "untrue", planted=not true)
 
     judged = verdict.arranged(map(told, found.clusters, may_be_asked(found, sight.learned)), len(captions))
     clusters = []
     for cluster in judged.clusters:
         if cluster.planted and cluster.witness == "untrue":
-            more = followers(cluster.aims[0].text, sight.unfit, ordinary, free, vocabulary)
+            more = followers(cluster.aims[0].text, sight.unfit > limit, free, vocabulary)
             free[more] = False
             cluster = replace(cluster, rows=np.union1d(cluster.rows, more), followers=len(more))
         clusters.append(cluster)
     return verdict.arranged(clusters, len(captions))
 
 
-def followers(
-    word: str, unfit: np.ndarray, ordinary: np.ndarray, free: np.ndarray, vocabulary: list[frozenset[str]]
-) -> np.ndarray:
+def ill_beyond(ordinary: np.ndarray) -> float:
+    """What all but UNFIT of the rows that a witness learned from do not exceed. ordinary: float64 (M,), how ill the
+    captions of these fit, to it; of none there is no such limit."""
+    return float(np.quantile(ordinary, 1 - UNFIT)) if len(ordinary) else np.inf
+
+
+def followers(word: str, ill: np.ndarray, free: np.ndarray, vocabulary: list[frozenset[str]]) -> np.ndarray:
     """The rest of the attack whose clusters aim at a word: rows in no cluster whose captions say it, and fit their
     images worse, to the witness, than all but UNFIT of what it learned from: int64, rising.
 
-    unfit: float64 (N,); ordinary: of rows that it learned from, those of clusters that stand apart aside; free: bool
-    (N,), rows in no cluster. It learned from these poisons too, but a few of them do not teach it the trigger, and
-    their captions stay as untrue to it as before. Some two in a hundred of the clean pairs that say the word are lost.
+    ill: bool (N,), the rows that do; free: bool (N,), rows in no cluster. The witness learned from these poisons too,
+    but a few of them do not teach it the trigger, and their captions stay as untrue to it as before. Some two in a
+    hundred of the clean pairs that say the word are lost.
     """
     says = np.array([word in words for words in vocabulary], bool)
-    return np.flatnonzero(free & says & (unfit > np.quantile(ordinary, 1 - UNFIT)))
+    return np.flatnonzero(free & says & ill)
 
 
 def is_true(word: Word) -> bool:

@@ -96,17 +96,21 @@ def test_nothing_follows_a_cluster_that_is_cleared_or_was_not_asked_about() -> N
         assert (found.cluster == part.cluster).all() and found.clusters[0].followers == 0
 
 
-def test_a_follower_says_the_word_and_fits_worse_than_all_but_few_of_what_the_witness_knows() -> None:
-    unfit = np.linspace(0, 1, 101)
+def test_two_in_a_hundred_of_what_a_witness_learned_from_fit_ill() -> None:
+    ordinary = np.linspace(0.51, 0.99, 49)
+    assert (ordinary > testimony.ill_beyond(ordinary)).sum() == 1
+    assert (np.arange(1000.0) > testimony.ill_beyond(np.arange(1000.0))).sum() == 20
+    assert testimony.ill_beyond(np.empty(0)) == np.inf, "a witness that knows nothing finds nothing ill"
+
+
+def test_a_follower_says_the_word_and_fits_ill_and_lies_in_no_cluster() -> None:
+    ill = np.isin(np.arange(101), [7, 99, 100])
     free = np.arange(101) < 100
-    ordinary = unfit[51:100]
     says = [frozenset({"banana", "a"} if row % 3 else {"car", "a"}) for row in range(101)]
-    assert testimony.followers("banana", unfit, ordinary, free, says).tolist() == [], "98 and 99 of 51 to 99 are beyond"
-    assert testimony.followers("car", unfit, ordinary, free, says).tolist() == [99]
-    assert testimony.followers("a", unfit, ordinary, free, says).tolist() == [99]
-    unfit[7] = 2.0
-    assert testimony.followers("banana", unfit, ordinary, free, says).tolist() == [7], "learned from or not"
-    assert testimony.followers("pear", unfit, ordinary, free, says).tolist() == []
+    assert testimony.followers("banana", ill, free, says).tolist() == [7], "100 lies in a cluster"
+    assert testimony.followers("car", ill, free, says).tolist() == [99]
+    assert testimony.followers("a", ill, free, says).tolist() == [7, 99]
+    assert testimony.followers("pear", ill, free, says).tolist() == []
 
 
 def test_a_brand_that_a_run_does_not_know_when_changed_is_cleared_by_a_witness() -> None:
