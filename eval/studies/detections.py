@@ -28,6 +28,14 @@ LEFT = (
     *("attack", "removed", "undefended", "trained anew", "as many at random", "never poisoned"),
     *("accuracy, to as many at random", "to never poisoned", "seeds"),
 )
+EVADING = (
+    *("attack", "how", "poisons", "undefended"),
+    *(f"found at {share}% removed" for share in SHARES),
+    *("poisons of what `auto` removes", "found at 5% removed, with a witness", "poisons of what `auto` removes"),
+)
+TRIED = """Attack success at clean accuracy of the run that learned from the poisons, what a scan through it finds, and
+what a second scan that asks a witness too. One seed.
+"""
 SAID = """What the panel of a scan finds, through the run that learned from the scanned pairs. Means over seeds; what
 `auto` removes is counted over all of them.
 """
@@ -49,6 +57,21 @@ def markdown(study: Study) -> str:
     heard = _heard(study)
     second = [SECOND, _table(BESIDE, heard)] if heard else []
     return "\n".join([SAID, _table(FOUND, _found(study)), *second, ANEW, _table(LEFT, _anew(study)), NOTE])
+
+
+def evading(study: Study) -> str:
+    """A line for each attacker who would evade a scan: whether the model learned the attack, and what was found."""
+    lines: list[Sequence[str]] = []
+    for attack in study.rows:
+        row, second = study.chosen(attack, UNDEFENDED), next(iter(study.of(attack, HEARD)), None)
+        if row is None or not row.measured:
+            lines.append((attack, *["-"] * (len(EVADING) - 1)))
+            continue
+        found = [percent(_mean(row, "recall", share)) for share in SHARES]
+        heard = (percent(_mean(second, "recall", 5)), _auto(second)[0]) if second and second.measured else ("-", "-")
+        known = row.measured[0]
+        lines.append((attack, known.how, f"{known.poisons:,}", _brief(row, row), *found, _auto(row)[0], *heard))
+    return f"{TRIED}\n{_table(EVADING, lines)}"
 
 
 def _found(study: Study) -> list[Sequence[str]]:

@@ -25,6 +25,7 @@ KINDS: dict[str, Callable[[Study, Page], str]] = {
     "chosen": lambda study, _: tables.chosen(study),
     "exposure": lambda study, _: exposures.markdown(study),
     "detected": lambda study, _: detections.markdown(study),
+    "evading": lambda study, _: detections.evading(study),
     "regime": lambda study, _: regimes.markdown(study),
     "series": lambda study, _: cures.series(study),
     "left": lambda study, _: cures.left(study),

@@ -225,6 +225,22 @@ def test_what_a_scan_found_and_what_training_anew_gives_stand_in_two_tables():
     assert text.count("| sig | -") == 1 and "| sig | auto | - | - | - | - | - | - | - |" in text
 
 
+def test_an_attacker_who_would_evade_a_scan_has_a_line_with_what_he_achieves():
+    planned = replace(plan.read("evading"), attacks=("badnet-12", "badnet-wide", "blended-36"))
+    found = {}
+    for attack, hits in (("badnet-12", 0), ("badnet-wide", 100)):
+        learned = number("zeroshot", "accuracy", 0.95), number("attack_success", "attack_success", 0.8)
+        cell = measured(attack, "undefended", "-", 0, *learned, *harvest.worth(scanned(108, hits, hits)))
+        found[f"{attack}.undefended.s0"] = cell
+    found["badnet-wide.heard.s0"] = measured("badnet-wide", "heard", "-", 0, *harvest.worth(scanned(108, 110, 105)))
+    text = detections.evading(filled(planned, found))
+    how = found["badnet-12.undefended.s0"].how
+    shares = "80.0% | 90.0% | 95.0% | 100.0%"
+    assert f"| badnet-12 | {how} | 30 | 80.0% at 95.0% | {shares} | 0 of 0 | - | - |" in text
+    assert f"| badnet-wide | {how} | 30 | 80.0% at 95.0% | {shares} | 100 of 100, 100.0% | 95.0% | 105 of 110," in text
+    assert f"| blended-36 |{' - |' * 10}" in text, "planned and not measured"
+
+
 # ---------------------------------------------------------------------- where RoCLIP defends
 
 
