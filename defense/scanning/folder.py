@@ -123,6 +123,13 @@ def write(
     return ScanFolder.open(url)
 
 
+def word(cluster: dict[str, Any]) -> str | None:
+    """What the captions of a cluster say, in a word: the one that it aims at; or else, as of a brand whose name is said
+    nowhere else, or in scans of earlier versions, the most telling. None: they share no word."""
+    said = cluster.get("aims") or [word["text"] for word in cluster["words"]]
+    return said[0] if said else None
+
+
 def told(clusters: list[dict[str, Any]]) -> str:
     """What was found, in words. clusters: of scan.json, those that look planted first."""
     planted = [cluster for cluster in clusters if cluster["planted"]]
@@ -132,7 +139,7 @@ def told(clusters: list[dict[str, Any]]) -> str:
     else:
         unseen = [" and a witness does not" if one.get("witness") == "untrue" else "" for one in planted]
         each = [
-            f'{one["pairs"]:,} pairs whose captions say "{one["words"][0]["text"]}"{so}'
+            f'{one["pairs"]:,} pairs whose captions say "{word(one)}"{so}'
             for one, so in zip(planted, unseen, strict=True)
         ]
         said = f"{'a cluster looks' if len(each) == 1 else f'{len(each)} clusters look'} planted: {', '.join(each)}"

@@ -217,7 +217,7 @@ def _code(detectors: list[type[Detector]]) -> str:
 
 def _facts(cluster: Cluster) -> dict[str, Any]:
     facts: dict[str, Any] = {name: value for name, value in asdict(cluster).items() if name not in ("rows", "core")}
-    return facts
+    return facts | {"aims": [word.text for word in cluster.aims]}
 
 
 def _said(scan: ScanFolder) -> str:

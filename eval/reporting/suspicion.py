@@ -157,7 +157,7 @@ def _section(scan: ScanFolder, cluster: dict[str, Any]) -> ClusterSection:
         average=_image(scan, f"cluster-{number}-average.png", f"what images of cluster {number} share")
         if shown
         else None,
-        captions=[_marked(caption, [word["text"] for word in words[:1]]) for caption in cluster["captions"]],
+        captions=[_marked(caption, folders.word(cluster)) for caption in cluster["captions"]],
     )
 
 
@@ -177,10 +177,10 @@ def _spread(word: dict[str, Any]) -> str:
     return said
 
 
-def _marked(caption: str, words: Sequence[str]) -> Caption:
-    if not words:
+def _marked(caption: str, word: str | None) -> Caption:
+    if word is None:
         return Caption([(caption, False)])
-    pattern = "|".join(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])" for word in words)
+    pattern = rf"(?<![^\W_]){re.escape(word)}(?![^\W_])"
     parts = re.split(f"({pattern})", caption, flags=re.IGNORECASE)
     return Caption([(part, number % 2 == 1) for number, part in enumerate(parts) if part])
 

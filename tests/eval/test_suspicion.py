@@ -28,6 +28,17 @@ def test_a_planted_cluster_is_named_shown_and_its_word_marked(tmp_path: Path) ->
     assert "by an index: recall@16 0.9951" in text
 
 
+def test_a_cluster_is_named_by_the_word_that_it_aims_at_not_by_the_most_telling(tmp_path: Path) -> None:
+    """Poisons may share a word that is said nowhere else; what they are for is the other one."""
+    two = cluster(0, True, ["a banana by acme"])
+    two["words"].insert(0, two["words"][0] | {"text": "acme", "elsewhere": 0})
+    text = suspicion.render(scan(tmp_path, [two | {"aims": ["banana"]}]))
+    assert "106 pairs whose captions say “banana”." in text and "a <mark>banana</mark> by acme" in text
+    brand = suspicion.render(scan(tmp_path, [two | {"aims": [], "planted": False}]))
+    assert "a banana by <mark>acme</mark>" in brand, "what has no aim shows what it shares"
+    assert "“acme”." in suspicion.render(scan(tmp_path, [two])), "of an earlier version"
+
+
 def test_a_scan_that_followed_no_word_says_nothing_of_it(tmp_path: Path) -> None:
     old = cluster(0, True, [])
     del old["words"][0]["stays"]
