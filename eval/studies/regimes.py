@@ -18,12 +18,14 @@ def markdown(study: Study) -> str:
     for cell in study.rows:
         equal, roclip, floor = (study.chosen(cell, method) for method in (CLIP, ROCLIP, FLOOR))
         matched, known = _nearest(study.of(cell, CLIP), roclip), study.known(cell)
-        said = _halved(equal, matched, roclip, floor)
-        halved += [cell] if said == "yes" else []
+        verdict = _halved(equal, matched, roclip, floor)
+        halved += [cell] if verdict == "yes" else []
         numbers = [_brief(row) for row in (equal, matched, roclip, floor)]
-        lines.append((cell, f"{known.poisons:,}" if known else "-", *numbers, said))
-    measured = sum(line[-1] != "-" for line in lines[2:])
-    first = f"The first cell in which it does: {halved[0]}." if halved else "It does in none of them."
+        lines.append((cell, f"{known.poisons:,}" if known else "-", *numbers, verdict))
+    said = [line[-1] for line in lines[2:] if line[-1] != "-"]
+    measured, learned = len(said), len(said) - said.count("not learned")
+    none = "It does in none of them." if learned else "CLIP learned the backdoor in none of them."
+    first = f"The first cell in which it does: {halved[0]}." if halved else none
     whole = f"{measured} of {len(study.rows)} cells are measured. "
     return f"{SAID}\n{formatting.markdown(lines)}\n{whole}{first if measured else ''}".rstrip() + "\n"
 
@@ -37,12 +39,13 @@ def _nearest(rows: list[Row], other: Row | None) -> Row | None:
 
 
 def _halved(equal: Row | None, matched: Row | None, roclip: Row | None, floor: Row | None) -> str:
-    shares = [row.success if row else None for row in (equal, matched, roclip, floor)]
-    if any(share is None for share in shares):
+    clip, alike, ours, never = (row.success if row else None for row in (equal, matched, roclip, floor))
+    if clip is None or never is None:
         return "-"
-    clip, alike, ours, never = (share for share in shares if share)
     if clip.low <= never.high:
-        return "not learned"
+        return "not learned"  # by CLIP: nothing is left for RoCLIP to show
+    if alike is None or ours is None:
+        return "-"
     return "yes" if ours.value <= min(clip.value, alike.value) / 2 else "no"
 
 

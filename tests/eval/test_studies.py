@@ -264,6 +264,11 @@ def test_a_regime_says_where_roclip_halves_what_clip_learned():
     assert ends["c14-p30"][-1] == "yes |"
     assert text.endswith("3 of 3 cells are measured. The first cell in which it does: c14-p30.\n")
     assert "0 of 3 cells are measured.\n" in regimes.markdown(filled(planned, {}))
+    without = {name: cell for name, cell in found.items() if "roclip" not in name}
+    text = regimes.markdown(filled(planned, without))
+    assert "1 of 3 cells are measured. CLIP learned the backdoor in none of them." in text, (
+        "of what CLIP did not learn RoCLIP need not be trained"
+    )
 
 
 # ---------------------------------------------------------------------- how near pairs lie while a victim learns
