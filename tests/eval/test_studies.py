@@ -329,7 +329,10 @@ def test_a_page_without_the_marks_of_a_study_is_refused():
     assert new == "a\n<!-- study:x -->\n\nnew\n\n<!-- end of study:x -->\nb\n" == pages.replaced(new, "x", "new", "")
 
 
-@pytest.mark.parametrize("page", ["eval/measured.md", "defense/detected.md", "defense/left.md", "defense/cleanclip.md"])
+@pytest.mark.parametrize(
+    "page",
+    ["eval/measured.md", "defense/detected.md", "defense/left.md", "defense/cleanclip.md", "defense/tacleaner.md"],
+)
 def test_prose_about_a_study_cites_only_figures_of_its_tables(page: str):
     """Percentages with a decimal, which no protocol is made of."""
     text = (ROOT / page).read_text()
