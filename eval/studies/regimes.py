@@ -5,10 +5,11 @@ from eval.reporting.formatting import percent
 from eval.studies.study import FLOOR, Row, Study
 
 CLIP, ROCLIP = "augmented", "roclip"
+ALIKE = 0.05  # clean accuracy: farther apart two runs are not at equal accuracy
 HEAD = ("cell", "poisons", "CLIP, equal epochs", "CLIP, equal accuracy", "RoCLIP", "never poisoned", "halved")
 SAID = """Attack success at clean accuracy. CLIP has RoCLIP's augmentations, and as many epochs of its own loss, or, of
-the runs that there are, the one whose accuracy is nearest to RoCLIP's. *Halved*: whether RoCLIP has at most half of the
-success of either, where CLIP learned the backdoor: its interval lies above the floor's.
+the runs that there are, the one whose accuracy is nearest to RoCLIP's, if it is within five points. *Halved*: whether
+RoCLIP has at most half of the success of either, where CLIP learned the backdoor: its interval lies above the floor's.
 """
 
 
@@ -31,11 +32,12 @@ def markdown(study: Study) -> str:
 
 
 def _nearest(rows: list[Row], other: Row | None) -> Row | None:
-    """The measured row whose clean accuracy is nearest to another's."""
+    """The measured row whose clean accuracy is nearest to another's, of those that are ALIKE."""
     if other is None or (wanted := other.accuracy) is None:
         return None
     apart = [(abs(row.accuracy.value - wanted.value), place) for place, row in enumerate(rows) if row.accuracy]
-    return rows[min(apart)[1]] if apart else None
+    away, place = min(apart, default=(1.0, 0))
+    return rows[place] if away <= ALIKE else None
 
 
 def _halved(equal: Row | None, matched: Row | None, roclip: Row | None, floor: Row | None) -> str:

@@ -264,6 +264,9 @@ def test_a_regime_says_where_roclip_halves_what_clip_learned():
     assert ends["c14-p30"][-1] == "yes |"
     assert text.endswith("3 of 3 cells are measured. The first cell in which it does: c14-p30.\n")
     assert "0 of 3 cells are measured.\n" in regimes.markdown(filled(planned, {}))
+    apart = {name: cell for name, cell in found.items() if "augmented.6" not in name}
+    text = regimes.markdown(filled(planned, apart))
+    assert "| c14-p30 | 30 | 90.0% at 95.0% | - | 30.0% at 72.0% | 1.0% at 95.0% | - |" in text, "23 points apart"
     without = {name: cell for name, cell in found.items() if "roclip" not in name}
     text = regimes.markdown(filled(planned, without))
     assert "1 of 3 cells are measured. CLIP learned the backdoor in none of them." in text, (
