@@ -334,7 +334,14 @@ def test_a_page_without_the_marks_of_a_study_is_refused():
 
 @pytest.mark.parametrize(
     "page",
-    ["eval/measured.md", "defense/detected.md", "defense/left.md", "defense/cleanclip.md", "defense/tacleaner.md"],
+    [
+        "eval/measured.md",
+        "defense/detected.md",
+        "defense/left.md",
+        "defense/cleanclip.md",
+        "defense/tacleaner.md",
+        "eval/regime.md",
+    ],
 )
 def test_prose_about_a_study_cites_only_figures_of_its_tables(page: str):
     """Percentages with a decimal, which no protocol is made of."""
