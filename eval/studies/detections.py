@@ -31,7 +31,11 @@ LEFT = (
 EVADING = (
     *("attack", "how", "poisons", "undefended"),
     *(f"found at {share}% removed" for share in SHARES),
-    *("poisons of what `auto` removes", "found at 5% removed, with a witness", "poisons of what `auto` removes"),
+    *(
+        "poisons of what `auto` removes",
+        "with a witness: found at 5% removed",
+        "poisons of what `auto` removes with it",
+    ),
 )
 TRIED = """Attack success at clean accuracy of the run that learned from the poisons, what a scan through it finds, and
 what a second scan that asks a witness too. One seed.

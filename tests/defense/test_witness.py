@@ -67,6 +67,8 @@ def test_a_scan_with_a_witness_tells_what_it_said(second: Scan, capsys) -> None:
     assert about["witness"]["dataset"] == {"url": "../without", "digest": without.digest, "samples": left}
     assert about["witness"]["url"] == "../witness" and len(about["witness"]["weights_sha256"]) == 64
     (cluster,) = about["clusters"]
+    aims = [word["text"] for word in cluster["words"] if word["elsewhere"] >= cluster["reached"]]
+    assert cluster["aims"] == aims and aims, "by which the page and the last line name it"
     true = cluster["words"][0]["witness"] >= testimony.TRUE or cluster["better"] <= 1 - testimony.UNFIT
     assert cluster["witness"] == ("true" if true else "untrue")
     assert cluster["planted"] == (cluster["witness"] == "untrue")
