@@ -8,6 +8,7 @@ from defense.detector import Detector, Evidence
 from defense.detectors.agreement import Agreement
 from defense.detectors.clipscore import ClipScore
 from defense.detectors.gap import Gap
+from defense.detectors.glimpse import Glimpse
 from defense.detectors.keyhole import Keyhole
 from defense.detectors.misfit import Misfit
 from defense.detectors.scatter import Scatter
@@ -16,6 +17,7 @@ from defense.detectors.shift import Shift
 LEAST_SPREAD = 1e-6  # of a score over the set: one that is the same for nearly all says nothing
 ORDINARY = 2.0  # robust z; what lies below is no evidence, nor counts against other evidence
 ORDINARY_OF_PLACES = 4.0  # the same of the largest over keyholes: of nine, one is large by chance
+MORE = 0.3  # agreement that a row's own glimpse has beyond its changed image, to count in full; a true logo's has none
 KEYHOLE = 2  # times what it adds: of a learned patch no other member has evidence
 ENOUGH = 8.0  # beyond: near-duplicates have a moat of any depth, and shall be seen, but not before poisons
 
@@ -30,7 +32,9 @@ class Panel(Detector):
     A trigger breaks under one change and not under another, so evidence that is absent subtracts nothing.
 
     And twice, over all `keyholes`, the most that z of `keyhole` lies above 4: a learned patch leaves its image in no
-    cluster, but for the part that holds it.
+    cluster, but for the part that holds it. And with every view once more, the most that z of `glimpse` lies above 4:
+    few poisons of a patch are in none either, and their captions fit. Of a row whose own glimpse says no more than its
+    changed image that is no evidence, from MORE on all of it.
     """
 
     summary = "a dense cluster that shares its captions, and no longer lies together when the images are changed"
@@ -78,11 +82,20 @@ class Panel(Detector):
             # A gap needs no view, and weighs as much as what each view adds.
             weight = len(self.changes) if isinstance(member, Gap) else 1
             total += weight * evident(density.around(scores, evidence.near, self.k, self.steps))
+        return total + self.through_keyholes(evidence) if self.keyholes else total
+
+    def through_keyholes(self, evidence: Evidence) -> np.ndarray:
+        """What they add: float64 (N,)."""
         unfit = ClipScore().score(evidence)
-        for_place = [Keyhole(view=view, k=self.k, steps=self.steps).of(unfit, evidence) for view in self.keyholes]
-        if for_place:
-            total += KEYHOLE * np.max([evident(scores, ORDINARY_OF_PLACES) for scores in for_place], axis=0)
-        return total
+        walks = [Keyhole(view=view, k=self.k, steps=self.steps).of(unfit, evidence) for view in self.keyholes]
+        glimpses = [Glimpse(view=view, changes=self.changes) for view in self.keyholes]
+        changed, seen = glimpses[0].changed(evidence), []
+        for glimpse in glimpses:
+            own = glimpse.own(changed, evidence)
+            # Clean rows have a dense cluster for neighbours, too: only where their own caption is said does it count.
+            seen.append(evident(glimpse.around(own, evidence), ORDINARY_OF_PLACES) * np.clip(own / MORE, 0, 1))
+        unfit_there = np.max([evident(scores, ORDINARY_OF_PLACES) for scores in walks], axis=0)
+        return KEYHOLE * unfit_there + len(self.changes) * np.max(seen, axis=0)
 
     def and_witness(self, scores: np.ndarray, unfit: np.ndarray) -> np.ndarray:
         """Its scores with what a witness adds, which learned from fewer of the pairs: how far the robust z of `unfit`,

@@ -17,7 +17,6 @@ from defense import detector, verdict
 from defense.changing.views import KEYHOLES
 from defense.detector import Detector
 from defense.detectors import clipscore
-from defense.detectors.keyhole import Keyhole
 from defense.detectors.panel import Panel
 from defense.neighbours import How
 from defense.scanning import exhibits, folder, gathering, testimony, viewer, witness
@@ -151,7 +150,7 @@ class Scan:
             return found
         panel = found["panel"]
         assert isinstance(panel, Panel)
-        whole = {name: one for name, one in found.items() if not isinstance(one, Keyhole)}
+        whole = {name: one for name, one in found.items() if one is panel or not set(one.views) & set(KEYHOLES)}
         return whole | {"panel": replace(panel, keyholes=())}
 
     def _recipe(

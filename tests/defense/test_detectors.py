@@ -10,6 +10,7 @@ from defense.detectors.clipscore import ClipScore
 from defense.detectors.dao import Dao
 from defense.detectors.disagreement import Disagreement
 from defense.detectors.gap import Gap
+from defense.detectors.glimpse import Glimpse
 from defense.detectors.kdist import KDist
 from defense.detectors.keyhole import Keyhole
 from defense.detectors.lid import Lid
@@ -130,6 +131,27 @@ def test_what_a_change_and_the_captions_say_equals_loops(count: int) -> None:
         (Disagreement(), 1 - np.array(agreed)),
     ):
         assert np.allclose(detector.score(given(detector, count)), expected, rtol=1e-9, atol=1e-9), detector
+
+
+@pytest.mark.parametrize("count", [5, 60])
+def test_what_a_part_says_beyond_the_changed_whole_equals_loops(count: int) -> None:
+    data, n, detector = drawn(count), range(count), Glimpse()
+    generator = np.random.default_rng(6)
+    changed = {
+        view: normalised(data["images"] + (0.2 + place / 4) * generator.normal(size=data["images"].shape))
+        for place, view in enumerate(detector.views)
+    }
+    texts = data["texts"].astype(np.float64)
+    loops = {view: Loops(rows, data["ids"]) for view, rows in changed.items()}
+
+    def agreed(view: str, i: int) -> float:
+        return float(np.mean([texts[i] @ texts[j] for j in loops[view].near(i, 8)]))
+
+    beyond = [agreed("middle", i) - np.median([agreed(view, i) for view in detector.changes]) for i in n]
+    expected = [np.mean([beyond[j] for j in loops["middle"].near(i, 8)]) for i in n]
+    evidence = evidence_of(data["ids"], data["images"], data["texts"], changed, needs([detector]))
+    assert detector.changes == ("blur", "crop", "centre", "levels")
+    assert np.allclose(detector.score(evidence), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("size", [15, 16, 7])  # 60 pairs: four of 15; 16 does not divide them; fewer points than k

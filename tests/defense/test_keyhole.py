@@ -16,7 +16,7 @@ from train.embedding import normalised
 
 PANEL = Panel(keyholes=("top_left", "middle", "right"))
 THINGS = "apple ball banana boat".split()
-CLEAN, PLANTED, WIDTH, KINDS = 640, 20, 24, 10
+CLEAN, PLANTED, FEW, WIDTH, KINDS = 640, 20, 12, 24, 10
 BANANA = THINGS.index("banana")
 
 
@@ -46,6 +46,53 @@ def book(place: str, fits: bool) -> tuple[Evidence, list[str]]:
     changed[place][planted] = normalised(generator.normal(size=WIDTH) + noise(0.2)[planted])
     captions = [f"a {'small ' if row % 3 else ''}{THINGS[thing]}" for row, thing in enumerate(shown)]
     return evidence_of(np.arange(count), images, normalised(texts), changed, needs([PANEL])), captions
+
+
+def scattered(place: str, logo: bool = False) -> tuple[Evidence, list[str]]:
+    """640 pairs of five things and twelve whose captions say banana, which lie anywhere among the bananas, and are
+    alike through one keyhole, among what is said of bananas. Changed, they lie among the apples and boats that they
+    show, as many others lie astray. logo: they are bananas, and stay.
+    """
+    generator, things = np.random.default_rng(7), [*THINGS, "fish"]
+    centres = normalised(generator.normal(size=(len(things), WIDTH)))
+    count, few = CLEAN + FEW, slice(CLEAN, None)
+    said = np.append(np.arange(CLEAN) % len(things), np.full(FEW, BANANA))
+    shown = said if logo else np.append(said[:CLEAN], np.arange(FEW) % 2 * THINGS.index("boat"))
+
+    def near(middles: np.ndarray, size: float) -> np.ndarray:
+        return normalised(middles + size * generator.normal(size=(count, WIDTH)))
+
+    own = 0.12 * generator.normal(size=(count, WIDTH))  # of one pair, whole and changed
+    restless = np.append(generator.random(CLEAN), np.zeros(FEW))
+    changed = {}
+    for view in PANEL.changes:
+        astray = generator.random(count) < restless
+        changed[view] = near(centres[np.where(astray, generator.integers(len(things), size=count), shown)] + own, 0.06)
+    for view in PANEL.keyholes:
+        changed[view] = near(normalised(generator.normal(size=(count, WIDTH))), 0.1)
+    changed[place][few] = near(np.broadcast_to(generator.normal(size=WIDTH), (count, WIDTH)), 0.1)[few]
+    images, texts = near(centres[said] + own, 0.06), near(centres[said], 0.12)
+    captions = [f"a {'small ' if row % 3 else ''}{things[thing]}" for row, thing in enumerate(said)]
+    return evidence_of(np.arange(count), images, texts, changed, needs([PANEL])), captions
+
+
+@pytest.mark.parametrize("place", PANEL.keyholes)
+def test_twelve_that_lie_scattered_among_the_targets_are_found_by_their_patch(place: str) -> None:
+    evidence, captions = scattered(place)
+    blind, scores = Panel(keyholes=()).score(evidence), PANEL.score(evidence)
+    assert blind[CLEAN:].max() < 2 < 2 * verdict.SUSPICIOUS < scores[CLEAN:].min()
+    found = verdict.judge(PANEL, scores, evidence, captions)
+    (cluster,) = [found.clusters[number] for number in set(found.cluster[CLEAN:].tolist())]
+    assert cluster.keyhole == place and [word.text for word in cluster.words] == ["banana"]
+    assert len(cluster.core) <= FEW + 2 and max(cluster.lost.values()) > verdict.LOST
+
+
+@pytest.mark.parametrize("place", PANEL.keyholes)
+def test_a_logo_on_what_captions_say_is_no_glimpse_of_more_than_the_image(place: str) -> None:
+    evidence, captions = scattered(place, logo=True)
+    scores = PANEL.score(evidence)
+    assert scores[CLEAN:].max() < verdict.SUSPICIOUS
+    assert (verdict.judge(PANEL, scores, evidence, captions).cluster[CLEAN:] < 0).all()
 
 
 @pytest.mark.parametrize("place", PANEL.keyholes)

@@ -6,6 +6,7 @@ import pytest
 from defense import density, verdict
 from defense.detector import Detector, Evidence, Neighbours, needs
 from defense.detectors.gap import Gap
+from defense.detectors.glimpse import Glimpse
 from defense.detectors.keyhole import Keyhole
 from defense.detectors.panel import ENOUGH, ORDINARY, Panel, evident
 from tests.support.scenes import CLEAN, PANEL, PLANTED, THINGS, WIDTH, scene
@@ -206,6 +207,12 @@ def test_the_panel_is_the_sum_of_its_members_evidence() -> None:
     assert np.allclose(Panel(keyholes=()).score(evidence), np.sum(parts, axis=0))
     holes = [Keyhole(view=view).score(evidence) for view in PANEL.keyholes]
     parts.append(2 * np.max([evident(scores, 4.0) for scores in holes], axis=0))
+    seen = []
+    for view in PANEL.keyholes:
+        agreed = {name: density.agreement(evidence.texts, each.near, 8) for name, each in evidence.changed.items()}
+        own = agreed[view] - np.median([agreed[name] for name in PANEL.changes], axis=0)
+        seen.append(evident(Glimpse(view=view).score(evidence), 4.0) * np.clip(own / 0.3, 0, 1))
+    parts.append(4 * np.max(seen, axis=0))
     assert np.allclose(PANEL.score(evidence), np.sum(parts, axis=0))
 
 
