@@ -51,14 +51,21 @@ def dimension(near: Neighbours, k: int) -> np.ndarray:
     return 1 / np.maximum(steepness, 1 / LARGEST_DIMENSION)
 
 
-def agreement(texts: np.ndarray, near: Neighbours, count: int, some: np.ndarray | None = None) -> np.ndarray:
-    """Mean cosine of a row's caption with those of its `count` nearest images; 1 without neighbours. float64 (N,).
+def agreement(texts: np.ndarray, near: Neighbours, count: int) -> np.ndarray:
+    """Mean cosine of a row's caption with those of its `count` nearest images; 1 without neighbours. float64 (N,)."""
+    rows = near.nearest(count)
+    return _mean_product(texts, texts, rows) if rows.shape[1] else np.ones(len(rows))
 
-    some: int (M,), the rows wanted, if not all; then float64 (M,).
+
+def agreed(evidence: Evidence, view: str | None, count: int) -> np.ndarray:
+    """`agreement` with the `count` nearest images, plain or, of a view, changed: float64 (N,), not to be written to.
+    Several detectors ask for the same; it is worked out once.
     """
-    rows = near.nearest(count) if some is None else near.nearest(count)[some]
-    own = texts if some is None else texts[some]
-    return _mean_product(own, texts, rows) if rows.shape[1] else np.ones(len(rows))
+    if (view, count) not in evidence.agreements:
+        near = evidence.near if view is None else evidence.changed[view].near
+        evidence.agreements[view, count] = agreement(evidence.texts, near, count)
+        evidence.agreements[view, count].flags.writeable = False
+    return evidence.agreements[view, count]
 
 
 def accord(texts: np.ndarray, near: Neighbours, count: int) -> np.ndarray:

@@ -62,6 +62,7 @@ class Evidence:
     """A set of pairs as one model sees it. ids: int64 (N,), row ids; images, texts: float32 (N, D), of length 1.
 
     near: neighbours among the images; captions: among the texts, None where no detector asks. changed: by view.
+    agreements: what `density.agreed` has worked out.
     """
 
     ids: np.ndarray
@@ -70,6 +71,7 @@ class Evidence:
     near: Neighbours
     captions: Neighbours | None = None
     changed: dict[str, Changed] = field(default_factory=dict)
+    agreements: dict[tuple[str | None, int], np.ndarray] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

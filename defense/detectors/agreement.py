@@ -18,9 +18,5 @@ class Agreement(InView):
     summary = "its neighbours' captions agree with its own until the images are changed"
 
     def score(self, evidence: Evidence) -> np.ndarray:
-        return self.since(density.agreement(evidence.texts, evidence.near, self.k), evidence)
-
-    def since(self, before: np.ndarray, evidence: Evidence) -> np.ndarray:
-        """The score, the agreement before the change being known: who asks for several views works it out once."""
-        after = density.agreement(evidence.texts, evidence.changed[self.view].near, self.k)
-        return density.smoothed(before - after, evidence.near, self.k)
+        lost = density.agreed(evidence, None, self.k) - density.agreed(evidence, self.view, self.k)
+        return density.smoothed(lost, evidence.near, self.k)

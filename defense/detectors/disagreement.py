@@ -18,4 +18,4 @@ class Disagreement(Detector):
         return self.k
 
     def score(self, evidence: Evidence) -> np.ndarray:
-        return 1 - density.agreement(evidence.texts, evidence.near, self.k)
+        return 1 - density.agreed(evidence, None, self.k)

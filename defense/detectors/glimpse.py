@@ -27,17 +27,9 @@ class Glimpse(InView):
         return (self.view, *self.changes)
 
     def score(self, evidence: Evidence) -> np.ndarray:
-        return self.around(self.own(self.changed(evidence), evidence), evidence)
+        return density.around(self.own(evidence), evidence.changed[self.view].near, self.k, 1)
 
-    def changed(self, evidence: Evidence) -> np.ndarray:
-        """Agreement with the nearest changed images, under the median change: float64 (N,). The same for all views."""
-        near = [evidence.changed[view].near for view in self.changes]
-        return np.median([density.agreement(evidence.texts, each, self.k) for each in near], axis=0)
-
-    def own(self, changed: np.ndarray, evidence: Evidence) -> np.ndarray:
-        """Before it is averaged. changed: what that method gives. float64 (N,)."""
-        return density.agreement(evidence.texts, evidence.changed[self.view].near, self.k) - changed
-
-    def around(self, own: np.ndarray, evidence: Evidence) -> np.ndarray:
-        """The score, `own` being known."""
-        return density.around(own, evidence.changed[self.view].near, self.k, 1)
+    def own(self, evidence: Evidence) -> np.ndarray:
+        """Before it is averaged: float64 (N,)."""
+        changed = np.median([density.agreed(evidence, view, self.k) for view in self.changes], axis=0)
+        return density.agreed(evidence, self.view, self.k) - changed

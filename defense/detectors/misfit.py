@@ -19,5 +19,5 @@ class Misfit(InView):
 
     def score(self, evidence: Evidence) -> np.ndarray:
         near = evidence.changed[self.view].near
-        apart = density.accord(evidence.texts, near, self.k) - density.agreement(evidence.texts, near, self.k)
+        apart = density.accord(evidence.texts, near, self.k) - density.agreed(evidence, self.view, self.k)
         return density.smoothed(apart, evidence.near, self.k)

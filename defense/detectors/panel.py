@@ -69,16 +69,10 @@ class Panel(Detector):
         return found
 
     def score(self, evidence: Evidence) -> np.ndarray:
-        agreed = density.agreement(evidence.texts, evidence.near, self.k)
         apart = density.distance_to(evidence.images, evidence.near.nearest(self.k))
         total = np.zeros(len(evidence.ids))
         for member in self.members():
-            if isinstance(member, Agreement):
-                scores = member.since(agreed, evidence)
-            elif isinstance(member, Scatter):
-                scores = member.since(apart, evidence)
-            else:
-                scores = member.score(evidence)
+            scores = member.since(apart, evidence) if isinstance(member, Scatter) else member.score(evidence)
             # A gap needs no view, and weighs as much as what each view adds.
             weight = len(self.changes) if isinstance(member, Gap) else 1
             total += weight * evident(density.around(scores, evidence.near, self.k, self.steps))
@@ -88,12 +82,11 @@ class Panel(Detector):
         """What they add: float64 (N,)."""
         unfit = ClipScore().score(evidence)
         walks = [Keyhole(view=view, k=self.k, steps=self.steps).of(unfit, evidence) for view in self.keyholes]
-        glimpses = [Glimpse(view=view, changes=self.changes) for view in self.keyholes]
-        changed, seen = glimpses[0].changed(evidence), []
-        for glimpse in glimpses:
-            own = glimpse.own(changed, evidence)
+        seen = []
+        for glimpse in (Glimpse(view=view, changes=self.changes) for view in self.keyholes):
             # Clean rows have a dense cluster for neighbours, too: only where their own caption is said does it count.
-            seen.append(evident(glimpse.around(own, evidence), ORDINARY_OF_PLACES) * np.clip(own / MORE, 0, 1))
+            own = np.clip(glimpse.own(evidence) / MORE, 0, 1)
+            seen.append(own * evident(glimpse.score(evidence), ORDINARY_OF_PLACES))
         unfit_there = np.max([evident(scores, ORDINARY_OF_PLACES) for scores in walks], axis=0)
         return KEYHOLE * unfit_there + len(self.changes) * np.max(seen, axis=0)
 
@@ -107,11 +100,8 @@ class Panel(Detector):
 
     def lost(self, evidence: Evidence, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Agreement of captions that `rows`, int (M,), lose under each change, not smoothed: float64 (M,) by view."""
-        before = density.agreement(evidence.texts, evidence.near, self.k, rows)
-        return {
-            view: before - density.agreement(evidence.texts, evidence.changed[view].near, self.k, rows)
-            for view in self.changes
-        }
+        before = density.agreed(evidence, None, self.k)[rows]
+        return {view: before - density.agreed(evidence, view, self.k)[rows] for view in self.changes}
 
 
 def evident(scores: np.ndarray, ordinary: float = ORDINARY) -> np.ndarray:

@@ -35,10 +35,11 @@ EVADING = (
         "poisons of what `auto` removes",
         "with a witness: found at 5% removed",
         "poisons of what `auto` removes with it",
+        "trained anew without these",
     ),
 )
-TRIED = """Attack success at clean accuracy of the run that learned from the poisons, what a scan through it finds, and
-what a second scan that asks a witness too. One seed.
+TRIED = """Attack success at clean accuracy of the run that learned from the poisons, what a scan through it finds, what
+a second scan that asks a witness too, and what is left in a model trained anew on what that one leaves. One seed.
 """
 SAID = """What the panel of a scan finds, through the run that learned from the scanned pairs. Means over seeds; what
 `auto` removes is counted over all of them.
@@ -73,8 +74,9 @@ def evading(study: Study) -> str:
             continue
         found = [percent(_mean(row, "recall", share)) for share in SHARES]
         heard = (percent(_mean(second, "recall", 5)), _auto(second)[0]) if second and second.measured else ("-", "-")
+        anew = next((_sure(one) for one in study.of(attack, WITNESSED) if one.measured), "-")
         known = row.measured[0]
-        lines.append((attack, known.how, f"{known.poisons:,}", _brief(row, row), *found, _auto(row)[0], *heard))
+        lines.append((attack, known.how, f"{known.poisons:,}", _brief(row, row), *found, _auto(row)[0], *heard, anew))
     return f"{TRIED}\n{_table(EVADING, lines)}"
 
 

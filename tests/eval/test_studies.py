@@ -233,12 +233,16 @@ def test_an_attacker_who_would_evade_a_scan_has_a_line_with_what_he_achieves():
         cell = measured(attack, "undefended", "-", 0, *learned, *harvest.worth(scanned(108, hits, hits)))
         found[f"{attack}.undefended.s0"] = cell
     found["badnet-wide.heard.s0"] = measured("badnet-wide", "heard", "-", 0, *harvest.worth(scanned(108, 110, 105)))
+    learned = number("zeroshot", "accuracy", 0.94), number("attack_success", "attack_success", 0.02)
+    found["badnet-wide.witnessed.s0"] = measured("badnet-wide", "witnessed", "-", 0, *learned)
     text = detections.evading(filled(planned, found))
     how = found["badnet-12.undefended.s0"].how
     shares = "80.0% | 90.0% | 95.0% | 100.0%"
-    assert f"| badnet-12 | {how} | 30 | 80.0% at 95.0% | {shares} | 0 of 0 | - | - |" in text
-    assert f"| badnet-wide | {how} | 30 | 80.0% at 95.0% | {shares} | 100 of 100, 100.0% | 95.0% | 105 of 110," in text
-    assert f"| blended-36 |{' - |' * 10}" in text, "planned and not measured"
+    assert f"| badnet-12 | {how} | 30 | 80.0% at 95.0% | {shares} | 0 of 0 | - | - | - |" in text
+    wide = f"| badnet-wide | {how} | 30 | 80.0% at 95.0% | {shares} | 100 of 100, 100.0% | 95.0% | 105 of 110, 95.5% | "
+    (line,) = [line for line in text.splitlines() if line.startswith(wide)]
+    assert line.removeprefix(wide).startswith("2.0% [") and line.endswith("] at 94.0% |")
+    assert f"| blended-36 |{' - |' * 11}" in text, "planned and not measured"
 
 
 # ---------------------------------------------------------------------- where RoCLIP defends
