@@ -1,5 +1,6 @@
 """A patch that takes its image into the midst of the target's: no cluster of whole images, but one of parts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,16 @@ def test_twelve_that_lie_scattered_among_the_targets_are_found_by_their_patch(pl
     (cluster,) = [found.clusters[number] for number in set(found.cluster[CLEAN:].tolist())]
     assert cluster.keyhole == place and [word.text for word in cluster.words] == ["banana"]
     assert len(cluster.core) <= FEW + 2 and max(cluster.lost.values()) > verdict.LOST
+
+
+def test_a_panel_of_few_neighbours_asks_for_as_many_as_a_glimpse() -> None:
+    narrow = replace(PANEL, k=4, peers=8)
+    assert (needs([narrow]).neighbours, needs([replace(narrow, keyholes=())]).neighbours) == (8, 4)
+    generator = np.random.default_rng(2)
+    rows = {view: normalised(generator.normal(size=(40, 8))) for view in (*narrow.views, "images", "texts")}
+    texts = rows.pop("texts")
+    evidence = evidence_of(np.arange(40), rows.pop("images"), texts, rows, needs([narrow]))
+    assert np.isfinite(narrow.score(evidence)).all()
 
 
 @pytest.mark.parametrize("place", PANEL.keyholes)
