@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from defense import neighbours, verdict
-from defense.detector import Evidence, Needs, needs
+from defense.detector import Evidence, Needs, Neighbours, needs
 from defense.detectors.panel import Panel
 from defense.scanning import gathering
 from defense.scanning.gathering import Gathered, Pairs
@@ -86,6 +86,19 @@ def test_twelve_that_lie_scattered_among_the_targets_are_found_by_their_patch(pl
     (cluster,) = [found.clusters[number] for number in set(found.cluster[CLEAN:].tolist())]
     assert cluster.keyhole == place and [word.text for word in cluster.words] == ["banana"]
     assert len(cluster.core) <= FEW + 2 and max(cluster.lost.values()) > verdict.LOST
+
+
+def test_what_rows_lose_is_their_own_agreement_before_and_after_each_change() -> None:
+    evidence, _ = scattered("middle")
+    texts, rows = evidence.texts.astype(np.float64), [CLEAN + 3, 5, 11]
+
+    def agreed(near: Neighbours) -> list[float]:
+        return [float(np.mean(texts[near.rows[row, :16]] @ texts[row])) for row in rows]
+
+    before, lost = agreed(evidence.near), PANEL.lost(evidence, np.array(rows))
+    assert set(lost) == set(PANEL.changes) and np.ptp(before) > 0.01
+    for view, values in lost.items():
+        assert np.allclose(values, np.subtract(before, agreed(evidence.changed[view].near)))
 
 
 def test_a_panel_of_few_neighbours_asks_for_as_many_as_a_glimpse() -> None:
