@@ -13,8 +13,9 @@ class Glimpse(InView):
     median of the changes. Averaged over the nearest through the keyhole.
 
     A few poisons of a patch lie scattered among what their captions name: to them no walk among whole images comes
-    back. Through the keyhole that holds the patch they are one image, and nothing else is that image. A thing that is
-    there is seen as a whole, changed or not, at least as well as by a glimpse of it.
+    back. Through the keyhole that holds the patch they are one image, and nothing else is that image. A thing that
+    is there is mostly seen as a whole, changed or not, as well as by a glimpse of it; a logo with its own word
+    is not.
     """
 
     summary = "what its caption says shows through a keyhole, and in the whole image no longer when it is changed"

@@ -17,7 +17,7 @@ from defense.detectors.shift import Shift
 LEAST_SPREAD = 1e-6  # of a score over the set: one that is the same for nearly all says nothing
 ORDINARY = 2.0  # robust z; what lies below is no evidence, nor counts against other evidence
 ORDINARY_OF_PLACES = 4.0  # the same of the largest over keyholes: of nine, one is large by chance
-MORE = 0.3  # agreement of a row's own glimpse beyond its changed image, to count in full; a true logo has less
+MORE = 0.3  # agreement of a row's own glimpse beyond its changed image, to count in full
 KEYHOLE = 2  # times what it adds: of a learned patch no other member has evidence
 ENOUGH = 8.0  # beyond: near-duplicates have a moat of any depth, and shall be seen, but not before poisons
 
