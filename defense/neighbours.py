@@ -5,8 +5,8 @@ compared once more in float64, by code that all ways share (defense.search.dot).
 captions of a set repeat, and a thousand equal ones would fill every list of candidates.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-from defense import search
+from defense import search, threads
 from defense.detector import Neighbours
 from defense.search import Way
 from infra import log
@@ -26,13 +26,15 @@ EXACT_UP_TO = {"cpu": 200_000, "cuda": 5_000_000}  # different rows; beyond it "
 EXTRA = 16  # candidates beyond those that are kept, for float32 puts some in the wrong order
 WINDOW = 2  # candidates on either side of a rank, likewise
 BLOCK = 4096  # queries at a time
-PRODUCTS = 2**25  # at a time, in float32: 128 MiB
+PRODUCTS = 2**23  # that a thread keeps at a time, in float32: 32 MiB
 TERMS = 2**22  # products at a time, in float64: 32 MiB
 CACHED = 2**18  # differences at a time, in float64: they are read ten times, and 2 MiB stay in a core's cache
 SAMPLE = 1000  # queries by which the recall of an index is measured
 RECALLS = (16, 256)
 ENOUGH = 0.99  # of both recalls, where nothing else is said
-LEAST_PROBES, MOST_PROBES = 8, 256  # lists of an index that the rows of one are compared with
+SPARED = 0.75  # of what the recall may lack: the sample is not all
+LEAST_PROBES, MOST_PROBES, AROUND = 2, 64, 128  # lists of an index that a row looks into, and may
+LISTS = 2  # of an index, times the root of its rows
 PER_LIST = 40  # rows by which the centre of each list is learned
 
 
@@ -75,7 +77,8 @@ def nearest(
 
     Exact means: as from the float64 distances of all pairs, whatever the block, the device and the order of rows, up to
     places of equal distance; where two distances differ by less than 1e-7, one may be given for the other at a rank of
-    `ranks`. Memory: the rows once more, twice for an index, the answer, and some 300 MiB.
+    `ranks`. Memory: the rows once more where an index is made or some are equal (twice for both), the answer, and some
+    300 MiB, for an index 150 a thread.
     """
     assert keep >= 0 and rows.dtype == np.float32
     others = len(rows) - 1
@@ -87,12 +90,16 @@ def nearest(
     entries, members = _distinct(rows)
     want = min(len(entries), max([keep, *ranks]) + 1 + EXTRA)
     finder = _finder(entries, want, how, device, what, enough)
+    entries, members = finder.entries, members.taken(finder.order)
+
+    def answer(ids: Tensor) -> int:
+        places, scores = _own_first(ids, *finder.candidates(ids))
+        _tell(entries, ids, *_compared(entries, ids, places, scores, keep, finder.exact), members, near)
+        return len(ids)
+
     with log.progress(f"searching {what}", len(entries), "rows") as bar:
-        for ids in finder.blocks(block):
-            places, scores = _own_first(ids, *finder.candidates(ids))
-            answer = _compared(entries, ids, places, scores, keep, finder.exact)
-            _tell(entries, ids, *answer, members, near)
-            bar.add(len(ids))
+        for count in finder.each(block, answer):
+            bar.add(count)
     return Found(near, finder.recall)
 
 
@@ -115,9 +122,11 @@ def among(rows: np.ndarray, asked: np.ndarray, keep: int, *, device: str = "cpu"
 
 
 def distance(left: Tensor, right: Tensor) -> Tensor:
-    """Half the squared distance, float64 (...): a function of the two rows alone, to the bit. float32 (..., D) each."""
-    apart = left.double() - right.double()
-    return search.dot(apart, apart) / 2
+    """Half the squared distance, float64 (...): a function of the two rows alone, to the bit. float32 (..., D) each, of
+    which the left one may stand for many.
+    """
+    apart = right.double().sub_(left)
+    return search.total(apart.mul_(apart)) / 2
 
 
 def _own_first(ids: Tensor, scores: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,8 +169,10 @@ def _ordered(queries: Tensor, entries: Tensor, places: Tensor, head: int) -> tup
 def _distances(queries: Tensor, entries: Tensor, places: Tensor) -> Tensor:
     """float64 (B, C) from the queries, (B, D), to rows `places` (B, C)."""
     parts = max(1, CACHED // (places.shape[1] * entries.shape[1]))
-    pairs = zip(queries.split(parts), places.split(parts), strict=True)
-    return torch.cat([distance(some[:, None], entries[others]) for some, others in pairs])
+    found = torch.empty(places.shape, dtype=torch.float64)  # small pieces, kept one by one, lie between large ones
+    for some, others, made in zip(*(each.split(parts) for each in (queries, places, found)), strict=True):
+        made.copy_(distance(some[:, None], entries[others]))
+    return found
 
 
 def _in_float64(entries: Tensor, ids: Tensor, count: int) -> Tensor:
@@ -190,6 +201,9 @@ class _Members:
     rows: np.ndarray
     starts: np.ndarray
     sizes: np.ndarray
+
+    def taken(self, order: Tensor) -> "_Members":
+        return _Members(self.rows, self.starts[order.numpy()], self.sizes[order.numpy()])
 
 
 def _distinct(rows: np.ndarray) -> tuple[Tensor, _Members]:
@@ -258,9 +272,13 @@ def _finder(entries: Tensor, want: int, how: How, device: str, what: str, enough
 
 @dataclass(frozen=True)
 class _Whole:
-    """Every row is compared with every other, by FAISS; on a GPU by torch where this build of FAISS has no GPU code."""
+    """Every row is compared with every other, by FAISS; on a GPU by torch where this build of FAISS has no GPU code.
+
+    order: the places of its entries among those that it was given, int64 (U,).
+    """
 
     entries: Tensor
+    order: Tensor
     there: Tensor
     want: int
     way: Way
@@ -271,11 +289,11 @@ class _Whole:
     def of(cls, entries: Tensor, want: int, device: str) -> "_Whole":
         place = torch.device(device)
         way = search.choose("auto" if place.type == "cuda" else "faiss-cpu", place)[0]
-        return cls(entries, entries.to(place), want, way, {})
+        return cls(entries, torch.arange(len(entries)), entries.to(place), want, way, {})
 
-    def blocks(self, size: int) -> tuple[Tensor, ...]:
-        """The places of all rows, in the order in which they are best asked for."""
-        return torch.arange(len(self.entries)).split(size)
+    def each(self, size: int, work: Callable[[Tensor], int]) -> Iterator[int]:
+        """What `work` makes of the places of all rows, some `size` at a time."""
+        return map(work, self.order.split(size))
 
     def candidates(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """float32 products and places of the `want` largest, in falling order: (B, want)."""
@@ -285,46 +303,40 @@ class _Whole:
 
 @dataclass(frozen=True)
 class _Index:
-    """An inverted file: rows lie in lists by the nearest of some centres, and those of a list are compared with the
-    rows of the lists around it, as one product of matrices. FAISS's own takes each query by itself, and ten times as
-    long; it learns the centres here.
+    """An inverted file: rows lie in lists by the nearest of some centres, and each is compared with those of the lists
+    whose centres are nearest to it. FAISS's own takes each query by itself, and ten times as long; it learns the
+    centres here. The rows of one list are asked for together: they look into the same lists, mostly, and what many of
+    them have to do with one list is one product of matrices.
 
-    order: the places of all entries, list after list; starts: of every list, and the end. lists: int64 (U,), that of
-    each entry. around: int64 (L, P), of each list those it is compared with, itself first.
+    whole: the entries, list after list, for rows that are fetched one by one take as long as their product; order:
+    their places among those that were given. starts: of every list, and the end. centres: float32 (L, D). around: int64
+    (L, A), of each list those that its rows may look into, itself first; probes: into how many each does.
     """
 
     whole: _Whole
     order: Tensor
-    starts: list[int]
-    lists: Tensor
+    starts: Tensor
+    centres: Tensor
     around: Tensor
+    probes: int
     recall: dict[int, float]
     exact = False
 
     @classmethod
     def of(cls, entries: Tensor, want: int, device: str, what: str, enough: float) -> "_Index":
-        """Compares with as few lists as hold enough of a sample's neighbours, or MOST_PROBES; says what is found."""
-        whole, count = _Whole.of(entries, want, device), len(entries)
-        number = max(1, min(int(4 * count**0.5), count // PER_LIST))
+        """Looks into as few lists as hold enough of a sample's neighbours, or MOST_PROBES; says what is found."""
+        count = len(entries)
+        number = max(1, min(int(LISTS * count**0.5), count // PER_LIST))
         log.say(f"{what}: {count:,} rows are searched by an index of {number:,} lists")
         draw = rng(0, "rows of an index", count)
-        centres = _centres(
-            entries[torch.from_numpy(np.sort(draw.choice(count, number * PER_LIST, replace=False)))], number
-        )
-        with search.rounded():
-            lists = torch.cat([(part @ centres.T).argmax(dim=1) for part in entries.split(BLOCK)])
-        order = lists.argsort(stable=True)
-        starts = [0, *torch.bincount(lists, minlength=number).cumsum(0).tolist()]
-        around = (centres @ centres.T).fill_diagonal_(2).argsort(dim=1, descending=True)
-        sample = torch.from_numpy(np.sort(draw.choice(count, min(SAMPLE, count), replace=False)))
-        ranks = [rank for rank in RECALLS if rank < min(want, count)] or [min(want, count) - 1]
-        true = whole.candidates(sample)[1]
-        probes = _probes(around[lists[sample]], lists[true[:, : ranks[-1] + 1]], enough)
-        made = cls(whole, order, starts, lists, around[:, :probes], {})
-        found = _ordered(entries[sample], entries, made.candidates(sample)[1], min(ranks[0] + 1 + EXTRA, want))[0]
-        made.recall.update({rank: _recall(sample, found, true, rank) for rank in ranks})
+        learned = torch.from_numpy(np.sort(draw.choice(count, number * PER_LIST, replace=False)))
+        centres = _centres(entries[learned], number)
+        order, starts = _listed(entries, centres)
+        around = (centres @ centres.T).fill_diagonal_(2).argsort(dim=1, descending=True)[:, :AROUND]
+        made = cls(_Whole.of(entries[order], want, device), order, starts, centres, around, 1, {})
+        made = made.tuned(torch.from_numpy(np.sort(draw.choice(count, min(SAMPLE, count), replace=False))), enough)
         told = ", ".join(f"recall@{rank} {share:.4f}" for rank, share in made.recall.items())
-        log.say(f"{what}: {told}, of {len(sample):,} rows, looking into {probes} lists", recall=made.recall)
+        log.say(f"{what}: {told}, of {min(SAMPLE, count):,} rows, looking into {made.probes} lists", recall=made.recall)
         if min(made.recall.values()) < enough:
             log.warn(
                 f"{what}: the index misses more than {1 - enough:.0%} of the neighbours: scores are blurred; "
@@ -332,28 +344,67 @@ class _Index:
             )
         return made
 
-    def blocks(self, size: int) -> tuple[Tensor, ...]:
-        return self.order.split(size)
+    def tuned(self, sample: Tensor, recall: float) -> "_Index":
+        """The same that looks into as few lists as give this recall of a sample, and says what they give."""
+        want, count = self.whole.want, len(self.order)
+        ranks = [rank for rank in RECALLS if rank < min(want, count)] or [min(want, count) - 1]
+        true = self.whole.candidates(sample)[1]
+        nearest = (self.entries[sample] @ self.centres.T).argsort(dim=1, descending=True)
+        needed = _probes(nearest, self._lists(true[:, : ranks[-1] + 1]), 1 - SPARED * (1 - recall))
+        made = replace(self, probes=min(max(LEAST_PROBES, needed), MOST_PROBES, self.around.shape[1]))
+        found = made.candidates(sample)[1]
+        return replace(made, recall={rank: _recall(sample, found, true, rank) for rank in ranks})
+
+    @property
+    def entries(self) -> Tensor:
+        return self.whole.entries
+
+    def each(self, size: int, work: Callable[[Tensor], int]) -> Iterator[int]:
+        return threads.each(work, torch.arange(len(self.order)).split(size))
 
     def candidates(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """As of `_Whole`, but rounded; where the lists hold too few rows, all are compared."""
+        """As of `_Whole`; where the lists hold too few rows, all are compared."""
         scores = torch.empty((len(ids), self.whole.want))
         places = torch.empty((len(ids), self.whole.want), dtype=torch.int64)
-        lists = self.lists[ids]
+        lists, sizes = self._lists(ids), self.starts.diff()
         for number in lists.unique().tolist():
-            some = (lists == number).nonzero()[:, 0]
-            spans = [slice(*self.starts[near : near + 2]) for near in self.around[number].tolist()]
-            columns = torch.cat([self.order[span] for span in spans])
-            if len(columns) < self.whole.want:
-                scores[some], places[some] = self.whole.candidates(ids[some])
-                continue
-            rows = self.whole.entries[columns]  # one product: oneDNN compiles anew for every shape
-            for part in some.split(max(1, PRODUCTS // len(columns))):
-                with search.rounded():
-                    products = self.whole.entries[ids[part]] @ rows.T
-                scores[part], found = products.topk(self.whole.want, dim=1)
-                places[part] = columns[found]
+            mine = (lists == number).nonzero()[:, 0]
+            near = self.around[number]
+            own = near[(self.entries[ids[mine]] @ self.centres[near].T).topk(self.probes, dim=1).indices]
+            few = sizes[own].sum(dim=1) < self.whole.want
+            if few.any():
+                scores[mine[few]], places[mine[few]] = self.whole.candidates(ids[mine[few]])
+            cells = int(sizes[own].max()) * self.probes
+            for some in (~few).nonzero()[:, 0].split(max(1, PRODUCTS // cells)):
+                if len(some):
+                    scores[mine[some]], places[mine[some]] = self._best(ids[mine[some]], own[some])
         return scores, places
+
+    def _best(self, ids: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each row the best in its lists, own (B, P): scores and places, (B, want)."""
+        rows, starts = self.entries[ids], self.starts[own]
+        width = int((self.starts[own + 1] - starts).max())
+        scores = torch.full((own.numel(), width), -torch.inf)
+        order = own.flatten().argsort(stable=True)
+        numbers, counts = own.flatten()[order].unique_consecutive(return_counts=True)
+        for number, slots in zip(numbers.tolist(), order.split(counts.tolist()), strict=True):
+            start, end = self.starts[number : number + 2].tolist()
+            scores[slots, : end - start] = rows[slots // own.shape[1]] @ self.entries[start:end].T
+        found, at = scores.view(len(ids), -1).topk(self.whole.want, dim=1)
+        return found, starts.gather(1, at // width) + at % width
+
+    def _lists(self, places: Tensor) -> Tensor:
+        """In which list each of these rows is, int64."""
+        return torch.searchsorted(self.starts, places.contiguous(), right=True) - 1
+
+
+def _listed(entries: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+    """The places of all entries, list after list, and where each list starts, and the end."""
+    lists = torch.empty(len(entries), dtype=torch.int64)  # the small kept one by one would lie between the large
+    for part, near in zip(entries.split(BLOCK), lists.split(BLOCK), strict=True):
+        near.copy_((part @ centres.T).argmax(dim=1))
+    sizes = torch.bincount(lists, minlength=len(centres))
+    return lists.argsort(stable=True), torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)])
 
 
 def _centres(rows: Tensor, count: int) -> Tensor:
@@ -365,14 +416,13 @@ def _centres(rows: Tensor, count: int) -> Tensor:
     return torch.from_numpy(means.centroids)
 
 
-def _probes(around: Tensor, lists: Tensor, enough: float) -> int:
-    """How many lists hold enough of the neighbours, and half of the rest for what rounding loses.
+def _probes(nearest: Tensor, lists: Tensor, share: float) -> int:
+    """How many lists hold this share of the neighbours.
 
-    around: int64 (B, L), of each of B rows the lists, those to look into first; lists: int64 (B, C), of its neighbours.
+    nearest: int64 (B, L), of each of B rows all lists, the nearest first; lists: int64 (B, C), of its neighbours.
     """
-    rank = torch.empty_like(around).scatter_(1, around, torch.arange(around.shape[1]).expand_as(around))
-    farthest = float(torch.quantile(rank.gather(1, lists).double(), (1 + enough) / 2))
-    return min(max(LEAST_PROBES, int(farthest) + 1), MOST_PROBES, around.shape[1])
+    rank = torch.empty_like(nearest).scatter_(1, nearest, torch.arange(nearest.shape[1]).expand_as(nearest))
+    return int(torch.quantile(rank.gather(1, lists).double(), share)) + 1
 
 
 def _recall(ids: Tensor, found: Tensor, true: Tensor, rank: int) -> float:

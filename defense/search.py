@@ -77,7 +77,11 @@ def dot(left: Tensor, right: Tensor) -> Tensor:
     left, right: float32 (..., D). A product of two float32 is exact in float64, and halves are added to halves, one
     element at a time: no library chooses the order.
     """
-    terms = left.double() * right.double()
+    return total(left.double() * right.double())
+
+
+def total(terms: Tensor) -> Tensor:
+    """The sum along the last dimension, float64 (..., D), likewise."""
     while (width := terms.shape[-1]) > 1:
         half = width // 2
         folded = terms[..., :half] + terms[..., half : 2 * half]
@@ -92,14 +96,6 @@ def candidates(queries: Tensor, entries: Tensor, count: int, way: Way) -> tuple[
     """
     with torch.no_grad(), _full_precision(entries.device):
         return WAYS[way](queries, entries, count)
-
-
-@contextlib.contextmanager
-def rounded() -> Iterator[None]:
-    """Products of factors rounded to bfloat16, added up in float32, where the processor has instructions for it: three
-    times as fast. Elsewhere nothing changes. For candidates that are compared once more."""
-    with _precision("medium"):
-        yield
 
 
 # -------------------------------------------------------------------------------------------- the answer
@@ -235,16 +231,10 @@ def _no_gpu_search() -> str:
 @contextlib.contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
     """The released RoCLIP searches inside autocast: fp16 similarities, and about 1 match in 100 another one."""
-    with _precision("highest"), torch.autocast(device.type, enabled=False):
-        yield
-
-
-@contextlib.contextmanager
-def _precision(wanted: str) -> Iterator[None]:
-    """Of float32 products of matrices."""
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(wanted)
+    torch.set_float32_matmul_precision("highest")
     try:
-        yield
+        with torch.autocast(device.type, enabled=False):
+            yield
     finally:
         torch.set_float32_matmul_precision(before)

@@ -13,8 +13,11 @@ every detector, the clusters.
 16 neighbours are kept, and distances at powers of two up to 1,024, as a scan asks for. Beside it, with the same number
 of neighbours: `blocked`, a product of blocks and a partition in numpy, and scikit-learn's NearestNeighbors (brute
 force, cosine), where it is installed; for these two --others SHARE of the rows is searched and the time scaled up, as
-it is the same for every row. Each way is timed once a size, after one that warms up; CPU seconds, of all threads, say
-what it costs on a machine that does other things as well. Peak memory is of this process.
+it is the same for every row. `ivf` is FAISS's own inverted file, of as many lists as the index here, looking into so
+many of them (a power of two) as give its recall@256; rows are asked for list after list, which is its best case, and
+nothing is compared in float64. `keyholes` is the index as asked through a keyhole, for 16 neighbours of which 90% are
+to be found, and `ivf16` that of FAISS. Each way is timed once a size, after one that warms up; CPU seconds, of all
+threads, say what it costs on a machine that does other things as well. Peak memory is of this process.
 """
 
 import argparse
@@ -28,14 +31,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from defense import detector, verdict
+from defense import detector, neighbours, verdict
 from defense.changing.views import KEYHOLES
 from defense.detector import Detector, Evidence, Needs
 from defense.detectors.panel import Panel
 from defense.neighbours import How, nearest, unit
 from defense.scanning import gathering, viewer
 from defense.scanning.encoding import PLAIN, TEXTS, Encode
-from defense.scanning.gathering import Gathered, Pairs
+from defense.scanning.gathering import OF_KEYHOLES, Gathered, Pairs
 from infra import plugins
 from pipeline.dataset import Dataset
 from tests.support import figures
@@ -139,6 +142,28 @@ def scikit_learn(rows: np.ndarray, count: int) -> None:
         found.kneighbors(rows[start : min(start + BLOCK, count)])
 
 
+def ivf(rows: np.ndarray, keep: int, rank: int, enough: float, recall: list[float]) -> None:
+    """recall: what it is comes last, once it is enough."""
+    import faiss
+
+    lists = max(1, min(int(neighbours.LISTS * len(rows) ** 0.5), len(rows) // neighbours.PER_LIST))
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(rows.shape[1]), rows.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
+    index.cp.niter, index.cp.spherical = 5, True
+    draw = np.random.default_rng(4)
+    index.train(rows[np.sort(draw.choice(len(rows), lists * neighbours.PER_LIST, replace=False))])
+    index.add(rows)
+    order = np.argsort(index.quantizer.search(rows, 1)[1][:, 0], kind="stable")
+    sample = rows[np.sort(draw.choice(len(rows), min(1000, len(rows)), replace=False))]
+    true = faiss.knn(sample, rows, rank + 1, metric=faiss.METRIC_INNER_PRODUCT)[1]
+    index.nprobe = 1
+    while recall[-1] < enough and index.nprobe < lists:
+        index.nprobe *= 2
+        found = index.search(sample, rank + 1)[1]
+        recall.append(float(np.mean([len({*a} & {*b}) / (rank + 1) for a, b in zip(true, found, strict=True)])))
+    for start in range(0, len(rows), BLOCK):
+        index.search(rows[order[start : start + BLOCK]], keep)
+
+
 def seconds(work: Callable[[], object]) -> tuple[float, float]:
     """By the clock, and of the CPU."""
     begun, used = time.perf_counter(), time.process_time()
@@ -155,7 +180,9 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 20_000])
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--ways", nargs="+", default=["exact", "approximate"], choices=["exact", "approximate", "scan"])
+    parser.add_argument(
+        "--ways", nargs="+", default=["exact", "approximate"], choices=["exact", "approximate", "keyholes", "scan"]
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--run", help="with --dataset: rows are its images as this run sees them, the first ones")
     parser.add_argument("--dataset")
@@ -189,6 +216,8 @@ def main() -> None:
                     told[f"{kind}_scan_seconds_{count}"] = took[0]
                 elif way != "scan":
                     told |= _ours(rows, kind, way, given.device)
+                if way in IVF and given.others and kind != "isotropic":
+                    told |= _ivf(rows, kind, way)
             for name, peer in peers.items() if given.others and kind != "isotropic" else ():
                 some = max(BLOCK, int(given.others * count)) // BLOCK * BLOCK
                 wall, cpu = seconds(lambda peer=peer, rows=rows, some=some: peer(rows, some))
@@ -199,10 +228,25 @@ def main() -> None:
     print(figures.line(told))
 
 
-def _ours(rows: np.ndarray, kind: str, way: How, device: str) -> dict[str, float]:
+IVF = {"approximate": ("ivf", REACH + 1, 256, neighbours.ENOUGH), "keyholes": ("ivf16", KEEP + 1, KEEP, OF_KEYHOLES)}
+
+
+def _ivf(rows: np.ndarray, kind: str, way: str) -> dict[str, float]:
+    """Asked for as much as `way` of ours."""
+    (name, keep, rank, enough), recall = IVF[way], [0.0]
+    took, count = seconds(lambda: ivf(rows, keep, rank, enough, recall)), len(rows)
+    print(f"{count:,} rows, {kind}, {name}: {said(took)}, recall@{rank} {recall[-1]:.3f}", flush=True)
+    return {f"{kind}_{name}_seconds_{count}": took[0], f"{kind}_{name}_recall_{rank}_{count}": recall[-1]}
+
+
+def _ours(rows: np.ndarray, kind: str, way: str, device: str) -> dict[str, float]:
+    how: How = "exact" if way == "exact" else "approximate"
+    ranks, enough = ((), OF_KEYHOLES) if way == "keyholes" else (RANKS, neighbours.ENOUGH)
     recall: dict[int, float] = {}
     took = seconds(
-        lambda: recall.update(nearest(rows, KEEP, RANKS, how=way, device=device, what=f"{kind} rows").recall)
+        lambda: recall.update(
+            nearest(rows, KEEP, ranks, how=how, device=device, what=f"{kind} rows", enough=enough).recall
+        )
     )
     count = len(rows)
     named = {f"{kind}_recall_{rank}_{count}": share for rank, share in recall.items()}

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from defense import neighbours
 from defense.neighbours import nearest, unit
@@ -90,6 +91,29 @@ def test_an_index_says_what_it_misses_and_finds_what_lies_close(capsys) -> None:
     assert missed <= 0.02
     assert (found.near.distances >= exact.near.distances).all()
     assert "images: recall@16" in capsys.readouterr().err
+
+
+def test_any_number_of_threads_finds_the_same_with_an_index() -> None:
+    vectors, before = rows(3000, width=8), torch.get_num_threads()
+    answers = []
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        answers.append(nearest(vectors, 16, RANKS, how="approximate", block=100).near)
+    torch.set_num_threads(before)
+    one, other = answers
+    assert np.array_equal(one.rows, other.rows)
+    assert np.array_equal(one.distances, other.distances)
+    assert all(np.array_equal(one.radii[rank], other.radii[rank]) for rank in one.radii)
+
+
+def test_an_index_that_looks_into_all_lists_finds_what_exact_search_finds_of_equal_rows_too(monkeypatch) -> None:
+    monkeypatch.setattr(neighbours, "LEAST_PROBES", 256)
+    vectors = np.concatenate([rows(1200), rows(300, seed=8).repeat(3, axis=0), rows(2, seed=9).repeat(50, axis=0)])
+    found, exact = (nearest(vectors, 16, RANKS, how=how) for how in ("approximate", "exact"))
+    assert set(found.recall.values()) == {1}
+    assert np.array_equal(found.near.rows, exact.near.rows)
+    assert np.array_equal(found.near.distances, exact.near.distances)
+    assert all(np.array_equal(found.near.radii[rank], exact.near.radii[rank]) for rank in RANKS[1:])  # 16 are kept
 
 
 def test_an_index_that_looks_into_too_few_lists_says_so(capsys, monkeypatch) -> None:
