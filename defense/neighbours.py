@@ -33,7 +33,9 @@ SAMPLE = 1000  # queries by which the recall of an index is measured
 RECALLS = (16, 256)
 ENOUGH = 0.99  # of both recalls, where nothing else is said
 SPARED = 0.75  # of what the recall may lack: the sample is not all
-LEAST_PROBES, MOST_PROBES, AROUND = 2, 64, 128  # lists of an index that a row looks into, and may
+LEAST_PROBES, MOST_PROBES = 2, 256  # lists of an index that a row looks into
+AROUND = 4  # times as many are those around its own, from which they are chosen; and no fewer than
+LEAST_AROUND = 128
 LISTS = 2  # of an index, times the root of its rows
 PER_LIST = 40  # rows by which the centre of each list is learned
 
@@ -304,9 +306,10 @@ class _Whole:
 @dataclass(frozen=True)
 class _Index:
     """An inverted file: rows lie in lists by the nearest of some centres, and each is compared with those of the lists
-    whose centres are nearest to it. FAISS's own takes each query by itself, and ten times as long; it learns the
-    centres here. The rows of one list are asked for together: they look into the same lists, mostly, and what many of
-    them have to do with one list is one product of matrices.
+    whose centres are nearest to it. The rows of one list are asked for together: they look into the same lists, mostly,
+    and what many of them have to do with one list is one product of matrices. FAISS's own, by which the centres are
+    learned here, takes each row by itself: for few neighbours as fast, for a thousand twice as long
+    (tests/bench/scan.py).
 
     whole: the entries, list after list, for rows that are fetched one by one take as long as their product; order:
     their places among those that were given. starts: of every list, and the end. centres: float32 (L, D). around: int64
@@ -332,7 +335,7 @@ class _Index:
         learned = torch.from_numpy(np.sort(draw.choice(count, number * PER_LIST, replace=False)))
         centres = _centres(entries[learned], number)
         order, starts = _listed(entries, centres)
-        around = (centres @ centres.T).fill_diagonal_(2).argsort(dim=1, descending=True)[:, :AROUND]
+        around = (centres @ centres.T).fill_diagonal_(2).argsort(dim=1, descending=True)
         made = cls(_Whole.of(entries[order], want, device), order, starts, centres, around, 1, {})
         made = made.tuned(torch.from_numpy(np.sort(draw.choice(count, min(SAMPLE, count), replace=False))), enough)
         told = ", ".join(f"recall@{rank} {share:.4f}" for rank, share in made.recall.items())
@@ -351,7 +354,8 @@ class _Index:
         true = self.whole.candidates(sample)[1]
         nearest = (self.entries[sample] @ self.centres.T).argsort(dim=1, descending=True)
         needed = _probes(nearest, self._lists(true[:, : ranks[-1] + 1]), 1 - SPARED * (1 - recall))
-        made = replace(self, probes=min(max(LEAST_PROBES, needed), MOST_PROBES, self.around.shape[1]))
+        probes = min(max(LEAST_PROBES, needed), MOST_PROBES, len(self.centres))
+        made = replace(self, probes=probes, around=self.around[:, : max(LEAST_AROUND, AROUND * probes)])
         found = made.candidates(sample)[1]
         return replace(made, recall={rank: _recall(sample, found, true, rank) for rank in ranks})
 

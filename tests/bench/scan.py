@@ -249,7 +249,8 @@ def _ours(rows: np.ndarray, kind: str, way: str, device: str) -> dict[str, float
         )
     )
     count = len(rows)
-    named = {f"{kind}_recall_{rank}_{count}": share for rank, share in recall.items()}
+    asked = kind if ranks else f"{kind}_keyholes"
+    named = {f"{asked}_recall_{rank}_{count}": share for rank, share in recall.items()}
     print(f"{count:,} rows, {kind}, {way}: {said(took)} {named or ''}", flush=True)
     return {f"{kind}_{way}_seconds_{count}": took[0]} | named
 

@@ -1,5 +1,7 @@
 """Each detector against loops in float64 that know nothing of how it is computed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -255,3 +257,11 @@ def test_needs_are_the_largest_of_all() -> None:
     found = needs([Shift(view="crop"), Agreement(view="blur"), Lid(), Gap()])
     assert found.views == ("blur", "crop")
     assert (found.neighbours, found.reach, found.captions) == (32, 1024, 64)
+
+
+@pytest.mark.parametrize("detector", [Agreement(), Misfit(), Scatter(), Shift(), Disagreement()], ids=repr)
+def test_parts_of_a_few_rows_add_up_to_the_same_as_one(detector: Detector, monkeypatch) -> None:
+    evidence = given(detector)
+    whole = detector.score(evidence)
+    monkeypatch.setattr(density, "CELLS", 500)
+    assert np.array_equal(detector.score(replace(evidence, agreements={})), whole)
