@@ -66,6 +66,7 @@ def test_the_bench_of_the_scan_runs():
     found = last_line("scan.py", "--sizes", "3000", "--width", "32", "--ways", "exact", "approximate", "scan")
     assert found["clustered_exact_seconds_3000"] > 0
     assert found["clustered_recall_16_3000"] > 0.9
+    assert found["clustered_ivf_seconds_3000"] > 0
     assert found["blocked_seconds_3000"] > 0
     assert found["scikit_learn_seconds_3000"] > 0
     assert found["clustered_scan_seconds_3000"] > 0
