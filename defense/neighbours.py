@@ -80,7 +80,7 @@ def nearest(
     Exact means: as from the float64 distances of all pairs, whatever the block, the device and the order of rows, up to
     places of equal distance; where two distances differ by less than 1e-7, one may be given for the other at a rank of
     `ranks`. Memory: the rows once more where an index is made or some are equal (twice for both), the answer, and some
-    300 MiB, for an index 150 a thread.
+    300 MiB, of an index for each thread.
     """
     assert keep >= 0 and rows.dtype == np.float32
     others = len(rows) - 1
@@ -127,7 +127,7 @@ def distance(left: Tensor, right: Tensor) -> Tensor:
     """Half the squared distance, float64 (...): a function of the two rows alone, to the bit. float32 (..., D) each, of
     which the left one may stand for many.
     """
-    apart = right.double().sub_(left)
+    apart = right.to(torch.float64, copy=True).sub_(left)
     return search.total(apart.mul_(apart)) / 2
 
 
@@ -329,7 +329,7 @@ class _Index:
     def of(cls, entries: Tensor, want: int, device: str, what: str, enough: float) -> "_Index":
         """Looks into as few lists as hold enough of a sample's neighbours, or MOST_PROBES; says what is found."""
         count = len(entries)
-        number = max(1, min(int(LISTS * count**0.5), count // PER_LIST))
+        number = lists_of(count)
         log.say(f"{what}: {count:,} rows are searched by an index of {number:,} lists")
         draw = rng(0, "rows of an index", count)
         learned = torch.from_numpy(np.sort(draw.choice(count, number * PER_LIST, replace=False)))
@@ -364,6 +364,7 @@ class _Index:
         return self.whole.entries
 
     def each(self, size: int, work: Callable[[Tensor], int]) -> Iterator[int]:
+        """As of `_Whole`, by several threads."""
         return threads.each(work, torch.arange(len(self.order)).split(size))
 
     def candidates(self, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -400,6 +401,11 @@ class _Index:
     def _lists(self, places: Tensor) -> Tensor:
         """In which list each of these rows is, int64."""
         return torch.searchsorted(self.starts, places.contiguous(), right=True) - 1
+
+
+def lists_of(rows: int) -> int:
+    """How many lists an index of so many rows has."""
+    return max(1, min(int(LISTS * rows**0.5), rows // PER_LIST))
 
 
 def _listed(entries: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:

@@ -146,7 +146,7 @@ def ivf(rows: np.ndarray, keep: int, rank: int, enough: float, recall: list[floa
     """recall: what it is comes last, once it is enough."""
     import faiss
 
-    lists = max(1, min(int(neighbours.LISTS * len(rows) ** 0.5), len(rows) // neighbours.PER_LIST))
+    lists = neighbours.lists_of(len(rows))
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(rows.shape[1]), rows.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
     index.cp.niter, index.cp.spherical = 5, True
     draw = np.random.default_rng(4)

@@ -93,13 +93,21 @@ def test_an_index_says_what_it_misses_and_finds_what_lies_close(capsys) -> None:
     assert "images: recall@16" in capsys.readouterr().err
 
 
+def test_a_distance_leaves_the_rows_as_they_are_whatever_their_type() -> None:
+    left, right = torch.ones(1, 4, dtype=torch.float64), torch.zeros(3, 4, dtype=torch.float64)
+    assert neighbours.distance(left, right).tolist() == [2, 2, 2]
+    assert (right == 0).all()
+
+
 def test_any_number_of_threads_finds_the_same_with_an_index() -> None:
     vectors, before = rows(3000, width=8), torch.get_num_threads()
     answers = []
-    for count in (1, 3):
-        torch.set_num_threads(count)
-        answers.append(nearest(vectors, 16, RANKS, how="approximate", block=100).near)
-    torch.set_num_threads(before)
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            answers.append(nearest(vectors, 16, RANKS, how="approximate", block=100).near)
+    finally:
+        torch.set_num_threads(before)
     one, other = answers
     assert np.array_equal(one.rows, other.rows)
     assert np.array_equal(one.distances, other.distances)
