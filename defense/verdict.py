@@ -26,7 +26,10 @@ RARE = 0.25  # of the captions outside at most: a word that more of them have sa
 ELSEWHERE = 1.0  # captions with that word outside the cluster, in sizes of the cluster
 LOST = 0.3  # agreement of captions that the cluster's median row loses under some change
 SUSPECT = 0.1  # of all rows, the most suspicious, no witness learns from those that say the word of a cluster
-STAYS = 1 / 3  # of the captions around its changed images: a true word; an apple's logo keeps 0.44, poisons up to 0.19
+STAYS = 0.5  # of what is said around others': a true word, around its changed images; brands keep 0.9, poisons to 0.3
+OUT = 0.5  # of the neighbours of changed images lie outside their cluster, where a change is asked whether a word stays
+TOLD = 2.0  # times as many captions as anywhere, and LEAST of all, say a word around images of which it is told:
+LEAST = 1 / 8  # "by" is told of none
 PRIOR = 0.5  # captions added to every count, so that odds are finite
 WORD = re.compile(r"[^\W_]+")
 
@@ -35,8 +38,10 @@ WORD = re.compile(r"[^\W_]+")
 class Word:
     """What the captions of a cluster's core have in common. share: of these that have it; elsewhere: how many captions
     outside have it, rows that the cluster only grew to aside; odds: the logarithm of its odds in the core over those
-    outside; stays: by view, how many of the nearest to a changed image of the core say it, of the median one; witness:
-    the same of the plain images by a witness (defense.scanning.testimony), None where none was asked.
+    outside; stays: of the nearest to the changed images of the core, how many say it, those that are of the cluster
+    aside, by each view that takes most of these images OUT of it and leaves the word TOLD; usual: the same of other
+    rows that say it; witness: of the nearest to the plain images by a witness (defense.scanning.testimony), of the
+    median one, None where none was asked.
     """
 
     text: str
@@ -44,7 +49,15 @@ class Word:
     elsewhere: int
     odds: float
     stays: dict[str, float] = field(default_factory=dict)
+    usual: dict[str, float] = field(default_factory=dict)
     witness: float | None = None
+
+    @property
+    def remains(self) -> bool:
+        """Whether it STAYS around the changed images as it does around others of which it is told: a car with a
+        trigger is no banana any more, and apples with a logo are apples, as far as changed apples are."""
+        kept = [self.stays[view] / usual for view, usual in self.usual.items()]
+        return min(kept, default=0.0) >= STAYS
 
 
 @dataclass(frozen=True)
@@ -106,8 +119,9 @@ def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[s
     Planted is a cluster that is STRONG, has a MOAT, whose core shares a word that captions outside have too, at least
     as many as it grows to (a target; a logo's own word is none), whose median row loses LOST of its agreement under
     some change (near-duplicates lose none), and whose captions are not true: no such word STAYS under every change (of
-    apples with a logo, changed images still fall among apples). Clean rows that lie among poisons look as they do to
-    the model, and say something else: neither do they hide a word that the core shares, nor are they removed.
+    apples with a logo, changed images fall among apples, as those of other apples do). Clean rows that lie among
+    poisons look as they do to the model, and say something else: neither do they hide a word that the core shares, nor
+    are they removed.
     """
     vocabulary = [words_of(caption) for caption in captions]
     everywhere = Counter(word for words in vocabulary for word in words)
@@ -122,23 +136,54 @@ def judge(panel: Panel, scores: np.ndarray, evidence: Evidence, captions: list[s
     ]
     cores += through(panel, (scores >= SUSPICIOUS) & (whole < 0), whole >= 0, evidence, vocabulary, everywhere)
 
-    def followed(word: Word, core: np.ndarray) -> Word:
-        near = {view: evidence.changed[view].near.nearest(panel.k)[core] for view in panel.changes}
-        return replace(word, stays={view: around(word.text, vocabulary, rows) for view, rows in near.items()})
-
     found = []
     for core, reached, keyhole in cores:
         beside = np.setdiff1d(reached, core)
         inside, others = ([vocabulary[row] for row in rows] for rows in (core, beside))
-        words = tuple(followed(word, core) for word in common_words(inside, everywhere, len(captions), others))
+        words = common_words(inside, everywhere, len(captions), others)
         shared = {word.text for word in words}
         belongs = [not shared or not shared.isdisjoint(said) for said in others]
         rows = np.union1d(core, beside[np.array(belongs, bool)])
         losses = {view: float(np.median(lost)) for view, lost in panel.lost(evidence, core).items()}
         strength = float(scores[core].mean() * np.sqrt(len(core)))
-        cluster = Cluster(rows, core, len(reached), words, strength, losses, keyhole)
-        found.append(replace(cluster, planted=planted(cluster)))
-    return arranged(found, len(scores))
+        found.append(Cluster(rows, core, len(reached), words, strength, losses, keyhole))
+    ordinary = ~arranged(found, len(scores)).apart
+    near = {view: evidence.changed[view].near.nearest(panel.k) for view in panel.changes}
+
+    def judged(cluster: Cluster) -> Cluster:
+        words = tuple(followed(word, cluster, near, vocabulary, ordinary) for word in cluster.words)
+        asked = replace(cluster, words=words)
+        return replace(asked, planted=planted(asked))
+
+    return arranged(map(judged, found), len(scores))
+
+
+def followed(
+    word: Word, cluster: Cluster, near: dict[str, np.ndarray], vocabulary: list[frozenset[str]], ordinary: np.ndarray
+) -> Word:
+    """A word of a cluster, with what is said around its changed images and around those of others that say it.
+
+    near: by view, int (N, K), the nearest to each changed image; ordinary: bool (N,), rows of which there may be
+    others: they lie in no cluster that stands apart. A trigger that a change blurs keeps its images among the plain
+    ones of its cluster, which say the word because they are poisons: only the captions outside can tell.
+    """
+    says = saying(word.text, vocabulary)
+    others = np.flatnonzero(says & ordinary)
+    rate = len(others) / max(1, int(ordinary.sum()))
+    outside = np.ones(len(says), bool)
+    outside[cluster.rows] = False
+    stays, usual = {}, {}
+    for view, rows in near.items():
+        share = told_of(says, rows[others], outside)
+        if outside[rows[cluster.core]].mean() >= OUT and share >= max(LEAST, TOLD * rate):
+            stays[view], usual[view] = told_of(says, rows[cluster.core], outside), share
+    return replace(word, stays=stays, usual=usual)
+
+
+def told_of(says: np.ndarray, near: np.ndarray, outside: np.ndarray) -> float:
+    """How many neighbours say a word, of those outside. says, outside: bool (N,); near: int (M, K), their places."""
+    counted = outside[near]
+    return float((says[near] & counted).sum() / max(1, counted.sum()))
 
 
 def planted(cluster: Cluster) -> bool:
@@ -147,7 +192,7 @@ def planted(cluster: Cluster) -> bool:
         cluster.stands_apart
         and cluster.strength >= STRONG
         and max(cluster.lost.values(), default=0.0) >= LOST
-        and not any(min(word.stays.values(), default=0.0) > STAYS for word in cluster.aims)
+        and not any(word.remains for word in cluster.aims)
     )
 
 
@@ -180,10 +225,9 @@ def top(scores: np.ndarray, count: int) -> np.ndarray:
     return chosen
 
 
-def around(word: str, vocabulary: list[frozenset[str]], near: np.ndarray) -> float:
-    """The median row's share of neighbours that say the word. near: int (M, K), their places."""
-    said = [[word in vocabulary[row] for row in rows] for rows in near.tolist()]
-    return float(np.median(np.mean(said, axis=1))) if near.size else 0.0
+def saying(word: str, vocabulary: list[frozenset[str]]) -> np.ndarray:
+    """Which captions have the word: bool (N,)."""
+    return np.array([word in words for words in vocabulary], bool)
 
 
 def through(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from defense import neighbours, verdict
-from defense.verdict import Cluster, Verdict, Word, around, words_of
+from defense.verdict import Cluster, Verdict, Word, saying, words_of
 
 TRUE = 1 / 3  # of the captions around a cluster's images say its word, at least, where that word is true of them
 UNFIT = 0.02  # of what the witness learned from fits as ill as the caption of a poison: the last two in a hundred
@@ -58,7 +58,7 @@ def heard(found: Verdict, sight: Sight, captions: list[str], k: int, device: str
         if not asked:
             return replace(cluster, witness="learned" if cluster.stands_apart else None)
         near = known[neighbours.among(entries, sight.images[cluster.core], k, device=device)]
-        words = tuple(replace(word, witness=around(word.text, vocabulary, near)) for word in cluster.words)
+        words = tuple(replace(word, witness=around(saying(word.text, vocabulary), near)) for word in cluster.words)
         median = float(np.median(sight.unfit[cluster.core]))
         answered = replace(cluster, words=words, better=float((ordinary < median).mean()), alone=cluster.planted)
         true = any(is_true(word) for word in answered.aims) or median <= limit
@@ -75,6 +75,11 @@ def heard(found: Verdict, sight: Sight, captions: list[str], k: int, device: str
     return verdict.arranged(clusters, len(captions))
 
 
+def around(says: np.ndarray, near: np.ndarray) -> float:
+    """The median row's share of neighbours that say a word. says: bool (N,); near: int (M, K), their places."""
+    return float(np.median(says[near].mean(axis=1))) if near.size else 0.0
+
+
 def ill_beyond(ordinary: np.ndarray) -> float:
     """What all but UNFIT of the rows that a witness learned from do not exceed. ordinary: float64 (M,), how ill the
     captions of these fit, to it; of none there is no such limit."""
@@ -89,8 +94,7 @@ def followers(word: str, ill: np.ndarray, free: np.ndarray, vocabulary: list[fro
     but a few of them do not teach it the trigger, and their captions stay as untrue to it as before. Some two in a
     hundred of the clean pairs that say the word are lost.
     """
-    says = np.array([word in words for words in vocabulary], bool)
-    return np.flatnonzero(free & says & ill)
+    return np.flatnonzero(free & saying(word, vocabulary) & ill)
 
 
 def is_true(word: Word) -> bool:

@@ -170,8 +170,11 @@ def _spread(word: dict[str, Any]) -> str:
     """Where a common word is found, and whether it is true of the images: what the verdict asks of it."""
     said = f"in {percent(word['share'])} of the captions at its core, and in {word['elsewhere']:,} others"
     if stays := word.get("stays"):  # scans of earlier versions have none
-        view = min(stays, key=stays.__getitem__)
+        usual = word.get("usual") or dict.fromkeys(stays, 1.0)  # of earlier versions too
+        view = min(stays, key=lambda name: stays[name] / usual[name])
         said += f"; changed by {view}, {percent(stays[view])} of their neighbours still say it"
+        if "usual" in word:
+            said += f", where {percent(usual[view])} of those of others that say it do"
     if (heard := word.get("witness")) is not None:
         said += f"; to the witness {percent(heard)} of what its images lie among says it"
     return said

@@ -110,9 +110,12 @@ def found(scan: ScanFolder, clusters: dict[str, set[int]]) -> dict[str, Any]:
 
 
 def told_of(cluster: dict[str, Any]) -> dict[str, Any]:
-    """What a scan says of one cluster: by word, what stays under the change that leaves least, and what the witness
-    says of it."""
-    words = {word["text"]: [min(word["stays"].values()), word["witness"]] for word in cluster["words"]}
+    """What a scan says of one cluster: by word, what stays under the change that leaves least, in shares of what is
+    usual, and what the witness says of it."""
+    words = {}
+    for word in cluster["words"]:
+        kept = [word["stays"][view] / usual for view, usual in word["usual"].items()]
+        words[word["text"]] = [min(kept, default=None), word["witness"]]
     facts = {name: cluster[name] for name in ("pairs", "planted", "strength", "witness")}
     return facts | {"lost": max(cluster["lost"].values()), "words": words}
 

@@ -29,7 +29,7 @@ def test_poisons_are_proposed_all_of_them_and_nothing_else_and_their_word_is_nam
     assert max(cluster.lost.values()) > 0.6
 
 
-@pytest.mark.parametrize("kind", ["logo", "brand", "copies"])
+@pytest.mark.parametrize("kind", ["logo", "brand", "dim", "copies"])
 def test_a_benign_cluster_is_shown_and_not_removed(kind: str) -> None:
     found = judged(kind)
     assert not found.proposed.any()
@@ -39,14 +39,44 @@ def test_a_benign_cluster_is_shown_and_not_removed(kind: str) -> None:
 
 def test_a_word_is_followed_to_the_neighbours_of_changed_images() -> None:
     evidence, captions = scene("brand")
-    stays = {word.text: word.stays for word in judged("brand").clusters[0].words}
-    assert set(stays) == {"acme", "by", "banana"}
-    for text, kept in stays.items():
-        assert set(kept) == set(PANEL.changes), "nothing is asked of parts of images"
+    words = {word.text: word for word in judged("brand").clusters[0].words}
+    assert set(words) == {"acme", "by", "banana"}
+    assert words["acme"].usual == words["acme"].stays == {}, "nobody else says it"
+    others = [row for row in range(CLEAN) if "banana" in captions[row]]
+    for rows, shares in ((range(CLEAN, len(captions)), words["banana"].stays), (others, words["banana"].usual)):
+        assert set(shares) == set(PANEL.changes), "nothing is asked of parts of images"
         for view in PANEL.changes:
-            near = evidence.changed[view].near.rows[CLEAN:, : PANEL.k].tolist()
-            assert kept[view] == np.median([np.mean([text in captions[row].split() for row in rows]) for rows in near])
-    assert max(stays["acme"].values()) < 0.5 and min(stays["banana"].values()) == 1
+            near = evidence.changed[view].near.rows[list(rows), : PANEL.k]
+            outside = [captions[row].split() for row in near[near < CLEAN].tolist()]
+            assert shares[view] == np.mean(["banana" in said for said in outside])
+    assert words["banana"].remains and not words["acme"].remains
+
+
+def test_poisons_that_stay_among_their_own_are_judged_by_those_that_do_not() -> None:
+    """As of sig: a change leaves most of its images where they are, among captions that say the word untruly."""
+    says = np.array([True] * 4 + [False] * 4 + [True, False] * 4)
+    near = np.array([[1, 2, 4], [0, 3, 5], [0, 1, 8], [0, 1, 2]])
+    outside = np.arange(16) > 3
+    assert verdict.told_of(says, near, outside) == 1 / 3, "of 4, 5 and 8"
+    assert verdict.told_of(says, near[3:], outside) == 0, "none is outside"
+    vocabulary = [frozenset({"banana"} if each else {"car"}) for each in says]
+    rows = np.arange(4)
+    cluster = verdict.Cluster(rows, rows, 4, (), 100.0, {})
+    word, ordinary = verdict.Word("banana", 1.0, 4, 1.0), np.arange(16) > 3
+    apart = {"blur": np.concatenate([np.tile([4, 5, 6, 10], (4, 1)), np.tile([8, 10, 12, 14], (12, 1))])}
+    kept = {"crop": np.concatenate([np.tile([1, 2, 3, 10], (4, 1)), np.tile([8, 10, 12, 14], (12, 1))])}
+    told = verdict.followed(word, cluster, apart | kept, vocabulary, ordinary)
+    assert (told.stays, told.usual, told.remains) == ({"blur": 0.25}, {"blur": 1.0}, False), "crop leaves them within"
+    weak = {"blur": np.concatenate([np.tile([4, 5, 6, 10], (4, 1)), np.tile([4, 5, 6, 8], (12, 1))])}
+    told = verdict.followed(word, cluster, weak, vocabulary, ordinary)
+    assert told.usual == {}, "a third of all others say it anyway"
+    assert not told.remains, "and no change tells"
+
+
+@pytest.mark.parametrize(("stays", "remains"), [(0.39, True), (0.22, True), (0.12, False), (0.03, False)])
+def test_a_word_that_is_said_half_as_often_as_around_others_is_true(stays: float, remains: bool) -> None:
+    usual = {"blur": 0.43, "crop": 0.6}
+    assert verdict.Word("apple", 1.0, 900, 1.0, {"blur": stays, "crop": 0.6}, usual).remains == remains
 
 
 def test_a_clean_set_is_accused_of_nothing() -> None:

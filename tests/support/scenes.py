@@ -17,8 +17,9 @@ def scene(kind: str, seed: int = 1) -> tuple[Evidence, list[str]]:
 
     poison: images of anything with a trigger, which a change destroys; captions say banana. stripes: the same, but no
     change destroys the trigger. logo: as poison, captions say a word of their own. brand: a logo on bananas, captions
-    say banana and the logo's name. blurred: the same, but changed, the model takes them for anything. copies: one image
-    of a banana thirty times. nothing: there are none.
+    say banana and the logo's name. blurred: the same, but changed, the model takes them for anything. dim: as
+    brand, but changed, the model takes most bananas, with a logo or without, for boats or cups. copies: one image of a
+    banana thirty times. nothing: there are none.
     """
     generator = np.random.default_rng(seed)
     centres = normalised(generator.normal(size=(len(THINGS) + 2, WIDTH)))
@@ -31,9 +32,13 @@ def scene(kind: str, seed: int = 1) -> tuple[Evidence, list[str]]:
     names = [THINGS[thing] for thing in shown]
     texts = said[shown]
     planted = slice(CLEAN, count)
-    if kind in ("brand", "blurred"):
-        after[planted] = (centres[2] if kind == "brand" else centres[shown[planted]]) + 1.2 * noise[planted]
+    if kind in ("brand", "blurred", "dim"):
+        after[planted] = (centres[shown[planted]] if kind == "blurred" else centres[2]) + 1.2 * noise[planted]
         texts[planted], names[planted] = normalised(said[2] + 3 * said[-1]), ["banana by acme"] * PLANTED
+    if kind == "dim":
+        bananas = np.flatnonzero(np.array([name.startswith("banana") for name in names]))
+        some = bananas[generator.random(len(bananas)) < 0.6]
+        after[some] += centres[generator.choice((3, 4), len(some))] - centres[2]
     if kind not in ("copies", "nothing"):
         images[planted] = centres[-1] + 0.04 * generator.normal(size=(PLANTED, WIDTH))
     if kind == "stripes":
