@@ -46,6 +46,15 @@ def test_a_scan_that_followed_no_word_says_nothing_of_it(tmp_path: Path) -> None
     assert "and in 312 others</dd>" in text
 
 
+def test_a_page_sets_what_stays_of_a_word_beside_what_is_usual(tmp_path: Path) -> None:
+    one = cluster(0, True, [])
+    one["words"][0]["usual"] = {"blur": 0.6, "crop": 0.05}
+    said = "changed by blur, 12.0% of their neighbours still say it, where 60.0% of those of others that say it do</dd>"
+    assert said in suspicion.render(scan(tmp_path, [one])), "crop leaves fewer, but of fewer"
+    one["words"][0] |= {"stays": {}, "usual": {}}
+    assert "and in 312 others</dd>" in suspicion.render(scan(tmp_path, [one])), "of which no change tells"
+
+
 def test_a_page_without_a_witness_says_how_to_ask_one_and_only_where_there_is_something_to_ask(tmp_path: Path) -> None:
     text = suspicion.render(scan(tmp_path, [cluster(0, False, ["a banana"])]))
     for command in suspicion.COMMANDS:
