@@ -44,45 +44,6 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
-def kill(
-    *words: object, when: Callable[[], bool], whom: str = "driver", survives: bool = True, timeout: float = 180
-) -> None:
-    """Start a command and kill -9 it, or one of its workers, as soon as `when()` holds.
-
-    whom: "driver", or a part of the command line of the descendant to kill (`a|b`: rather a than b);
-    in that case the command goes on and must end well, unless `survives` is False: then it must end badly by itself.
-    """
-    with open(os.devnull, "wb") as quiet:
-        process = subprocess.Popen(
-            command(*words), cwd=ROOT, env=environment(), stdout=quiet, stderr=quiet, start_new_session=True
-        )
-        try:
-            deadline = time.monotonic() + timeout
-            while not when():
-                assert process.poll() is None, f"{words} ended with {process.returncode} before it could be killed"
-                assert time.monotonic() < deadline, f"{words}: nothing to interrupt after {timeout} s"
-                time.sleep(0.01)
-            family = list(descendants(process.pid))
-            if whom == "driver":
-                os.kill(process.pid, signal.SIGKILL)
-                process.wait()
-                gone(family)
-                return
-            kinds = whom.split("|")
-            victims = [pid for kind in kinds for pid in family if kind in command_line(pid)]
-            assert victims, f"{words}: no descendant is called {whom!r}"
-            os.kill(victims[0], signal.SIGKILL)
-            ended_well = process.wait(timeout=timeout) == 0
-            assert ended_well == survives, (
-                f"{words} ended {'well' if ended_well else 'badly'} after the death of its {whom}"
-            )
-            gone(family)
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-
-
 class Running:
     """A command that was started with all that it starts in turn; what is left of it ends with the block.
 

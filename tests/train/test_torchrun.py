@@ -1,4 +1,6 @@
-"""The entries under a real torchrun: killed and run again, and refused, on two ranks."""
+"""The entries under a real torchrun, on two ranks: told to end, started again by torchrun, and refused.
+
+Killed, and the same command given again: tests/stories/test_killed.py."""
 
 import os
 import signal
@@ -18,7 +20,6 @@ from tests.support.story import (
     environ,
     environment,
     gone,
-    kill,
     last_line,
     parent,
     run,
@@ -57,20 +58,6 @@ def errors(said: str) -> list[str]:
 
 def weights(out: Path) -> bytes:
     return checkpoint.find(str(out)).read(checkpoint.MODEL)
-
-
-def test_a_run_killed_in_the_middle_ends_with_the_same_weights_bit_for_bit(data, whole, tmp_path):
-    out = tmp_path / "killed"
-    words = training(data, out, "--checkpoint-steps", 40)
-    kill(*words, when=lambda: any(found.step >= 80 for found in checkpoint.whole(str(out))))
-    assert not (out / "DONE").exists()
-    assert f"320 steps; run at {out}" in last_line(run(*words))
-    assert weights(out) == weights(whole)
-    assert [(line["step"], line["loss"]) for line in rundir.metrics(str(out))] == [
-        (line["step"], line["loss"]) for line in rundir.metrics(str(whole))
-    ]
-    assert len(rundir.environment(str(out))["attempts"]) == 2
-    assert "nothing to do" in last_line(run(*words))
 
 
 def test_a_run_that_is_told_to_end_saves_its_step_first(data, whole, tmp_path):
