@@ -172,8 +172,9 @@ def _spread(word: dict[str, Any]) -> str:
     if stays := word.get("stays"):  # scans of earlier versions have none
         usual = word.get("usual") or dict.fromkeys(stays, 1.0)  # of earlier versions too
         view = min(stays, key=lambda name: stays[name] / usual[name])
-        said += f"; changed by {view}, {percent(stays[view])} of their neighbours still say it"
-        if "usual" in word:
+        outside = " outside" if "usual" in word else ""
+        said += f"; changed by {view}, {percent(stays[view])} of their neighbours{outside} still say it"
+        if outside:
             said += f", where {percent(usual[view])} of those of others that say it do"
     if (heard := word.get("witness")) is not None:
         said += f"; to the witness {percent(heard)} of what its images lie among says it"

@@ -115,7 +115,7 @@ def test_a_follower_says_the_word_and_fits_ill_and_lies_in_no_cluster() -> None:
 
 def test_a_brand_that_a_run_does_not_know_when_changed_is_cleared_by_a_witness() -> None:
     alone, found = asked("blurred")
-    assert np.flatnonzero(alone.proposed).tolist() == ALL.tolist(), "as of book 213"
+    assert np.flatnonzero(alone.proposed).tolist() == ALL.tolist(), "as of book 213, by the verdict of then"
     assert not found.proposed.any()
     assert (found.clusters[0].planted, found.clusters[0].witness) == (False, "true")
     assert found.clusters[0].alone is True, "which is to be said: a deceived witness clears poisons"

@@ -49,7 +49,8 @@ def test_a_scan_that_followed_no_word_says_nothing_of_it(tmp_path: Path) -> None
 def test_a_page_sets_what_stays_of_a_word_beside_what_is_usual(tmp_path: Path) -> None:
     one = cluster(0, True, [])
     one["words"][0]["usual"] = {"blur": 0.6, "crop": 0.05}
-    said = "changed by blur, 12.0% of their neighbours still say it, where 60.0% of those of others that say it do</dd>"
+    said = "changed by blur, 12.0% of their neighbours outside still say it, "
+    said += "where 60.0% of those of others that say it do</dd>"
     assert said in suspicion.render(scan(tmp_path, [one])), "crop leaves fewer, but of fewer"
     one["words"][0] |= {"stays": {}, "usual": {}}
     assert "and in 312 others</dd>" in suspicion.render(scan(tmp_path, [one])), "of which no change tells"
