@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import torch
-
 Part = TypeVar("Part")
 Made = TypeVar("Made")
 
@@ -16,6 +14,8 @@ Made = TypeVar("Made")
 def each(work: Callable[[Part], Made], parts: Iterable[Part]) -> Iterator[Made]:
     """What `work` makes of every part, in their order. Its first error is raised, and what has not begun then never
     does."""
+    import torch  # seconds of imports: a page of a scan is made without it
+
     count = torch.get_num_threads()
     pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
     try:

@@ -3,6 +3,8 @@
 model.safetensors    the model's weights, by open_clip's names
 training.pt          optimizer, objective state, clock and order; read with weights_only=True
 complete.json        sizes and sha256 of both; written last, its presence means whole
+
+torch is imported where it is used: whoever asks a run only for what it is, as a report does, starts without it.
 """
 
 import contextlib
@@ -15,8 +17,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
-
-import torch
 
 from infra import log, storage
 from infra.errors import Damaged
@@ -55,12 +55,16 @@ class Checkpoint:
         return data
 
     def read_training(self) -> dict[str, Any]:
+        import torch
+
         state: dict[str, Any] = torch.load(io.BytesIO(self.read(TRAINING)), map_location="cpu", weights_only=True)
         return state
 
 
 def save(run: str, step: int, model: bytes, training: dict[str, Any], keep: int = KEPT) -> Checkpoint:
     """Write the checkpoint after `step` steps, then remove all but the newest `keep`; 0: none is removed."""
+    import torch
+
     buffer = io.BytesIO()
     torch.save(training, buffer)
     name = f"step-{step:07d}"
@@ -83,6 +87,8 @@ def save(run: str, step: int, model: bytes, training: dict[str, Any], keep: int 
 
 def snapshot(state: T) -> T:
     """A copy on the CPU of tensors in dicts, lists and tuples, which training will not change; others are kept."""
+    import torch
+
     if isinstance(state, torch.Tensor):
         return state.detach().to("cpu", copy=True)  # type: ignore[return-value]
     if isinstance(state, dict):

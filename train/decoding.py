@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from infra import log
 from infra.errors import Damaged
@@ -66,7 +65,7 @@ def check(device: torch.device) -> None:
     """Raises ValueError if nothing is decoded there."""
     file = images.encode(np.zeros((16, 16, 3), np.uint8), "jpg")
     try:
-        decode_jpeg([torch.frombuffer(bytearray(file), dtype=torch.uint8)], ImageReadMode.RGB, device)
+        on_device([torch.frombuffer(bytearray(file), dtype=torch.uint8)], device)
     except RuntimeError as error:
         raise ValueError(f"--decode device: {str(error).splitlines()[0]}; leave it out, or mend torchvision") from error
 
@@ -74,7 +73,7 @@ def check(device: torch.device) -> None:
 def _decoded(files: list[Tensor], rows: list[int], size: int, device: torch.device) -> list[Tensor]:
     """uint8 (3, H, W) each. What the device does not take, the host judges."""
     try:
-        return list(decode_jpeg(files, ImageReadMode.RGB, device))
+        return on_device(files, device)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError:  # of one of them; it is not said which
@@ -83,7 +82,7 @@ def _decoded(files: list[Tensor], rows: list[int], size: int, device: torch.devi
 
 def _alone(file: Tensor, row: int, size: int, device: torch.device) -> Tensor:
     try:
-        return decode_jpeg([file], ImageReadMode.RGB, device)[0]
+        return on_device([file], device)[0]
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as refused:
@@ -93,6 +92,13 @@ def _alone(file: Tensor, row: int, size: int, device: torch.device) -> Tensor:
             raise Damaged(f"row {row}: {error}; mend its image or take it out") from error
         _tell(str(refused).splitlines()[0], row)
         return torch.from_numpy(np.array(found)).permute(2, 0, 1).to(device)
+
+
+def on_device(files: list[Tensor], device: torch.device) -> list[Tensor]:
+    """JPEGs, uint8 (n,) each, to pixels, uint8 (3, H, W) each. Raises RuntimeError for one that torchvision refuses."""
+    from torchvision.io import ImageReadMode, decode_jpeg  # seconds of imports: not for help
+
+    return list(decode_jpeg(files, ImageReadMode.RGB, device))
 
 
 def _tell(reason: str, row: int) -> None:

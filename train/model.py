@@ -1,6 +1,7 @@
 """CLIP models by name, through open_clip: create, read a run's weights, export.
 
-With train.weights, which reads those of others, the one module that imports open_clip.
+With train.weights, which reads those of others, the one module that imports open_clip: where it is used, since with all
+that it brings that takes longer than torch, and neither help nor a run that is complete needs it.
 
 A name is a JSON of ours in `train/models/`, or one of open_clip's own, such as RN50-quickgelu or ViT-B-32. What a run
 keeps of it is an *architecture*: the content of open_clip's `open_clip_config.json`, so that a run opens without us and
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import open_clip
 import safetensors.torch
 import torch
 from PIL import Image
@@ -31,8 +31,8 @@ from train.architecture import EXPORT, Architecture, load_architecture, save_arc
 
 OURS = Path(__file__).parent / "models"
 PREPROCESS = {
-    "mean": list(open_clip.OPENAI_DATASET_MEAN),
-    "std": list(open_clip.OPENAI_DATASET_STD),
+    "mean": [0.48145466, 0.4578275, 0.40821073],  # OpenAI's, as open_clip has them
+    "std": [0.26862954, 0.26130258, 0.27577711],
     "interpolation": "bicubic",
     "resize_mode": "shortest",
 }
@@ -44,12 +44,16 @@ ELSEWHERE = {  # open_clip's other ways of naming a model
 
 def names() -> list[str]:
     """Every model that can be named, ours among them."""
+    import open_clip
+
     _add_ours()
     return [name for name in open_clip.list_models() if unsupported(open_clip.get_model_config(name)) is None]
 
 
 @functools.cache
 def _add_ours() -> None:
+    import open_clip
+
     theirs = set(open_clip.list_models())
     assert not theirs & {path.stem for path in OURS.glob("*.json")}, "a model of ours hides one of open_clip's"
     open_clip.add_model_config(OURS)
@@ -57,6 +61,8 @@ def _add_ours() -> None:
 
 def architecture(name: str) -> Architecture:
     """{"model_cfg", "preprocess_cfg"}. Raises ValueError for an unknown model, with the names nearest to it."""
+    import open_clip
+
     known = names()
     for schema, instead in ELSEWHERE.items():
         if name.startswith(schema):
@@ -88,6 +94,8 @@ def unsupported(config: dict[str, Any]) -> str | None:
 
 def create(architecture: Architecture, seed: int = 0) -> nn.Module:
     """A float32 model on the CPU, initialised from the seed alone."""
+    import open_clip
+
     config = copy.deepcopy(architecture["model_cfg"])
     kind = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
     state = torch.get_rng_state()
@@ -139,6 +147,8 @@ def tokenizer(architecture: Architecture) -> Callable[[list[str]], Tensor]:
 
 @functools.cache  # a third of a second each, for its 49,000 merges, and an evaluation asks once for every run
 def _tokenizer(context_length: int, settings: str) -> Callable[[list[str]], Tensor]:
+    import open_clip
+
     return open_clip.SimpleTokenizer(context_length=context_length, **json.loads(settings))
 
 

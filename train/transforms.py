@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import RandomResizedCrop
 
 from pipeline.images import Decoded, pillow
 
@@ -47,9 +46,17 @@ def trained(image: Decoded, size: int, augment: Augment) -> Decoded:
     image = pillow(image)
     if augment == "none":
         return evaluated(image, size)
-    top, left, height, width = RandomResizedCrop.get_params(image, list(CROP), [3 / 4, 4 / 3])
+    top, left, height, width = random_box(image, CROP)
     image = image.crop((left, top, left + width, top + height)).resize((size, size), Image.Resampling.BICUBIC)
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if torch.rand(()) < 0.5 else image
+
+
+def random_box(image: Image.Image | torch.Tensor, share: tuple[float, float]) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a crop that keeps such a share of the image's area, drawn from torch's global
+    generator. image: it is asked for its size alone."""
+    from torchvision.transforms import RandomResizedCrop  # seconds of imports: not for help
+
+    return RandomResizedCrop.get_params(image, list(share), [3 / 4, 4 / 3])
 
 
 class Frame(NamedTuple):
@@ -71,8 +78,8 @@ def drawn(height: int, width: int, size: int, augment: Augment) -> Frame:
     if augment == "none":
         high, wide = (size * height // width, size) if width <= height else (size, size * width // height)
         return Frame(0, 0, height, width, high, wide, round((high - size) / 2.0), round((wide - size) / 2.0), False)
-    image = torch.empty(1).expand(3, height, width)  # it is asked for its size alone
-    top, left, height, width = RandomResizedCrop.get_params(image, list(CROP), [3 / 4, 4 / 3])
+    image = torch.empty(1).expand(3, height, width)
+    top, left, height, width = random_box(image, CROP)
     return Frame(top, left, height, width, size, size, 0, 0, bool(torch.rand(()) < 0.5))
 
 

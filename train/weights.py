@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import open_clip.convert
-import open_clip.model
 import safetensors
 import safetensors.torch
 import torch
@@ -138,6 +136,9 @@ def _reason(path: str, error: Exception) -> str:
 
 def _converted(clip: Any, weights: dict[str, Tensor], complaint: str, resized: bool) -> dict[str, Tensor]:
     """By the model's names and, where `resized`, in its sizes, as open_clip.load_checkpoint does it."""
+    import open_clip.convert
+    import open_clip.model
+
     found = {key: value for key, value in weights.items() if key not in MARKS}
     try:
         found = open_clip.convert.convert_state_dict(clip, found)

@@ -1,10 +1,12 @@
 """The images' augmentation of RoCLIP and SafeCLIP, with the order and the values of their released code."""
 
 import functools
+from collections.abc import Callable
 
 import torch
 from PIL import Image, ImageFilter
-from torchvision.transforms import ColorJitter, RandomResizedCrop
+
+from train import transforms
 
 LARGEST = 224  # pixels of a view's side, for which SIGMA is meant
 SIGMA = (0.1, 2.0)
@@ -24,7 +26,7 @@ def strong(image: Image.Image, smallest_crop: float = 0.08) -> Image.Image:
     side = min(LARGEST, *image.size)
     if torch.rand(()) < MIRRORED:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    top, left, height, width = RandomResizedCrop.get_params(image, [smallest_crop, 1.0], [3 / 4, 4 / 3])
+    top, left, height, width = transforms.random_box(image, (smallest_crop, 1.0))
     box = (left, top, left + width, top + height)
     image = image.resize((side, side), Image.Resampling.BILINEAR, box=box)
     if torch.rand(()) < JITTERED:
@@ -36,5 +38,7 @@ def strong(image: Image.Image, smallest_crop: float = 0.08) -> Image.Image:
 
 
 @functools.cache
-def _jitter() -> ColorJitter:
+def _jitter() -> Callable[[Image.Image], Image.Image]:
+    from torchvision.transforms import ColorJitter
+
     return ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.1)

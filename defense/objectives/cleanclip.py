@@ -1,12 +1,13 @@
 """CleanCLIP: finetuning that adds self-supervision within each modality (Bansal et al. 2023, arXiv 2303.03323)."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+from PIL import Image
 from torch import Tensor, nn
-from torchvision.transforms import AutoAugment
 
 from defense.language.captions import eda
 from infra.seeding import rng as seeded
@@ -55,5 +56,7 @@ class CleanClip(Objective):
 
 
 @functools.cache
-def _policy() -> AutoAugment:
+def _policy() -> Callable[[Image.Image], Image.Image]:
+    from torchvision.transforms import AutoAugment
+
     return AutoAugment()

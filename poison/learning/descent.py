@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import AutoAugment
 
 from infra import log, rundir, storage
 from infra.seeding import digest64, rng
@@ -152,6 +151,8 @@ def quantised(patch: Tensor) -> np.ndarray:
 
 def augmented(batch: np.ndarray, seed: int) -> np.ndarray:
     """Each image through AutoAugment's ImageNet policy; it draws from torch's global generator, which is put back."""
+    from torchvision.transforms import AutoAugment  # seconds of imports: not for help
+
     policy = AutoAugment()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -52,14 +52,12 @@ class Views:
         if self.augment == "none":
             return self.evaluation_window(height, width)
         import torch
-        from torchvision.transforms import RandomResizedCrop
 
         from train import transforms
 
         with torch.random.fork_rng(devices=[]):
             self._seed(row, epoch)
-            blank = Image.new("L", (width, height))
-            return Box(*RandomResizedCrop.get_params(blank, list(transforms.CROP), [3 / 4, 4 / 3]))
+            return Box(*transforms.random_box(Image.new("L", (width, height)), transforms.CROP))
 
     def _seed(self, row: int, epoch: int) -> None:
         import torch

@@ -6,6 +6,7 @@ from PIL import Image, ImageFilter
 from defense.changing import augment
 from defense.changing.augment import strong
 from infra.seeding import rng
+from train import transforms
 
 
 def picture(width: int, height: int) -> Image.Image:
@@ -70,14 +71,14 @@ def test_half_are_mirrored_eight_in_ten_jittered_and_two_in_ten_grey(monkeypatch
 
 @pytest.mark.parametrize("smallest", [0.08, 0.6])
 def test_a_crop_keeps_no_less_than_it_is_told(smallest, monkeypatch):
-    kept, real = [], augment.RandomResizedCrop.get_params
+    kept, real = [], transforms.random_box
 
-    def get_params(image: Image.Image, *given: object) -> tuple[int, int, int, int]:
-        box = real(image, *given)
+    def random_box(image: Image.Image, share: tuple[float, float]) -> tuple[int, int, int, int]:
+        box = real(image, share)
         kept.append((box[2] * box[3] / (200 * 160), box[3] / box[2]))
         return box
 
-    monkeypatch.setattr(augment.RandomResizedCrop, "get_params", staticmethod(get_params))
+    monkeypatch.setattr(transforms, "random_box", random_box)
     for seed in range(100):
         view(picture(200, 160), seed, smallest)
     areas, ratios = (np.array(each) for each in zip(*kept, strict=True))

@@ -5,6 +5,7 @@ when, and what came of it is printed as a table at the end.
 """
 
 import contextlib
+import functools
 import os
 import re
 import signal
@@ -257,13 +258,16 @@ STEPS = 130
 
 
 @pytest.fixture(scope="module")
-def trained(undisturbed: Undisturbed) -> dict[str, bytes]:
-    """The weights of undisturbed runs."""
-    found = {}
-    for stage in ENTRIES:
-        run(*training(undisturbed, stage, undisturbed.root / f"whole-{stage}"))
-        found[stage] = weights(undisturbed.root / f"whole-{stage}")
-    return found
+def trained(undisturbed: Undisturbed) -> Callable[[str], Path]:
+    """The folder of a stage's undisturbed run, made when it is first asked for."""
+
+    @functools.cache
+    def whole(stage: str) -> Path:
+        out = undisturbed.root / f"whole-{stage}"
+        run(*training(undisturbed, stage, out))
+        return out
+
+    return whole
 
 
 def training(undisturbed: Undisturbed, stage: str, out: Path, dataset: object = None) -> list[object]:
@@ -336,61 +340,77 @@ def one_error(running: Running) -> None:
     assert "torchrun" in running.words or "Traceback (most recent call last)" not in said, said[-6000:]
 
 
-@pytest.mark.parametrize("stage", ENTRIES)
-def test_training(stage, matrix, undisturbed, trained, moto_s3, speak, tmp_path, monkeypatch) -> None:
-    out, said = tmp_path / "run", tmp_path / "said"
-    words = training(undisturbed, stage, out)
-    moments = random_counts(12, STEPS - 40, 3)
-
-    def start() -> Running:
-        return Running(words, said)
-
-    with start() as running:
+def killed_starting(matrix: Matrix, words: list[object], said: Path) -> None:
+    with Running(words, said) as running:
         running.until(lambda: rank(running))
         time.sleep(float(draws.uniform(0, 2)))
         kill(running, driver)
         ended(matrix, running, "driver", "the ranks are starting")
 
-    for kind, number in ((driver, moments[0]), (rank, moments[1])):
-        with start() as running:
-            kill(running, kind, reached(out, number))
-            ended(matrix, running, kind.__name__, f"step {steps(out)} of {STEPS}")
 
-    for kind in (first_rank, driver):
-        with start() as running:
-            half, pid = caught_saving(running, out)
-            kill(running, kind)
-            if kind is first_rank:
-                running.status()
-                assert half not in [whole.name for whole in checkpoint.whole(str(out))]
-            else:
-                os.kill(pid, signal.SIGCONT)  # it is to see by itself that torchrun has gone
-            ended(matrix, running, kind.__name__.removeprefix("first_"), f"while {half} is written")
+def killed_saving(matrix: Matrix, words: list[object], kind: Callable[[Running], list[int]], out: Path, said: Path):
+    with Running(words, said) as running:
+        half, pid = caught_saving(running, out)
+        kill(running, kind)
+        if kind is first_rank:
+            running.status()
+            assert half not in [whole.name for whole in checkpoint.whole(str(out))]
+        else:
+            os.kill(pid, signal.SIGCONT)  # it is to see by itself that torchrun has gone
+        ended(matrix, running, kind.__name__.removeprefix("first_"), f"while {half} is written")
 
-    with start() as running:
-        kill(running, loader, reached(out, moments[2]))
-        ended(matrix, running, "loader worker", f"step {steps(out)} of {STEPS}", errors=True)
 
-    speak(moto_s3.environment)
-    url = copied(undisturbed.source, storage.join(moto_s3.make_bucket(f"killed-{stage}"), "source"))
-    monkeypatch.setenv("ANTIDOTE_CACHE", str(tmp_path / "another-cache"))
-    with Running(training(undisturbed, stage, out, url), said) as running:
-        running.until(lambda: fetcher(running))
-        time.sleep(float(draws.uniform(0, 0.3)))
-        kill(running, fetcher)
-        ended(matrix, running, "fetcher", "shards are fetched from S3", errors=True)
-
+def went_on(words: list[object], out: Path, whole: Path) -> None:
+    """Given once more and let alone, it ends as the undisturbed one did."""
     assert not (out / "DONE").exists()
-    run(*training(undisturbed, stage, out, url))
-    assert weights(out) == trained[stage], "bit for bit"
-    whole = undisturbed.root / f"whole-{stage}"
+    run(*words)
+    assert weights(out) == weights(whole), "bit for bit"
     assert [(line["step"], line["loss"]) for line in rundir.metrics(str(out))] == [
         (line["step"], line["loss"]) for line in rundir.metrics(str(whole))
     ]
     assert {found.name for found in checkpoint.whole(str(out))} == {
         found.name for found in checkpoint.whole(str(whole))
     }
+
+
+def test_pretraining(matrix, undisturbed, trained, moto_s3, speak, tmp_path, monkeypatch) -> None:
+    out, said = tmp_path / "run", tmp_path / "said"
+    words = training(undisturbed, "pretrain", out)
+    moments = random_counts(12, STEPS - 40, 3)
+    killed_starting(matrix, words, said)
+
+    for kind, number in ((driver, moments[0]), (rank, moments[1])):
+        with Running(words, said) as running:
+            kill(running, kind, reached(out, number))
+            ended(matrix, running, kind.__name__, f"step {steps(out)} of {STEPS}")
+
+    for kind in (first_rank, driver):
+        killed_saving(matrix, words, kind, out, said)
+
+    with Running(words, said) as running:
+        kill(running, loader, reached(out, moments[2]))
+        ended(matrix, running, "loader worker", f"step {steps(out)} of {STEPS}", errors=True)
+
+    speak(moto_s3.environment)
+    url = copied(undisturbed.source, storage.join(moto_s3.make_bucket("killed"), "source"))
+    monkeypatch.setenv("ANTIDOTE_CACHE", str(tmp_path / "another-cache"))
+    with Running(training(undisturbed, "pretrain", out, url), said) as running:
+        running.until(lambda: fetcher(running))
+        time.sleep(float(draws.uniform(0, 0.3)))
+        kill(running, fetcher)
+        ended(matrix, running, "fetcher", "shards are fetched from S3", errors=True)
+
+    went_on(training(undisturbed, "pretrain", out, url), out, trained("pretrain"))
     assert "nothing to do" in last_line(run(*words))
+
+
+def test_finetuning(matrix, undisturbed, trained, tmp_path) -> None:
+    """What differs from pretraining: it begins with a run's weights. The loop is the same one."""
+    out, said = tmp_path / "run", tmp_path / "said"
+    words = training(undisturbed, "finetune", out)
+    killed_starting(matrix, words, said)
+    killed_saving(matrix, words, first_rank, out, said)
+    went_on(words, out, trained("finetune"))
 
 
 def copied(folder: Path, url: str) -> str:
@@ -413,8 +433,8 @@ def test_nothing_is_left_behind(matrix: Matrix, record_property) -> None:
     seen = {(line.stage, line.kind) for line in matrix.lines}
     for stage in ("prepare", "inject", "verify", "evaluate", "scan"):
         assert {(stage, "driver"), (stage, "worker")} <= seen
-    for stage in ENTRIES:
-        assert {(stage, kind) for kind in ("driver", "rank", "loader worker", "fetcher")} <= seen
+    assert {("pretrain", kind) for kind in ("driver", "rank", "loader worker", "fetcher")} <= seen
+    assert {("finetune", kind) for kind in ("driver", "rank")} <= seen
 
 
 def test_unfinished_writes_are_never_taken_for_files(undisturbed: Undisturbed) -> None:

@@ -158,17 +158,17 @@ def test_an_image_that_nobody_can_read_is_named_and_the_others_are_not(tmp_path)
 
 def test_what_the_device_refuses_the_host_decodes_and_it_is_said_once(data, monkeypatch, capsys):
     """torchvision's decoder, here on a CPU, refuses nothing that we hand on; a GPU's may."""
-    decode = decoding.decode_jpeg
+    decode = decoding.on_device
 
-    def refusing(files: list[torch.Tensor], *how: Any) -> list[torch.Tensor]:
+    def refusing(files: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
         if any(file[-2:].tolist() == [0xFF, 0xD9] and len(file) in odd for file in files):
             raise RuntimeError("not on this device\nsomewhere in C++")
-        return list(decode(files, *how))
+        return decode(files, device)
 
     [batch] = stream(data, Clip(), batch=COUNT, on_device=True).epoch(0)
     odd = {int(length) for length in batch["coded"]["lengths"][:2]}
     whole = decoding.completed(batch, CPU)["images"]["image"]
-    monkeypatch.setattr(decoding, "decode_jpeg", refusing)
+    monkeypatch.setattr(decoding, "on_device", refusing)
     monkeypatch.setattr(decoding, "TOLD", set())
     shown = decoding.completed(batch, CPU)["images"]["image"]
     assert (shown.int() - whole.int()).abs().max() <= 2

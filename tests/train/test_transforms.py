@@ -3,6 +3,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import RandomResizedCrop
 
 from train import transforms
 from train.model import architecture, image_size, preprocess
@@ -42,7 +43,7 @@ def test_flip_crop_shrinks_the_crop_that_it_drew():
         torch.default_generator.manual_seed(seed)
         shown = np.asarray(transforms.trained(image, 32, "flip_crop")).astype(int)
         torch.default_generator.manual_seed(seed)
-        top, left, height, width = transforms.RandomResizedCrop.get_params(image, [0.9, 1.0], [3 / 4, 4 / 3])
+        top, left, height, width = RandomResizedCrop.get_params(image, [0.9, 1.0], [3 / 4, 4 / 3])
         wanted = image.crop((left, top, left + width, top + height)).resize((32, 32), Image.Resampling.BICUBIC)
         wanted = wanted.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if torch.rand(()) < 0.5 else wanted
         assert np.abs(shown - np.asarray(wanted)).max() <= 2
