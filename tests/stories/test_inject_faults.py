@@ -1,8 +1,7 @@
 """Hard deaths of inject: killed on four workers, a source shard that rots, a disk that fills up.
 
 Each time: nothing half-written is taken for whole, one clear error if there is anybody left to say it, and the same
-command again ends with the files of an undisturbed run. (tests/stories/test_killed.py kills a driver and a worker of
-inject at random moments on this machine's own CPUs; here are four workers, all of them at work.)
+command again ends with the files of an undisturbed run.
 """
 
 import contextlib
