@@ -341,6 +341,7 @@ def test_a_page_without_the_marks_of_a_study_is_refused():
     [
         "eval/measured.md",
         "defense/detected.md",
+        "defense/panel.md",
         "defense/left.md",
         "defense/cleanclip.md",
         "defense/tacleaner.md",

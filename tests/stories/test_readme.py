@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "poison", "train", "defense", "eval", "infra")
 ENTRIES = {module.replace(".", "/") + ".py": verb for verb, (module, _) in cli.VERBS.items()}
 PAGES = [*(f"{package}/README.md" for package in PACKAGES), "infra/clusters/README.md"]
-TEXTS = ["README.md", "CONTRIBUTING.md", *PAGES, "defense/scanning.md", "defense/detected.md"]
+TEXTS = ["README.md", "CONTRIBUTING.md", *PAGES, "defense/scanning.md", "defense/detected.md", "defense/panel.md"]
 TEXTS += ["defense/which.md", "pipeline/things.md"]
 SCRIPTS = [
     str(path.relative_to(ROOT))
