@@ -7,6 +7,7 @@ the same dear fixture stay on one worker, so that it is started once; the tests 
 import ast
 import contextlib
 import os
+import signal
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: with or without workers, the same arithmetic
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 is a thirtieth of a core beside another worker's ranks
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # tests come in any order, and img2dataset imports ray
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's `make test &` ignores it, as its children would
 
 
 @pytest.hookimpl(trylast=True)  # when -m has left tests out
