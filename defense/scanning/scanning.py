@@ -114,6 +114,7 @@ class Scan:
                 found = testimony.heard(found, sight, captions, panel.k, device)
                 scores["witness"] = sight.unfit
                 suspicion = panel.and_witness(suspicion, sight.unfit)
+            found = verdict.with_kin(found, suspicion, evidence, captions)
             suspects = verdict.suspects(found, suspicion, captions)
             members = [each.rows[np.argsort(-suspicion[each.rows], kind="stable")] for each in found.clusters]
             keyholes = [each.keyhole for each in found.clusters]

@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from defense import detector, neighbours, verdict
+from defense import detector, neighbours
+from defense.captions import common_words, words_of
 from defense.detectors.panel import Panel
 from defense.scanning import gathering, viewer
 from defense.scanning.encoding import PLAIN, Encode
@@ -69,7 +70,7 @@ def main() -> None:
     pairs = Pairs.of(clean)
     rows = pairs.table["row"].to_numpy()
     learned = set(zip(rows.tolist(), pairs.table["image_sha256"].to_pylist(), strict=True))
-    vocabulary = [verdict.words_of(caption) for caption in pairs.table["caption"].to_pylist()]
+    vocabulary = [words_of(caption) for caption in pairs.table["caption"].to_pylist()]
     everywhere = Counter(word for words in vocabulary for word in words)
     with tempfile.TemporaryDirectory(prefix="antidote-") as scratch:
         encode = Encode(clean, viewer.read(storage.real(given.run)), (), f"{scratch}/clean", 1)
@@ -82,8 +83,8 @@ def main() -> None:
             own = Pairs.of(poisons)
             lines = zip(own.table["row"].to_pylist(), own.table["image_sha256"].to_pylist(), strict=True)
             asked = np.array([line not in learned for line in lines])
-            said = [verdict.words_of(caption) for caption in own.table["caption"].to_pylist()]
-            target = verdict.common_words(said, everywhere + Counter(w for words in said for w in words), len(rows))[0]
+            said = [words_of(caption) for caption in own.table["caption"].to_pylist()]
+            target = common_words(said, everywhere + Counter(w for words in said for w in words), len(rows))[0]
             there = np.flatnonzero(~np.isin(rows, own.table["row"].to_numpy()[asked]))
             shown = seen(replace(encode, dataset=poisons, parts=f"{scratch}/{len(made)}-{dataset.digest[:12]}"), own)
             near = there[neighbours.among(images[there], shown[asked], panel.k)]

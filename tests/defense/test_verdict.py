@@ -1,9 +1,11 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from defense import density, verdict
+from defense import clustering, density, verdict
+from defense.captions import Word, common_words, words_of
 from defense.detector import Detector, Evidence, Neighbours, needs
 from defense.detectors.gap import Gap
 from defense.detectors.glimpse import Glimpse
@@ -62,7 +64,7 @@ def test_poisons_that_stay_among_their_own_are_judged_by_those_that_do_not() -> 
     vocabulary = [frozenset({"banana"} if each else {"car"}) for each in says]
     rows = np.arange(4)
     cluster = verdict.Cluster(rows, rows, 4, (), 100.0, {})
-    word, ordinary = verdict.Word("banana", 1.0, 4, 1.0), np.arange(16) > 3
+    word, ordinary = Word("banana", 1.0, 4, 1.0), np.arange(16) > 3
     apart = {"blur": np.concatenate([np.tile([4, 5, 6, 10], (4, 1)), np.tile([8, 10, 12, 14], (12, 1))])}
     kept = {"crop": np.concatenate([np.tile([1, 2, 3, 10], (4, 1)), np.tile([8, 10, 12, 14], (12, 1))])}
     told = verdict.followed(word, cluster, apart | kept, vocabulary, ordinary)
@@ -76,7 +78,7 @@ def test_poisons_that_stay_among_their_own_are_judged_by_those_that_do_not() -> 
 @pytest.mark.parametrize(("stays", "remains"), [(0.39, True), (0.22, True), (0.12, False), (0.03, False)])
 def test_a_word_that_is_said_half_as_often_as_around_others_is_true(stays: float, remains: bool) -> None:
     usual = {"blur": 0.43, "crop": 0.6}
-    assert verdict.Word("apple", 1.0, 900, 1.0, {"blur": stays, "crop": 0.6}, usual).remains == remains
+    assert Word("apple", 1.0, 900, 1.0, {"blur": stays, "crop": 0.6}, usual).remains == remains
 
 
 def test_a_clean_set_is_accused_of_nothing() -> None:
@@ -108,7 +110,7 @@ def test_clean_rows_among_poisons_neither_hide_their_word_nor_are_removed() -> N
     evidence, captions = strays(evidence, captions, 9)
     scores = np.where(np.isin(evidence.ids, poisons), 50.0, 0.0)
     has = ["banana" in caption for caption in captions[CLEAN:]]
-    grown = verdict.grown(np.where(scores > 0, 0, -1), evidence.near, verdict.LINKS)
+    grown = clustering.grown(np.where(scores > 0, 0, -1), evidence.near, clustering.LINKS)
     assert (grown[CLEAN:] == 0).all() and (grown[:CLEAN] < 0).all()
     assert np.mean(has[:PLANTED]) == 0.9 and 0.65 < np.mean(has) < 0.7, "of the core, and of all it grows to"
     found = verdict.judge(PANEL, scores, evidence, captions)
@@ -180,7 +182,7 @@ def test_components_are_those_of_a_search_through_the_graph() -> None:
             if expected[row] == -1:
                 expected[row] = start
                 waiting += joined[row]
-    assert (verdict.components(chosen, Neighbours(rows, np.zeros((200, 2))), 2) == expected).all()
+    assert (clustering.components(chosen, Neighbours(rows, np.zeros((200, 2))), 2) == expected).all()
     assert len(np.unique(expected)) > 5
 
 
@@ -192,9 +194,9 @@ def test_rows_that_one_row_joins_are_parted_by_the_word_that_most_of_them_say() 
     near = Neighbours(np.concatenate([rows, np.zeros((100, 8), np.int64)]), np.zeros((130, 8)))
 
     def parts(captions: list[str]) -> list[list[int]]:
-        vocabulary = [verdict.words_of(caption) for caption in [*captions, *["a cup"] * 100]]
+        vocabulary = [words_of(caption) for caption in [*captions, *["a cup"] * 100]]
         everywhere = Counter(word for words in vocabulary for word in words)
-        return [part.tolist() for part in verdict.parted(np.arange(30), near, vocabulary, everywhere)]
+        return [part.tolist() for part in clustering.parted(np.arange(30), near, vocabulary, everywhere)]
 
     bananas, fish = ["a banana"] * 20, ["a fish"] * 10
     assert parts([*bananas, *fish]) == [[*range(20)], [*range(20, 30)]]
@@ -207,12 +209,12 @@ def test_a_common_word_is_one_that_the_cluster_has_and_others_rarely_have() -> N
     captions = ["a Banana, ripe", "the banana", "a banana on a table", "one banana!", "a red car", "a car"] + [
         "a cup"
     ] * 20
-    vocabulary = [verdict.words_of(caption) for caption in captions]
+    vocabulary = [words_of(caption) for caption in captions]
     everywhere = Counter(word for words in vocabulary for word in words)
-    found = verdict.common_words(vocabulary[:4], everywhere, len(captions))
+    found = common_words(vocabulary[:4], everywhere, len(captions))
     assert [(word.text, word.share, word.elsewhere) for word in found] == [("banana", 1.0, 0)]
     assert found[0].odds == pytest.approx(np.log(4.5 / 0.5) - np.log(0.5 / 22.5))
-    cars = verdict.common_words(vocabulary[4:5], everywhere, len(captions))
+    cars = common_words(vocabulary[4:5], everywhere, len(captions))
     assert [(word.text, word.elsewhere) for word in cars] == [("red", 0), ("car", 1)]
 
 
@@ -260,11 +262,44 @@ def test_a_walk_keeps_what_a_cluster_has_and_loses_what_one_row_has() -> None:
     assert density.around(np.array([5.0]), alone, 2, 2).tolist() == [5]
 
 
+def test_kin_say_the_word_and_are_joined_to_the_cluster_or_lie_among_them() -> None:
+    rows = (np.arange(40)[:, None] + np.arange(20, 28)) % 20 + 20  # all of these far from the first twenty
+    rows[:8] = (np.arange(8)[:, None] + np.arange(1, 9)) % 8  # the cluster
+    rows[8, 7], rows[9, 7] = 0, 8  # joined to it, and to what is joined
+    rows[10, 4:] = [1, 2, 8, 9]  # half of its nearest: among them
+    rows[11, 5:] = [1, 2, 3]  # not quite half
+    rows[12, 7], rows[13, 4:] = 0, [1, 2, 8, 9]  # both say something else
+    near = Neighbours(rows, np.zeros(rows.shape))
+    says, most = ~np.isin(np.arange(40), [12, 13]), np.isin(np.arange(40), [8, 9, 12, 14])
+    assert verdict.kin(np.arange(8), says, most, near).tolist() == [8, 9, 10], "14 is joined to none of them"
+    assert verdict.kin(np.arange(8), says, most & False, near).tolist() == [], "nor 10 without 8 and 9"
+
+
+def test_what_a_surer_run_had_found_goes_with_a_planted_cluster() -> None:
+    """Half of the poisons are too little suspicious to belong to the cluster, and lie in a clump of their own."""
+    evidence, captions = scene("poison")
+    poisons = np.arange(CLEAN, CLEAN + PLANTED)
+    rows = evidence.near.rows.copy()
+    rows[poisons[15:], :8] = (poisons[15:] - CLEAN)[:, None] % 15 + CLEAN + 15 + np.arange(-3, 5)
+    rows[poisons[15:], :8] = np.clip(rows[poisons[15:], :8], CLEAN + 15, CLEAN + PLANTED - 1)
+    rows[poisons[20], 0] = CLEAN
+    apart = replace(evidence, near=replace(evidence.near, rows=rows))
+    scores = np.where(np.isin(evidence.ids, poisons), 9.9, 0.0)
+    scores[poisons[:15]] = 50.0
+    found = verdict.judge(PANEL, scores, apart, captions)
+    assert np.flatnonzero(found.proposed).tolist() == poisons[:15].tolist()
+    more = verdict.with_kin(found, scores, apart, captions)
+    assert np.flatnonzero(more.proposed).tolist() == poisons.tolist() and more.clusters[0].kin == 15
+    assert (more.clusters[0].core == found.clusters[0].core).all()
+    shown = verdict.arranged([replace(one, planted=False) for one in found.clusters], len(scores))
+    assert not verdict.with_kin(shown, scores, apart, captions).proposed.any(), "kin accuse nothing"
+
+
 def test_suspects_are_clusters_and_of_the_most_suspicious_tenth_who_says_the_word_of_one() -> None:
     rows = np.array([0, 1])
-    aims, own = verdict.Word("banana", 1.0, 5, 3.0), verdict.Word("acme", 1.0, 0, 9.0)
+    aims, own = Word("banana", 1.0, 5, 3.0), Word("acme", 1.0, 0, 9.0)
     logo = np.array([25, 26])  # aims at nothing
-    car = verdict.Word("car", 1.0, 20, 1.0)
+    car = Word("car", 1.0, 20, 1.0)
     natural = verdict.Cluster(np.array([20, 21]), np.array([20, 21]), 5, (car,), 9.0, {})  # without a moat
     clusters = [verdict.Cluster(rows, rows, 2, (own, aims), 50.0, {}), verdict.Cluster(logo, logo, 2, (own,), 9.0, {})]
     found = verdict.arranged([*clusters, natural], 30)

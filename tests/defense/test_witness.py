@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from defense import verdict
+from defense.captions import Word
 from defense.detectors.panel import evident
 from defense.scanning import gathering, testimony, viewer, witness
 from defense.scanning.encoding import Encode
@@ -15,7 +16,7 @@ from defense.scanning.filtering import Filter
 from defense.scanning.folder import ScanFolder
 from defense.scanning.gathering import Pairs
 from defense.scanning.scanning import Scan
-from defense.verdict import Cluster, Verdict, Word
+from defense.verdict import Cluster, Verdict
 from infra import storage
 from infra.errors import Lost
 from pipeline import leaving
