@@ -31,8 +31,8 @@ class Filter:
     out: str | None = None
     """Folder of the new dataset. It references the shards of the old one; to undo it, go on with the old one."""
     remove: str | None = None
-    """auto: what the scan proposes, which may be nothing; or a share of all pairs, the most suspicious: 0.02; or
-    suspects: all that may belong to a cluster, so that what is left is for a witness to learn from."""
+    """auto: what the scan proposes, which may be nothing; or a share of all pairs, what the scan proposes and then the
+    most suspicious: 0.02; or suspects: all that may belong to a cluster, so that a witness learns from the rest."""
     clusters: tuple[int, ...] = ()
     """Numbers of clusters, as the scan's report shows them."""
     rows: str | None = None
@@ -103,7 +103,7 @@ class Filter:
             count = round(_share(self.remove) * table.num_rows)
             if not count:
                 raise ValueError(f"--remove {self.remove} of {table.num_rows:,} pairs is not one: give a larger share")
-            return top(table["panel"].to_numpy(), count)
+            return top(scan.ranking, count)
         if self.clusters:
             cluster = table["cluster"].fill_null(-1).to_numpy()
             known = np.unique(cluster[cluster >= 0]).tolist()

@@ -79,6 +79,11 @@ class ScanFolder:
         """What a witness is not to learn from: bool (N,); None of a scan of earlier versions, which did not tell."""
         return np.asarray(self.table["suspect"].to_numpy()) if "suspect" in self.table.column_names else None
 
+    @property
+    def ranking(self) -> np.ndarray:
+        """By how soon a pair goes where a share is removed, the highest first: float64 (N,)."""
+        return ranking(self.table["panel"].to_numpy(), np.asarray(self.table["proposed"].to_numpy()))
+
     def of(self, dataset: Dataset) -> None:
         """Raises ValueError unless it is a scan of that dataset."""
         if (scanned := self.about["dataset"]["digest"]) != dataset.digest:
@@ -93,6 +98,12 @@ class ScanFolder:
             return storage.read(place := storage.join(self.url, IMAGES, name))
         except FileNotFoundError as error:
             raise Damaged(f"{place} is missing: scan once more, into another folder") from error
+
+
+def ranking(panel: np.ndarray, proposed: np.ndarray) -> np.ndarray:
+    """The panel's scores, what looks planted before all else: a larger share than `auto` takes leaves nothing of it.
+    panel: float64 (N,); proposed: bool (N,)."""
+    return np.where(proposed, panel + (np.ptp(panel) + 1), panel)
 
 
 def is_complete(url: str) -> bool:

@@ -94,7 +94,11 @@ def assess(scan: ScanFolder, ledger: Ledger, out: str) -> ScanRecord:
         plugin=config.to_json(ledger.attack)["plugin"],
         pairs=scan.table.num_rows,
         poisons=int(poisoned.sum()),
-        worth={name: worth(scan.table[name].to_numpy(), poisoned) for name in ("panel", *scan.detectors) if there},
+        worth={
+            name: worth(scan.table[name].to_numpy(), poisoned, scan.ranking if name == "panel" else None)
+            for name in ("panel", *scan.detectors)
+            if there
+        },
         proposed=removed,
         hits=hits,
         low=low,
@@ -110,11 +114,13 @@ def truth(scan: ScanFolder, ledger: Ledger) -> np.ndarray:
     return np.array([line in made for line in lines], bool)
 
 
-def worth(scores: np.ndarray, poisoned: np.ndarray) -> Worth:
-    """scores: float64 (N,); poisoned: bool (N,), some of each kind."""
+def worth(scores: np.ndarray, poisoned: np.ndarray, ranking: np.ndarray | None = None) -> Worth:
+    """scores: float64 (N,); poisoned: bool (N,), some of each kind. ranking: float64 (N,), by which a share is removed,
+    where that is not by the scores."""
+    first = scores if ranking is None else ranking
     return Worth(
         auroc=detection.auroc(scores, poisoned),
         average_precision=detection.average_precision(scores, poisoned),
         false_positive_rate=detection.false_positive_rate(scores, poisoned),
-        recall={f"{share:g}": detection.recall_at(scores, poisoned, share) for share in detection.SHARES},
+        recall={f"{share:g}": detection.recall_at(first, poisoned, share) for share in detection.SHARES},
     )

@@ -13,6 +13,7 @@ import numpy as np
 
 from defense.scanning import folder as folders
 from defense.scanning.folder import ScanFolder
+from defense.verdict import top
 from eval.reporting import rendering
 from eval.reporting.figures import Image
 from eval.reporting.formatting import percent
@@ -35,6 +36,7 @@ DECEIVED = (
     "would have removed it. Where poisons of its kind are left in what the witness learned from, the witness is "
     "deceived as the run is: scan that dataset through the witness before you keep this cluster"
 )
+KIN = "that are joined to the others, or lie among them, and say the same word"
 FOLLOWERS = "that lie in no cluster: they say the same word, and to the witness few captions fit their images as ill"
 
 
@@ -146,6 +148,8 @@ def _section(scan: ScanFolder, cluster: dict[str, Any]) -> ClusterSection:
             facts.append(("the run alone", DECEIVED))
         if more := cluster.get("followers"):
             facts.append(("of these, by the witness", f"{more:,} {FOLLOWERS}"))
+    if kin := cluster.get("kin"):
+        facts.append(("of these, less suspicious", f"{kin:,} {KIN}"))
     told = "looks planted" if cluster["planted"] else "to look at; nothing is removed by itself"
     number = cluster["number"]
     return ClusterSection(
@@ -210,11 +214,11 @@ def _bars(panel: np.ndarray, proposed: np.ndarray) -> list[Bar]:
 
 def _choices(panel: np.ndarray, proposed: np.ndarray) -> list[tuple[str, str, str, str]]:
     """What each way of removing would take: flag, pairs, share, lowest suspicion of what goes."""
-    ordered = np.sort(panel)[::-1]
+    ranking = folders.ranking(panel, proposed)
     lines = [("--remove auto", int(proposed.sum()), f"{panel[proposed].min():.2f}" if proposed.any() else "–")]
     for share in SHARES:
         count = round(share * len(panel))
-        lines.append((f"--remove {share:g}", count, f"{ordered[count - 1]:.2f}" if count else "–"))
+        lines.append((f"--remove {share:g}", count, f"{panel[top(ranking, count)].min():.2f}" if count else "–"))
     return [(flag, f"{count:,}", percent(count / len(panel)), lowest) for flag, count, lowest in lines]
 
 

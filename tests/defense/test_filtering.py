@@ -8,7 +8,7 @@ import pytest
 
 from defense import filter as entry
 from defense.scanning.filtering import Filter, anywhere
-from defense.scanning.folder import ScanFolder, write
+from defense.scanning.folder import ScanFolder, ranking, write
 from defense.scanning.scanning import Scan
 from defense.verdict import Verdict, top
 from infra import storage
@@ -178,6 +178,13 @@ def test_the_scan_of_another_dataset_is_refused(scanned: Scan, tmp_path: Path) -
     other = drawn(f"{tmp_path}/other", 12, 1, first=100)
     with pytest.raises(ValueError, match="is a scan of another dataset, of digest"):
         filtered(replace(scanned, dataset=other.url), tmp_path / "out", remove="auto")
+
+
+def test_a_share_takes_what_looks_planted_before_what_is_more_suspicious() -> None:
+    panel, proposed = np.array([5.0, 9.0, 1.0, 7.0, 2.0]), np.array([False, False, True, False, True])
+    order = np.argsort(-ranking(panel, proposed), kind="stable")
+    assert order.tolist() == [4, 2, 1, 3, 0], "as --remove auto, and then on"
+    assert (ranking(panel, proposed & False) == panel).all()
 
 
 def test_the_top_of_equal_scores_is_the_first() -> None:

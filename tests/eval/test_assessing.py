@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from defense.scanning.filtering import Filter
@@ -11,7 +12,7 @@ from defense.scanning.folder import ScanFolder
 from defense.scanning.scanning import Scan
 from eval import assess as entry
 from eval.judging import detection
-from eval.measuring.assessing import Assessment, truth
+from eval.measuring.assessing import Assessment, assess, truth
 from eval.reporting import page
 from eval.reporting import scans as tables
 from eval.reporting.page import Material
@@ -54,6 +55,15 @@ def test_what_a_scan_was_worth_is_kept_beside_the_scores(small: World, tmp_path:
     text = page.render(Material([], {}, {}, [], [], scans=[record]))
     assert "<h2>What scans found</h2>" in text
     assert f"<td>{record.worth['panel'].auroc:.3f}</td>" in text
+
+
+def test_a_share_counts_what_looks_planted_first_as_the_filter_that_removes_it(small: World, tmp_path: Path) -> None:
+    scan, ledger = ScanFolder.open(small.url("scan")), Ledger.open(small.ledger)
+    poisoned = truth(scan, ledger)
+    table = scan.table.set_column(scan.table.column_names.index("panel"), "panel", pa.array(-1.0 * poisoned))
+    table = table.set_column(table.column_names.index("proposed"), "proposed", pa.array(poisoned))
+    worth = assess(replace(scan, table=table), ledger, str(tmp_path)).worth["panel"]
+    assert (worth.auroc, worth.recall["0.1"]) == (0.0, 1.0), "the least suspicious are the four that are proposed"
 
 
 def test_a_scan_in_the_place_of_another_takes_its_row_and_two_of_one_name_are_told_apart(

@@ -102,6 +102,9 @@ def test_a_page_tells_what_a_witness_said(tmp_path: Path) -> None:
     assert "of these, by the witness" not in text
     text = suspicion.render(scan(tmp_path, [clusters[0] | {"followers": 23}], witness=True))
     assert "<dd>23 that lie in no cluster: they say the same word" in text
+    assert "of these, less suspicious" not in text
+    text = suspicion.render(scan(tmp_path, [clusters[0] | {"kin": 17}]))
+    assert "<dd>17 that are joined to the others, or lie among them, and say the same word</dd>" in text
 
 
 def test_the_choices_say_what_each_takes(tmp_path: Path) -> None:
