@@ -175,7 +175,7 @@ def with_kin(found: Verdict, scores: np.ndarray, evidence: Evidence, captions: l
     where the captions of all were as untrue. Nothing is planted by its kin: a set of which nothing is, loses nothing.
     """
     vocabulary = [words_of(caption) for caption in captions]
-    most, free = top(scores, round(SUSPECT * len(scores))), found.cluster < 0
+    most, free = suspected(scores), found.cluster < 0
     clusters = []
     for cluster in found.clusters:
         if cluster.planted:
@@ -206,10 +206,16 @@ def suspects(found: Verdict, scores: np.ndarray, captions: list[str]) -> np.ndar
     few poisons that lie in no cluster suffice to teach it, and the few clean rows among them cost nothing.
     """
     words = {word.text for cluster in found.clusters if cluster.stands_apart for word in cluster.aims}
-    most = np.flatnonzero(top(scores, round(SUSPECT * len(scores))))
     chosen = found.apart
-    chosen[[row for row in most.tolist() if not words.isdisjoint(words_of(captions[row]))]] = True
+    chosen[
+        [row for row in np.flatnonzero(suspected(scores)).tolist() if not words.isdisjoint(words_of(captions[row]))]
+    ] = True
     return chosen
+
+
+def suspected(scores: np.ndarray) -> np.ndarray:
+    """The most suspicious tenth, without rows of which nothing was seen: bool (N,). scores: float64 (N,)."""
+    return top(scores, round(SUSPECT * len(scores))) & (scores > 0)
 
 
 def top(scores: np.ndarray, count: int) -> np.ndarray:

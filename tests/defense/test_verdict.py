@@ -308,3 +308,11 @@ def test_suspects_are_clusters_and_of_the_most_suspicious_tenth_who_says_the_wor
     scores[[4, 6, 9]] = 3.0
     assert np.flatnonzero(verdict.suspects(found, scores, captions)).tolist() == [0, 1, 4, 6]
     assert not verdict.suspects(verdict.arranged([], 30), scores, captions).any()
+
+
+def test_what_nothing_was_seen_of_is_not_among_the_most_suspicious_wherever_it_stands() -> None:
+    scores = np.zeros(30)
+    scores[20] = 3.0
+    assert np.flatnonzero(verdict.suspected(scores)).tolist() == [20], "a tenth are three"
+    scores[:5] = 1.0, 2.0, 3.0, 4.0, 5.0
+    assert np.flatnonzero(verdict.suspected(scores)).tolist() == [2, 3, 4]
