@@ -23,7 +23,8 @@ def lineage(runs: Sequence[Run], ledger: Ledger, attack: AttackRecord, known: Se
         datasets = "; ".join(f"{run.name}: {run.dataset} ({run.dataset_digest[:12]})" for run in runs)
         raise ValueError(
             f"the ledger {ledger.url} belongs to another dataset, of digest {ledger.dataset_digest[:12]}, "
-            f"than any of the runs learned from: {datasets}"
+            f"than any of the runs learned from: {datasets}; to measure what its attack does to these, name a run that "
+            "learned from it in --runs as well"
         )
 
 
