@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from defense.judging.verdict import top
 from defense.scanning.folder import ScanFolder
-from defense.verdict import top
 from infra import config, storage
 from infra.seeding import rng
 from infra.spread import Backend

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from defense.verdict import Verdict
+from defense.judging.verdict import Verdict
 from infra import storage
 from infra.errors import Damaged
 from pipeline import shards

@@ -13,20 +13,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from defense import detector, verdict
+from defense import detector
 from defense.changing.views import KEYHOLES
 from defense.detector import Detector
 from defense.detectors import clipscore
 from defense.detectors.panel import Panel
+from defense.judging import testimony, verdict
+from defense.judging.testimony import Sight
+from defense.judging.verdict import Cluster, Verdict
 from defense.neighbours import How
-from defense.scanning import exhibits, folder, gathering, testimony, viewer, witness
+from defense.scanning import exhibits, folder, gathering, viewer, witness
 from defense.scanning.encoding import PLAIN, TEXTS, Encode, source
 from defense.scanning.folder import ScanFolder
 from defense.scanning.gathering import Pairs
-from defense.scanning.testimony import Sight
 from defense.scanning.viewer import Viewer
 from defense.scanning.witness import Witness
-from defense.verdict import Cluster, Verdict
 from infra import config, log, plugins, rundir, storage
 from infra.spread import Backend, spread
 from pipeline import dataset as datasets

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from defense import neighbours
-from defense.scanning import testimony, viewer
+from defense.judging import testimony
+from defense.scanning import viewer
 from defense.scanning.gathering import Pairs
 from defense.scanning.viewer import Viewer
 from infra import rundir, storage

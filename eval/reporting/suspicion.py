@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from defense.judging.verdict import top
 from defense.scanning import folder as folders
 from defense.scanning.folder import ScanFolder
-from defense.verdict import top
 from eval.reporting import rendering
 from eval.reporting.figures import Image
 from eval.reporting.formatting import percent

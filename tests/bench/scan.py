@@ -31,10 +31,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from defense import detector, neighbours, verdict
+from defense import detector, neighbours
 from defense.changing.views import KEYHOLES
 from defense.detector import Detector, Evidence, Needs
 from defense.detectors.panel import Panel
+from defense.judging import verdict
 from defense.neighbours import How, nearest, unit
 from defense.scanning import gathering, viewer
 from defense.scanning.encoding import PLAIN, TEXTS, Encode

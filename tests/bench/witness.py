@@ -24,12 +24,12 @@ import numpy as np
 import pyarrow as pa
 
 from defense import detector, neighbours
-from defense.captions import common_words, words_of
 from defense.detectors.panel import Panel
+from defense.judging.captions import common_words, words_of
+from defense.judging.testimony import TRUE
 from defense.scanning import gathering, viewer
 from defense.scanning.encoding import PLAIN, Encode
 from defense.scanning.gathering import Pairs
-from defense.scanning.testimony import TRUE
 from infra import storage
 from pipeline import leaving
 from pipeline.dataset import Dataset

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from defense import filter as entry
+from defense.judging.verdict import Verdict, top
 from defense.scanning.filtering import Filter, anywhere
 from defense.scanning.folder import ScanFolder, ranking, write
 from defense.scanning.scanning import Scan
-from defense.verdict import Verdict, top
 from infra import storage
 from pipeline import leaving, shards
 from pipeline.dataset import Dataset

@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from defense import neighbours, verdict
+from defense import neighbours
 from defense.detector import Evidence, Needs, Neighbours, needs
 from defense.detectors.panel import Panel
+from defense.judging import verdict
 from defense.scanning import gathering
 from defense.scanning.gathering import Gathered, Pairs
 from tests.support.sets import evidence_of

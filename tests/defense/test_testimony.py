@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from defense import neighbours, verdict
-from defense.captions import Word
+from defense import neighbours
 from defense.detectors import clipscore
-from defense.scanning import testimony
-from defense.scanning.testimony import Sight
-from defense.verdict import Cluster, Verdict
+from defense.judging import testimony, verdict
+from defense.judging.captions import Word
+from defense.judging.testimony import Sight
+from defense.judging.verdict import Cluster, Verdict
 from tests.support.scenes import CLEAN, PANEL, PLANTED, THINGS, WIDTH, scene
 from tests.support.sets import distances_of
 from train.embedding import normalised

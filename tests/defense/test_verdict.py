@@ -4,13 +4,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from defense import clustering, density, verdict
-from defense.captions import Word, common_words, words_of
+from defense import density
 from defense.detector import Detector, Evidence, Neighbours, needs
 from defense.detectors.gap import Gap
 from defense.detectors.glimpse import Glimpse
 from defense.detectors.keyhole import Keyhole
 from defense.detectors.panel import ENOUGH, ORDINARY, Panel, evident
+from defense.judging import clustering, verdict
+from defense.judging.captions import Word, common_words, words_of
 from tests.support.scenes import CLEAN, PANEL, PLANTED, THINGS, WIDTH, scene
 from tests.support.sets import evidence_of
 from train.embedding import normalised

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from defense import verdict
-from defense.captions import Word
 from defense.detectors.panel import evident
-from defense.scanning import gathering, testimony, viewer, witness
+from defense.judging import testimony, verdict
+from defense.judging.captions import Word
+from defense.judging.verdict import Cluster, Verdict
+from defense.scanning import gathering, viewer, witness
 from defense.scanning.encoding import Encode
 from defense.scanning.filtering import Filter
 from defense.scanning.folder import ScanFolder
 from defense.scanning.gathering import Pairs
 from defense.scanning.scanning import Scan
-from defense.verdict import Cluster, Verdict
 from infra import storage
 from infra.errors import Lost
 from pipeline import leaving

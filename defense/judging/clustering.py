@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from defense.captions import SHARED, common_words
 from defense.detector import Evidence, Neighbours
+from defense.judging.captions import SHARED, common_words
 
 LINKS = 8  # nearest images over which suspicious rows are joined
 SMALLEST = 8  # rows of a cluster

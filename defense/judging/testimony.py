@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from defense import neighbours, verdict
-from defense.captions import Word, saying, words_of
-from defense.verdict import Cluster, Verdict
+from defense import neighbours
+from defense.judging import verdict
+from defense.judging.captions import Word, saying, words_of
+from defense.judging.verdict import Cluster, Verdict
 
 TRUE = 1 / 3  # of the captions around a cluster's images say its word, at least, where that word is true of them
 UNFIT = 0.02  # of what the witness learned from fits as ill as the caption of a poison: the last two in a hundred

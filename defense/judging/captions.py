@@ -20,7 +20,7 @@ class Word:
     outside have it, rows that the cluster only grew to aside; odds: the logarithm of its odds in the core over those
     outside; stays: of the nearest to the changed images of the core, how many say it, those that are of the cluster
     aside, by each view that takes most of these images OUT of it and leaves the word TOLD; usual: the same of other
-    rows that say it; witness: of the nearest to the plain images by a witness (defense.scanning.testimony), of the
+    rows that say it; witness: of the nearest to the plain images by a witness (defense.judging.testimony), of the
     median one, None where none was asked.
     """
 

@@ -11,11 +11,11 @@ from typing import Literal
 
 import numpy as np
 
-from defense import clustering
-from defense.captions import Word, common_words, saying, words_of
-from defense.clustering import LINKS
 from defense.detector import Evidence, Neighbours
 from defense.detectors.panel import Panel
+from defense.judging import clustering
+from defense.judging.captions import Word, common_words, saying, words_of
+from defense.judging.clustering import LINKS
 
 SUSPICIOUS = 10.0  # of the panel's score; no row of a clean book of seed 100 reached it
 STRONG = 90.0  # mean score of a cluster's core times the root of its size; one of clean fish beside poisons had 70
