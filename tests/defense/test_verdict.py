@@ -270,8 +270,9 @@ def test_kin_say_the_word_and_are_joined_to_the_cluster_or_lie_among_them() -> N
     rows[10, 4:] = [1, 2, 8, 9]  # half of its nearest: among them
     rows[11, 5:] = [1, 2, 3]  # not quite half
     rows[12, 7], rows[13, 4:] = 0, [1, 2, 8, 9]  # both say something else
+    rows[15, 7] = 12  # so nothing is joined through them
     near = Neighbours(rows, np.zeros(rows.shape))
-    says, most = ~np.isin(np.arange(40), [12, 13]), np.isin(np.arange(40), [8, 9, 12, 14])
+    says, most = ~np.isin(np.arange(40), [12, 13]), np.isin(np.arange(40), [8, 9, 12, 14, 15])
     assert verdict.kin(np.arange(8), says, most, near).tolist() == [8, 9, 10], "14 is joined to none of them"
     assert verdict.kin(np.arange(8), says, most & False, near).tolist() == [], "nor 10 without 8 and 9"
 
@@ -293,7 +294,8 @@ def test_what_a_surer_run_had_found_goes_with_a_planted_cluster() -> None:
     assert np.flatnonzero(more.proposed).tolist() == poisons.tolist() and more.clusters[0].kin == 15
     assert (more.clusters[0].core == found.clusters[0].core).all()
     shown = verdict.arranged([replace(one, planted=False) for one in found.clusters], len(scores))
-    assert not verdict.with_kin(shown, scores, apart, captions).proposed.any(), "kin accuse nothing"
+    same = verdict.with_kin(shown, scores, apart, captions)
+    assert not same.proposed.any() and (same.cluster == shown.cluster).all(), "kin accuse nothing"
 
 
 def test_suspects_are_clusters_and_of_the_most_suspicious_tenth_who_says_the_word_of_one() -> None:

@@ -49,6 +49,17 @@ def second(scanned: Scan, suspicious: None, tmp_path: Path) -> Scan:
     return replace(first, witness=run, out=f"{tmp_path}/second")
 
 
+def test_a_scan_removes_the_kin_of_what_it_found_planted(scanned: Scan, monkeypatch, tmp_path: Path) -> None:
+    word, rows = Word("car", 0.9, 40, 3.0), SUSPECTS[:-1]
+    planted = Cluster(rows, rows[:-1], len(rows), (word,), 200.0, {"blur": 0.9}, planted=True)
+    monkeypatch.setattr(verdict, "judge", lambda *given: verdict.arranged([planted], 40))
+    monkeypatch.setattr(verdict, "kin", lambda *given: SUSPECTS[-1:])
+    (made := replace(scanned, out=f"{tmp_path}/kin")).start()
+    found = ScanFolder.open(made.out)
+    assert np.flatnonzero(found.table["proposed"].to_numpy()).tolist() == SUSPECTS.tolist()
+    assert found.about["clusters"][0]["kin"] == 1 and found.about["proposed"] == len(SUSPECTS)
+
+
 def suspects(scan: str) -> list[int]:
     """Those it tells: the cluster, and who says car and is among the four most suspicious."""
     found = np.flatnonzero(ScanFolder.open(scan).table["suspect"].to_numpy()).tolist()
